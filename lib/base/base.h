@@ -1,0 +1,37 @@
+/* base.h: the ground floor: errors, memory, clock, the thread pool. */
+#ifndef LIP_BASE_H
+#define LIP_BASE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <onelip/error.h>
+
+/* lip__fail: write the text unless one is there already, return the code. err may be NULL. */
+lip_err lip__fail(lip_error *err, lip_err code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* lip__fail_at: as lip__fail, with the JSON pointer. */
+lip_err lip__fail_at(lip_error *err, lip_err code, const char *pointer, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* lip__alloc: count * size bytes, zero-filled, 64-byte aligned; NULL also when the product overflows or is 0.
+ * lip__free(NULL) is fine. Tests count and fail allocations through lip__alloc_hook. */
+void *lip__alloc(size_t count, size_t size);
+void lip__free(void *memory);
+char *lip__strdup(const char *text);
+lip_err lip__nomem(lip_error *err, size_t bytes);
+
+/* Called before each allocation; non-zero makes it fail. NULL by default; tests only. */
+extern int (*lip__alloc_hook)(void);
+
+uint64_t lip__now_ns(void); /* CLOCK_MONOTONIC */
+
+/* lip__parallel: task(ctx, i, thread) for i in 0..n-1, spread over the pool of lip_set_threads; thread is in
+ * 0..lip_threads()-1 and no two running tasks of this call share one. When another caller has the pool, or n is 1,
+ * all run here with thread 0. Returns when all are done. Tasks must not call lip__parallel. */
+void lip__parallel(size_t n, void (*task)(void *ctx, size_t i, size_t thread), void *ctx);
+
+/* lip__all_finite: whether x holds no NaN and no infinity; *at (may be NULL) is the first that is not. */
+int lip__all_finite(const float *x, size_t n, size_t *at);
+
+#endif

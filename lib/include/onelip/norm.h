@@ -1,0 +1,96 @@
+/* norm.h: make one matrix 1-Lipschitz, and the exact gradient of doing so.
+ *
+ * Matrices are row-major (m, n) float32 that the caller owns. A convolution kernel (kh, kw, cin, f) is
+ * the matrix (kh*kw*cin, f). Formulas and the order of the float32 products are deel-lip's: semantics.md
+ * calls them 1.2 to 1.7.
+ */
+#ifndef ONELIP_NORM_H
+#define ONELIP_NORM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <onelip/error.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* How hard to orthogonalise. eps_bjorck <= 0 stands for deel-lip's None: no Bjorck iteration. */
+typedef struct lip_rko_options {
+    double eps_spectral;  /* > 0: stop the power iteration below this change of u; also added to sigma */
+    double eps_bjorck;    /* stop Bjorck below this Frobenius change; <= 0: skip Bjorck */
+    double beta_bjorck;   /* 0 < beta <= 0.5 */
+    int maxiter_spectral; /* <= 0: none */
+    int maxiter_bjorck;   /* <= 0: none */
+} lip_rko_options;
+
+#define LIP_RKO_DEFAULTS ((lip_rko_options){1e-3, 1e-3, 0.5, 10, 15})
+
+/* What happened. */
+typedef struct lip_rko_info {
+    int power_iterations;
+    int bjorck_iterations;
+    double sigma;      /* ||u W'||, without eps */
+    double residual;   /* ||W_J - W_(J-1)||_F of the last Bjorck step; 0 when none ran */
+    bool redrawn;      /* u had collapsed and was drawn anew (D09) */
+    bool rescaled;     /* the start would have made Bjorck diverge and was divided by a safe norm (D08) */
+    const char *form;  /* "plain" */
+} lip_rko_info;
+
+/* lip_rko_scratch: floats of scratch that lip_rko needs for (m, n) and these options; with `keep` also
+ * what lip_rko_backward reads back. Threads: safe. */
+size_t lip_rko_scratch(size_t m, size_t n, const lip_rko_options *o, bool keep);
+
+/* lip_rko: reshaped kernel orthogonalisation.
+ *
+ *     u, sigma <- power iteration of w from u;  W0 = w / (sigma + eps_spectral)
+ *     W_(j+1) = (1 + beta) W_j - beta W_j W_j' W_j;   wbar = coef W_J
+ *
+ * w       (m, n)   the raw kernel, finite
+ * coef             the factor L*k
+ * u       (n)      in: where the power iteration starts; u_new (n) out: where it ended. May be the same array.
+ * wbar    (m, n)   out; not w
+ * scratch          lip_rko_scratch floats. With keep it holds the iterates for lip_rko_backward until
+ *                  the caller reuses it.
+ * info             out, may be NULL
+ *
+ * Guards: |u| < 0.5 after normalisation is redrawn from a fixed generator; a start whose norm may exceed
+ * sqrt(3) is divided by a verified upper estimate first. Where neither applies the result is deel-lip's.
+ * A zero kernel gives wbar = 0, as deel-lip; callers that cannot use one refuse it.
+ * Returns  LIP_OK; LIP_ENONFINITE when w is not finite; LIP_ERANGE on options.
+ * Memory   none but scratch. Threads: safe on distinct outputs.
+ * Source   deel-lip; Bjorck and Bowie 1971; Anil, Lucas and Grosse, ICML 2019.
+ */
+lip_err lip_rko(const float *w, size_t m, size_t n, double coef, const lip_rko_options *o, const float *u,
+                float *u_new, float *wbar, float *scratch, bool keep, lip_rko_info *info, lip_error *err);
+
+/* lip_rko_backward: dL/dw from dL/dwbar through every iteration that ran, u held constant (1.7).
+ *
+ * g (m, n) = dL/dwbar; dw (m, n) out, may be g itself. scratch: the array that lip_rko filled with keep,
+ * for the same w, options and coef; info: what lip_rko said. */
+lip_err lip_rko_backward(const float *w, size_t m, size_t n, double coef, const lip_rko_options *o,
+                         const lip_rko_info *info, const float *u_new, const float *g, float *dw, float *scratch,
+                         lip_error *err);
+
+/* lip_frobenius: wbar = coef w / ||w||_F, or each column by its own norm when `columns` (4.2).
+ * Returns LIP_EZERO when a norm is 0 (deel-lip: NaN), LIP_ENONFINITE. wbar may be w. Memory: none. */
+lip_err lip_frobenius(const float *w, size_t m, size_t n, double coef, bool columns, float *wbar, lip_error *err);
+
+/* lip_frobenius_backward: dw from g = dL/dwbar; dw may be g. */
+lip_err lip_frobenius_backward(const float *w, size_t m, size_t n, double coef, bool columns, const float *g,
+                               float *dw, lip_error *err);
+
+/* lip_conv_factor: deel-lip's correction factor of a 'same' convolution (5.1): kernel (kh, kw), strides
+ * (s0, s1), image (h, w). NAN where the formula has none (D02). Threads: safe. */
+double lip_conv_factor(size_t kh, size_t kw, size_t s0, size_t s1, size_t h, size_t w);
+
+/* lip_conv_nu: the largest number of windows of a 'same' convolution that contain one pixel, along one
+ * axis of n pixels: kernel q, stride s. ||conv|| <= ||reshaped kernel|| sqrt(nu_h nu_w). Threads: safe.
+ * Source: certify.md C2: ||y||^2 = sum_i ||W' patch_i||^2 <= ||W||^2 sum_j nu_j |x_j|^2. */
+size_t lip_conv_nu(size_t n, size_t q, size_t s);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,14 @@
+/* onelip.h: the whole public API of libonelip. */
+#ifndef ONELIP_ONELIP_H
+#define ONELIP_ONELIP_H
+
+#include <onelip/bound.h>
+#include <onelip/error.h>
+#include <onelip/io.h>
+#include <onelip/model.h>
+#include <onelip/norm.h>
+#include <onelip/random.h>
+#include <onelip/tensor.h>
+#include <onelip/train.h>
+
+#endif

@@ -1,0 +1,109 @@
+/* train.h: losses, metrics, optimizers, and one training step.
+ *
+ * A lip_trainer holds what the definition of a training run says (optimizer, loss, metrics) and what it needs
+ * between steps (optimizer slots, gradients, activations). It works on one lip_state of the same model.
+ */
+#ifndef ONELIP_TRAIN_H
+#define ONELIP_TRAIN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <onelip/model.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct lip_trainer lip_trainer;
+
+/* lip_trainer_new: from the JSON object {"optimizer":…, "loss":…, "metrics":[…]}, each a Keras identifier
+ * or {"class_name","config"} (optimizer names in any case); other members are the caller's and ignored here.
+ * Returns LIP_OK; LIP_EOPTION (unknown loss, optimizer, metric or key: text lists what there is), LIP_EDEFINITION,
+ * LIP_EUNSUPPORTED, LIP_ESHAPE (loss against the model's output), LIP_EJSON, LIP_ENOMEM.
+ * Memory: lip_trainer_free. Threads: one at a time. */
+lip_err lip_trainer_new(const lip_model *model, const char *json, size_t bytes, lip_trainer **trainer, lip_error *err);
+void lip_trainer_free(lip_trainer *trainer);
+
+/* lip_trainer_config: {"optimizer":{…},"loss":{…},"metrics":[…]}, every default written out. lip_free. */
+char *lip_trainer_config(const lip_trainer *trainer);
+
+/* lip_trainer_same_optimizer: both use the same optimizer class, so its slots may be carried over with
+ * lip_trainer_adopt. */
+bool lip_trainer_same_optimizer(const lip_trainer *a, const lip_trainer *b);
+/* lip_trainer_adopt: take the step count and slots of `from` (same model, same optimizer class). */
+void lip_trainer_adopt(lip_trainer *to, const lip_trainer *from);
+
+uint64_t lip_trainer_steps(const lip_trainer *trainer);
+double lip_trainer_learning_rate(const lip_trainer *trainer);
+size_t lip_trainer_bytes(const lip_trainer *trainer); /* of optimizer slots */
+
+/* The optimizer's state as named tensors ("d1/kernel/m"), for checkpoints. */
+size_t lip_trainer_tensors(const lip_trainer *trainer);
+lip_named lip_trainer_tensor(const lip_trainer *trainer, size_t i); /* valid until the next step or free */
+lip_err lip_trainer_load(lip_trainer *trainer, uint64_t steps, const lip_named *tensors, size_t n, lip_error *err);
+
+/* A batch. y: of the output's shape ([n, ...]); or class indices of shape [n] or [n,1] where the output is
+ * wider than 1, expanded here; the binary losses take (0,1) or (-1,1). */
+typedef struct lip_batch {
+    size_t n;
+    const float *x;
+    lip_shape y_shape; /* batch axis included */
+    const float *y;
+    const float *sample_weight; /* n, or NULL */
+} lip_batch;
+
+#define LIP_MAX_METRICS 16
+
+typedef struct lip_metric {
+    const char *name; /* lives as long as the trainer */
+    double value;
+} lip_metric;
+
+typedef struct lip_step_layer {
+    const char *name;
+    const char *form; /* "plain" */
+    int power_iterations, bjorck_iterations;
+    double residual, sigma;
+} lip_step_layer;
+
+typedef struct lip_step_report {
+    uint64_t step;
+    double loss; /* also metrics[0] */
+    double learning_rate;
+    double gradient_norm;
+    bool skipped; /* on_nonfinite skip: nothing changed but the count */
+    size_t n_metrics;
+    lip_metric metrics[LIP_MAX_METRICS];
+    size_t n_layers;
+    const lip_step_layer *layers; /* the trainer's, valid until the next step */
+    uint64_t orthogonalize_ns, forward_ns, backward_ns, update_ns;
+} lip_step_report;
+
+typedef struct lip_step_options {
+    double learning_rate; /* NAN: the optimizer's own */
+    bool skip_nonfinite;  /* report->skipped instead of LIP_ENONFINITE */
+    bool lagging;         /* "kernels": "deel_lip": the published wbar is the step's own forward's (D05) */
+} lip_step_options;
+
+/* lip_train_step: one step, all or nothing.
+ *
+ * The training-mode forward computes effective kernels from kernel and u (unless the last step left them ready),
+ * then loss, gradients, update; u and sigma advance. Afterwards the state's effective kernels are those of the
+ * updated kernels, ready for lip_state_publish and for the next step (lagging: those of this step's forward).
+ * Returns LIP_OK; LIP_ESHAPE, LIP_ELABELS, LIP_ENONFINITE (data, loss, gradient or updated weights), LIP_EZERO,
+ * LIP_ENOMEM. On error the state and the optimizer are unchanged.
+ * Memory  none allocated once a batch of this size was seen. Threads: one at a time per trainer and state. */
+lip_err lip_train_step(lip_trainer *trainer, lip_state *state, const lip_batch *batch, const lip_step_options *options,
+                       lip_step_report *report, lip_error *err);
+
+/* lip_evaluate: loss and metrics of a published snapshot, inference mode; changes nothing. metrics[0] is loss.
+ * metrics: LIP_MAX_METRICS entries. Errors as lip_train_step. Threads: safe on distinct ws. */
+lip_err lip_evaluate(const lip_trainer *trainer, const lip_snapshot *snapshot, lip_workspace *ws, const lip_batch *batch,
+                     lip_metric *metrics, size_t *n_metrics, lip_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

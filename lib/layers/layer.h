@@ -1,0 +1,201 @@
+/* layer.h: what a kind of layer is, and what every layer has.
+ *
+ * To add a kind: its file, its line in kinds.def, its line in lib/local.mk, its golden vector.
+ */
+#ifndef LIP_LAYER_H
+#define LIP_LAYER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <onelip/model.h>
+#include <onelip/norm.h>
+#include <onelip/random.h>
+
+#include "base/base.h"
+
+/* ---- configurable things ------------------------------------------------------------------------
+ * Layers, losses, optimizers, metrics and initializers are all {"class_name", "config"} in Keras's JSON.
+ * A class is its name and the table of its config keys, in Keras's order of emission; io/keras_json.c reads
+ * and writes objects by that table and nothing else. */
+
+enum lip__type {
+    LIP__INT,       /* long */
+    LIP__FLOAT,     /* double */
+    LIP__BOOL,      /* bool */
+    LIP__PAIR,      /* size_t[2]; an int stands for two equal ones */
+    LIP__CHOICE,    /* const char *, one of `choices`, kept in the spelling of the table */
+    LIP__STRING,    /* char *, owned: names */
+    LIP__OBJECT,    /* struct lip__object *, owned, of the classes in `of`; null is NULL */
+    LIP__ACTIVATION,/* lip_layer *, owned: identifier, layer object or null; NULL is linear */
+    LIP__NULL,      /* nothing is stored: only null is accepted now */
+    LIP__FIXED      /* nothing is stored: only `def` (written as `choices`, a JSON text) is accepted */
+};
+
+enum { LIP__NONE_OK = 1, /* null (None) is accepted; stored as NAN, 0 or {0, 0} */
+       LIP__OPEN_MIN = 2, /* min itself is out of range */
+       LIP__ANY_CASE = 4, /* choices in any case */
+       LIP__NOT_KERAS = 8 /* a key of ours: not written for Keras unless it differs from its default */ };
+
+struct lip__class;
+
+struct lip__field {
+    const char *name;
+    enum lip__type type;
+    size_t offset;            /* in the object's struct */
+    double def, min, max;     /* default; range. PAIR: each element. INT without default: def NAN = required */
+    const char *choices;      /* CHOICE: "same|valid"; the first is the default unless def indexes another */
+    const struct lip__class *const *of; /* OBJECT: NULL-terminated list of classes; the default is of[def], NAN: null */
+    unsigned flags;
+};
+
+struct lip__class {
+    const char *name;    /* Keras's class name */
+    const char *aliases; /* further identifiers, "|"-separated: "orthogonal|OrthogonalV2" */
+    const char *module;  /* of the v3 dialect: "deel.lip.layers.dense" */
+    const char *package; /* "deel-lip" or NULL: registered_name is package>name or null */
+    size_t size;         /* of the struct, which begins with a lip_layer or lip__object */
+    const struct lip__field *fields; /* ends with a NULL name */
+};
+
+/* A loss, optimizer, metric or initializer: its class, then what its fields say. */
+struct lip__object {
+    const struct lip__class *cls;
+};
+
+/* lip__object_new: with every default. lip__object_free: and the objects in it. A layer is made by
+ * lip__layer_new, not by this. */
+struct lip__object *lip__object_new(const struct lip__class *cls);
+void lip__object_free(struct lip__object *object);
+void lip__fields_default(const struct lip__class *cls, void *object); /* returns with OBJECTs NULL when memory ran out */
+void lip__fields_clear(const struct lip__class *cls, void *object);
+
+/* ---- initializers: lib/layers/initializers.c ------------------------------------------------------ */
+
+struct lip__initializer_class {
+    struct lip__class cls;
+    lip_err (*fill)(const struct lip__object *self, const lip_shape *shape, lip_random *random, float *x, lip_error *err);
+};
+extern const struct lip__class *const lip__initializers[]; /* NULL-terminated; [0] is SpectralInitializer,
+                                                              [1] glorot_uniform, [2] zeros, [3] ones, [4] orthogonal */
+lip_err lip__initialize(const struct lip__object *initializer, const lip_shape *shape, lip_random *random, float *x,
+                        lip_error *err);
+
+/* ---- layers ---------------------------------------------------------------------------------------- */
+
+/* How bounds/ treats a layer's linear part. */
+enum lip__operator {
+    LIP__ANALYTIC, /* kind->constant says it all */
+    LIP__MATRIX,   /* x -> x W, W the effective kernel */
+    LIP__CONV      /* 'same' convolution with the effective kernel */
+};
+
+enum { LIP__LIPSCHITZ = 1,  /* deel-lip's LipschitzLayer: takes its share of a Sequential's k */
+       LIP__CONDENSABLE = 2,/* has wbar */
+       LIP__INPUT = 4 };
+
+struct lip__pass {
+    size_t n;                /* samples of this call */
+    const float *const *w;   /* what the forward pass reads: [0] effective kernel, [1] bias (NULL: none), ... */
+    float *const *dw;        /* gradient(): where to put dL/dw, overwritten; NULL entries are not wanted */
+    float *scratch;          /* kind->scratch floats of this thread, 64-byte aligned */
+};
+
+struct lip__kind {
+    struct lip__class cls;
+    unsigned flags;
+    enum lip__operator op;
+    const struct lip__kind *vanilla; /* what vanilla_export makes of it; NULL: stays what it is */
+
+    /* After the fields were read: checks that concern several of them. NULL: none. */
+    lip_err (*check)(lip_layer *, lip_error *);
+    /* The input shape is known: check it, set out, coef and declare variables with lip__declare. */
+    lip_err (*build)(lip_layer *, lip_error *);
+    /* effective kernel <- kernel, u. NULL: the kernel is used as it is. See lip__reparam below. */
+    const struct lip__reparam *reparam;
+    /* n samples, one thread. x and y do not overlap. */
+    void (*forward)(const lip_layer *, const struct lip__pass *, const float *x, float *y);
+    /* dx from dy; x and y as in forward. n samples, one thread. dx may be dy only if `inplace`. */
+    void (*backward)(const lip_layer *, const struct lip__pass *, const float *x, const float *y, const float *dy, float *dx);
+    /* dw over all n samples; may use lip__parallel, has lip_threads() scratches one behind the other. NULL: no variables. */
+    void (*gradient)(const lip_layer *, const struct lip__pass *, const float *x, const float *dy);
+    size_t (*scratch)(const lip_layer *); /* floats per thread, any of the three; NULL: 0 */
+    double (*constant)(const lip_layer *); /* proven Lipschitz constant of an ANALYTIC kind (k included); NAN: none */
+    double (*claimed)(const lip_layer *);  /* what deel-lip claims (16.1); NULL: k for LIP__LIPSCHITZ, NAN for others */
+    double (*flops)(const lip_layer *);    /* per sample; NULL: a few per output */
+    bool (*per_output)(const lip_layer *); /* NULL: false */
+};
+
+/* Every kind's own struct begins with this. */
+struct lip_layer {
+    const struct lip__kind *kind;
+    char *name;
+    bool trainable;
+    double k;    /* k_coef_lip; 1 for kinds without one */
+    double coef; /* coef_lip, set by build; 1 for kinds without one */
+    lip_shape in, out;     /* without the batch axis */
+    lip_layer *activation; /* the activation slot, named "<layer>/<its own name>"; NULL: linear. Owned. */
+    size_t index;          /* place in the definition */
+    size_t var, n_vars;    /* its variables among the model's (the activation's excluded) */
+    struct lip__declared { /* what build declared, before the model numbers it */
+        const char *name;
+        lip_role role;
+        lip_shape shape;
+        const struct lip__object *initializer; /* NULL: role's own (u normal, sigma one, wbar computed) */
+    } declared[6];
+    size_t n_declared;
+    bool built_by_name; /* the name was given, not made up */
+    bool has_batch_shape; /* its config carried batch_input_shape */
+};
+
+lip_layer *lip__layer_new(const struct lip__kind *kind); /* defaults set; NULL: out of memory */
+void lip__layer_free(lip_layer *layer);
+void lip__declare(lip_layer *layer, const char *name, lip_role role, const lip_shape *shape,
+                  const struct lip__object *initializer);
+/* lip__layer_build: check the input shape against rank rules, call kind->build, build the activation on its output. */
+lip_err lip__layer_build(lip_layer *layer, const lip_shape *in, lip_error *err);
+double lip__layer_coefficient(const lip_layer *layer); /* L * k */
+
+const struct lip__kind *const *lip__kinds(void); /* NULL-terminated */
+const struct lip__kind *lip__kind_find(const char *name); /* bare class name; NULL: unknown */
+/* lip__activation_find: Keras's activation strings: "relu" -> the kind ReLU, "linear" -> NULL with *known true. */
+const struct lip__kind *lip__activation_find(const char *identifier, bool *known);
+const char *lip__activation_identifier(const lip_layer *activation); /* "relu", or NULL: needs an object */
+
+/* How a raw kernel becomes an effective one. One for all Spectral kinds, one for Frobenius. The kernel is the matrix
+ * (count/last, last). */
+struct lip__reparam {
+    bool has_u; /* u (1, last) and sigma (1, 1) exist */
+    size_t (*scratch)(const lip_layer *, size_t m, size_t n, bool keep);
+    lip_err (*forward)(const lip_layer *, const float *w, size_t m, size_t n, const float *u, float *u_new, float *wbar,
+                       float *scratch, bool keep, lip_rko_info *info, lip_error *err);
+    lip_err (*backward)(const lip_layer *, const float *w, size_t m, size_t n, const lip_rko_info *info, const float *u_new,
+                        const float *g, float *dw, float *scratch, lip_error *err);
+};
+extern const struct lip__reparam lip__spectral, lip__frobenius; /* layers/reparam.c */
+
+/* Shared by kinds of one family, so that SpectralDense is Dense with another kernel. */
+struct lip__dense {       /* Dense, SpectralDense, FrobeniusDense begin with this */
+    lip_layer base;
+    long units;
+    bool use_bias;
+    struct lip__object *kernel_initializer, *bias_initializer;
+    lip_rko_options rko;  /* SpectralDense */
+    bool disjoint;        /* FrobeniusDense */
+};
+struct lip__conv {        /* Conv2D, SpectralConv2D */
+    lip_layer base;
+    long filters, groups;
+    size_t kernel[2], strides[2], dilation[2];
+    const char *padding, *data_format;
+    bool use_bias;
+    struct lip__object *kernel_initializer, *bias_initializer;
+    lip_rko_options rko;
+};
+/* The options of a reparametrised layer, wherever its family keeps them. */
+const lip_rko_options *lip__layer_rko(const lip_layer *layer);
+bool lip__layer_disjoint(const lip_layer *layer);
+
+#define LIP__FIELD(struct_, member) offsetof(struct struct_, member)
+
+#endif

@@ -1,0 +1,21 @@
+/* ctx.h: the daemon's parts, as handlers reach them. */
+#ifndef SERVER_CTX_H
+#define SERVER_CTX_H
+
+#include <stdbool.h>
+
+struct config;    /* settings.h: the settings in force */
+struct store;     /* store.h: models in memory and on disk */
+struct metrics;   /* metrics.h */
+struct scheduler; /* scheduler.h */
+
+struct ctx {
+    struct config *config;
+    struct store *store;
+    struct metrics *metrics;
+    struct scheduler *scheduler;
+    _Atomic bool ready;    /* every model that was to be loaded has loaded or failed */
+    _Atomic bool draining; /* a SIGTERM has come */
+};
+
+#endif

@@ -1,0 +1,79 @@
+/* http.h: a request as handlers see it, and the reply they fill. Only http.c knows libmicrohttpd. */
+#ifndef SERVER_HTTP_H
+#define SERVER_HTTP_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define MAX_PARAMS 4
+
+struct ctx;     /* the daemon: config, store, scheduler, metrics */
+struct request; /* opaque here; the accessors below */
+
+struct request {
+    const char *method;             /* "GET" (a HEAD arrives as GET with head set) */
+    bool head;
+    const char *path;               /* percent-decoded, without query and api prefix */
+    const char *param[MAX_PARAMS];  /* the route's {…} segments, in order */
+    const struct route *route;
+    const unsigned char *body;      /* the whole body; never NULL */
+    size_t bytes;
+    const char *id;                 /* X-Request-Id, echoed or generated */
+    uint64_t start_ns;              /* when its headers were complete */
+    void *http;                     /* http.c's own */
+};
+
+const char *request_header(const struct request *rq, const char *name); /* case-insensitive; NULL: absent */
+const char *request_query(const struct request *rq, const char *name);  /* decoded; NULL: absent */
+/* request_query_each: every query parameter, so that native paths can refuse unknown ones. */
+void request_query_each(const struct request *rq, void (*each)(void *ctx, const char *name, const char *value), void *ctx);
+
+struct reply {
+    int status;               /* 0 until something was said */
+    const char *type;         /* static text; "application/json" */
+    void *body;               /* malloc'd, taken over; NULL: empty */
+    size_t bytes;
+    struct { const char *name; char *value; } header[16]; /* value malloc'd, taken over */
+    size_t n_headers;
+    uint64_t queue_ns, parse_ns, compute_ns, serialize_ns; /* -> Server-Timing */
+};
+
+/* reply_json: takes over `body` and dumps it (real numbers with 17 digits). */
+void reply_json(struct reply *rp, int status, json_t *body);
+void reply_bytes(struct reply *rp, int status, const char *type, void *body, size_t bytes); /* takes body over */
+void reply_header(struct reply *rp, const char *name, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void reply_clear(struct reply *rp);
+
+/* One failure: status, the stable code of api.md 3.3, a sentence. The first one wins; the body is completed by
+ * http.c (type, title, instance, request_id). extra: further members or NULL, taken over ({"errors":[…]}, {"missing":[…]}). */
+void reply_error(struct reply *rp, int status, const char *code, json_t *extra, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
+
+/* One entry of "errors". */
+json_t *error_at(const char *pointer, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- routes: router.c has the table ---------------------------------------------------------------- */
+
+typedef void handler(struct ctx *ctx, const struct request *rq, struct reply *rp);
+
+enum route_flags {
+    ROUTE_INLINE = 1,  /* cheap: runs in the HTTP thread. Without it a worker runs the handler. */
+    ROUTE_WRITE = 2,   /* changes something: one after the other per model, in arrival order (param[0] is the model) */
+    ROUTE_OIP = 4,     /* Open Inference Protocol path: unknown members and query parameters are ignored */
+    ROUTE_ALWAYS = 8,  /* answers while draining too: health, metrics */
+};
+
+struct route {
+    const char *method;   /* "GET" also serves HEAD */
+    const char *template; /* "/v2/models/{m}/infer": also the label of metrics */
+    handler *handle;
+    unsigned flags;
+    /* NULL, or: whether this request is small enough to run in the HTTP thread (infer of a small batch). */
+    bool (*small)(struct ctx *ctx, const struct request *rq);
+};
+
+extern const struct route routes[]; /* ends with a NULL method */
+
+#endif
