@@ -1,4 +1,4 @@
-/* settings.h: the settings, one line each in settings.def: flag, environment variable, key in the file.
+/* settings.h: the settings, one line each in settings.def: flag, environment variable, key in the file. */
 #ifndef SERVER_SETTINGS_H
 #define SERVER_SETTINGS_H
 
