@@ -1,0 +1,831 @@
+#!/usr/bin/env python3
+"""Golden vectors: what deel-lip computes, one safetensors file per case, for tests/unit/check_golden.c.
+
+    python3.11 -m venv VENV && VENV/bin/pip install -r tests/golden/requirements.txt
+    VENV/bin/python tests/golden/generate.py [group ...]      # norm layer loss training model optimizer; all
+
+Every file is written anew; the same machine type gives the same bytes (seeds are fixed, TensorFlow runs on one
+thread without oneDNN). All tensors are F32. All metadata values are strings:
+
+    tool, seed, group, case   who made it, from what
+    floor:<tensor>            max|f32 - f64| / max|f64|: how far the reference's own float32 result is from the
+                              same computation in float64; of losses max|f32 - f64| / max(1, |f64|)
+
+    norm       kind "rko": kernel, u, upstream -> wbar, u_new, sigma, grad; eps_spectral, eps_bjorck ("none": no
+               Bjorck), beta, maxiter_spectral, maxiter_bjorck, coef.
+               kind "frobenius": kernel, upstream -> wbar, grad; columns "true" or "false", coef.
+    layer      definition (Keras JSON of a deel-lip Sequential with its InputLayer), weights/<layer>/<variable>, x;
+               y_infer with the stored wbar; y_train, after/<layer>/{u,sigma,wbar} of one training-mode forward;
+               dy, dx, grad/<layer>/{kernel,bias} of sum(y_train * dy).
+    loss       loss (Keras JSON), y_true, y_pred -> value, per_sample, grad; sample_weight, value_weighted,
+               grad_weighted.
+    training   definition, training; weights/..., x and y_true (pool, batch, ...), batch_index (steps); loss
+               (steps), each step's own, before its update; step<k>/<layer>/<variable> after step k. deel-lip's wbar
+               lags: step<k>'s wbar is the effective kernel of step k's own forward, not of the kernel beside it.
+    model      definition, definition_legacy, vanilla_definition; weights/..., x; y_infer; after one training-mode
+               forward: y_train, after/<layer>/{u,sigma,wbar}, y_vanilla; then condense:
+               condensed/<layer>/{kernel,u,sigma} (deel-lip leaves wbar), y_condensed in training mode.
+    optimizer  optimizer (Keras JSON); w0, grads (steps, ...) -> w_after (steps, ...).
+
+deel-lip freezes a layer's k in traced functions and, in its Sequential, takes factors from the model's input shape.
+Neither is wanted here, so the numbers never come from the model that wrote the JSON: its layers are read back from the
+JSON and called one after the other, each built on its own input with the k of its own config.
+"""
+import copy
+import json
+import os
+import platform
+import struct
+import sys
+import warnings
+
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+warnings.filterwarnings("ignore")
+
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+tf.get_logger().setLevel("ERROR")
+tf.config.threading.set_intra_op_parallelism_threads(1)
+tf.config.threading.set_inter_op_parallelism_threads(1)
+
+import deel.lip as lip  # noqa: E402
+from deel.lip.layers import (  # noqa: E402
+    FrobeniusDense,
+    ScaledAveragePooling2D,
+    ScaledL2NormPooling2D,
+    SpectralConv2D,
+    SpectralDense,
+)
+from deel.lip.activations import GroupSort, GroupSort2  # noqa: E402
+from deel.lip.model import vanillaModel  # noqa: E402
+from deel.lip.normalizers import reshaped_kernel_orthogonalization  # noqa: E402
+
+import importlib.metadata  # noqa: E402
+
+PINNED = {"deel-lip": "1.5.0", "tensorflow-cpu": "2.15.1", "keras": "2.15.0", "numpy": "1.26.4"}
+for package, version in PINNED.items():
+    assert importlib.metadata.version(package) == version, f"needs {package} {version}: see requirements.txt"
+assert sys.version_info[:2] == (3, 11), "needs Python 3.11"
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOOL = "deel-lip {deel-lip}, tensorflow-cpu {tensorflow-cpu}, numpy {numpy}, ".format(**PINNED)
+TOOL += "python " + platform.python_version()
+KL = tf.keras.layers
+
+
+# ---- files -----------------------------------------------------------------------------------------
+
+
+def write(group, case, seed, tensors, **metadata):
+    """One safetensors file: u64 header length, JSON padded with spaces to 8 bytes, data."""
+    head = {"__metadata__": {"tool": TOOL, "seed": str(seed), "group": group, "case": case}}
+    for key, value in metadata.items():
+        assert isinstance(value, str), key
+        head["__metadata__"][key] = value
+    at, data = 0, []
+    for name, value in tensors.items():
+        value = np.ascontiguousarray(np.asarray(value, dtype="<f4"))
+        assert np.isfinite(value).all(), (group, case, name)
+        head[name] = {"dtype": "F32", "shape": list(value.shape), "data_offsets": [at, at + value.nbytes]}
+        at += value.nbytes
+        data.append(value.tobytes())
+    text = json.dumps(head, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(os.path.join(HERE, f"{group}-{case}.safetensors"), "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text + b"".join(data))
+
+
+def floors(got, exact, losses=()):
+    """floor:<tensor> for every tensor of `got` that `exact` has too."""
+    out = {}
+    for name, value in got.items():
+        if name in exact:
+            a, b = np.asarray(value, np.float64), np.asarray(exact[name], np.float64)
+            assert a.shape == b.shape, (name, a.shape, b.shape)
+            top = np.abs(b).max()
+            scale = np.maximum(1, np.abs(b)) if name in losses else (top if top > 0 else 1.0)
+            out["floor:" + name] = "%.2e" % np.max(np.abs(a - b) / scale)
+    return out
+
+
+def worst(found):
+    return max((float(v) for v in found.values()), default=0.0)
+
+
+def settle(group, case, seed, make, limit):
+    """Write what make(seed) gives. A case whose float32 and float64 results part by more than `limit` stands on the
+    edge of a stopping test or a kink and says nothing about an implementation: the next seed is taken."""
+    for tried in range(seed, seed + 40):
+        tensors, metadata = make(tried)
+        if worst({k: v for k, v in metadata.items() if k.startswith("floor:")}) <= limit:
+            write(group, case, tried, tensors, **metadata)
+            print(f"{group}-{case}: seed {tried}, worst floor", worst(
+                {k: v for k, v in metadata.items() if k.startswith("floor:")}), flush=True)
+            return
+        print(f"{group}-{case}: seed {tried} refused", {k: v for k, v in metadata.items()
+                                                       if k.startswith("floor:") and float(v) > limit})
+    raise SystemExit(f"{group}-{case}: no seed gives a float32 result within {limit} of float64")
+
+
+def normal(rng, *shape, scale=1.0):
+    """Gaussian numbers that float32 holds exactly."""
+    return (rng.standard_normal(shape) * scale).astype(np.float32)
+
+
+# ---- norm ------------------------------------------------------------------------------------------
+
+
+def near_orthogonal(rng, *shape):
+    m, n = int(np.prod(shape[:-1])), shape[-1]
+    q, _ = np.linalg.qr(rng.standard_normal((max(m, n), min(m, n))))
+    q = q if m >= n else q.T
+    return (q + 0.02 * rng.standard_normal((m, n)) / np.sqrt(max(m, n))).astype(np.float32).reshape(shape)
+
+
+RKO = {"eps_spectral": 1e-3, "eps_bjorck": 1e-3, "beta": 0.5, "maxiter_spectral": 10, "maxiter_bjorck": 15}
+
+
+def rko(dtype, kernel, u, upstream, coef, options):
+    kernel, u, upstream = (tf.constant(a, dtype) for a in (kernel, u, upstream))
+    with tf.GradientTape() as tape:
+        tape.watch(kernel)
+        wbar, u_new, sigma = reshaped_kernel_orthogonalization(kernel, u, coef, **options)
+        product = tf.reduce_sum(wbar * upstream)
+    return {"wbar": wbar, "u_new": u_new, "sigma": sigma, "grad": tape.gradient(product, kernel)}
+
+
+def text(options):
+    return {k: "none" if v is None else repr(v) for k, v in options.items()}
+
+
+def frobenius(dtype, kernel, upstream, coef, columns):
+    layer = FrobeniusDense(kernel.shape[-1], disjoint_neurons=columns, use_bias=False, k_coef_lip=coef,
+                           dtype=dtype, kernel_initializer="zeros")
+    layer.build((None, kernel.shape[0]))
+    layer.kernel.assign(tf.cast(kernel, dtype))
+    eye = tf.eye(kernel.shape[0], dtype=dtype)
+    with tf.GradientTape() as tape:
+        wbar = layer(eye, training=True)
+        product = tf.reduce_sum(wbar * tf.cast(upstream, dtype))
+    return {"wbar": layer.wbar.numpy(), "grad": tape.gradient(product, layer.kernel)}
+
+
+def norm():
+    def one(case, seed, draw, coef=1.0, limit=2e-5, **changes):
+        options = dict(RKO, **changes)
+
+        def make(seed):
+            rng = np.random.default_rng(seed)
+            kernel = draw(rng)
+            given = {"kernel": kernel, "u": normal(rng, 1, kernel.shape[-1]),
+                     "upstream": normal(rng, *kernel.shape)}
+            got = rko("float32", *given.values(), coef, options)
+            exact = rko("float64", *given.values(), coef, options)
+            return {**given, **got}, {"kind": "rko", **text(options), "coef": repr(coef), **floors(got, exact)}
+
+        settle("norm", case, seed, make, limit)
+
+    dense = [(8, 5), (5, 8), (16, 16), (32, 12), (64, 48)]
+    conv = [(3, 3, 2, 4), (3, 3, 4, 32), (2, 2, 3, 5), (5, 3, 2, 6)]
+    for i, shape in enumerate(dense + conv):
+        name = "x".join(map(str, shape))
+        coef = 1.0 if shape in dense else 0.375
+        one(f"gauss-{name}", 1000 + 100 * i, lambda rng: normal(rng, *shape), coef)
+        one(f"near-{name}", 1050 + 100 * i, lambda rng: near_orthogonal(rng, *shape), coef)
+    variants = {
+        "nobjorck": {"eps_bjorck": None},
+        "beta03": {"beta": 0.3},
+        "maxiter34": {"maxiter_spectral": 3, "maxiter_bjorck": 4},
+        "eps1e-5": {"eps_spectral": 1e-5, "eps_bjorck": 1e-5},
+    }
+    for j, (label, change) in enumerate(variants.items()):
+        for i, shape in enumerate([(16, 16), (32, 12), (5, 8), (3, 3, 2, 4)]):
+            name = "x".join(map(str, shape))
+            one(f"{label}-{name}", 3000 + 1000 * j + 100 * i, lambda rng: normal(rng, *shape, scale=0.3), 1.25,
+                **change)
+    # No iterations at all; a kernel whose sigma is not far above eps_spectral (below 1e-3 deel-lip's u collapses).
+    one("maxiter00-8x5", 8000, lambda rng: normal(rng, 8, 5, scale=0.2), maxiter_spectral=0, maxiter_bjorck=0)
+    one("small-6x4", 8100, lambda rng: normal(rng, 6, 4, scale=2e-3))
+    one("large-12x12", 8200, lambda rng: normal(rng, 12, 12, scale=1e3), 3.0)
+
+    worked = {
+        "worked-a": ([[3, 0], [4, 5]], [[1, 0]], [[1, 2], [3, 4]], {}),
+        "worked-b": ([[1, 2], [3, 4], [5, 6]], [[1, 1]], [[1, 0], [0, 1], [1, 1]], {}),
+        "worked-b-nobjorck": ([[1, 2], [3, 4], [5, 6]], [[1, 1]], [[1, 0], [0, 1], [1, 1]], {"eps_bjorck": None}),
+        # Exactly semi-orthogonal: one column stops after one Bjorck step, two columns after two.
+        "worked-c-1": ([[0.6], [0.8]], [[1]], [[1], [2]], {}),
+        "worked-c-2": ([[1, 0], [0, 1], [0, 0]], [[1, 2]], [[1, 2], [3, 4], [5, 6]], {}),
+    }
+    for case, (kernel, u, upstream, change) in worked.items():
+        given = {k: np.array(v, np.float32) for k, v in zip(("kernel", "u", "upstream"), (kernel, u, upstream))}
+        options = dict(RKO, **change)
+        got = rko("float32", *given.values(), 1.0, options)
+        exact = rko("float64", *given.values(), 1.0, options)
+        write("norm", case, 0, {**given, **got}, kind="rko", **text(options), coef="1.0", **floors(got, exact))
+
+    for i, (shape, coef, columns) in enumerate([((8, 5), 1.0, True), ((8, 5), 1.0, False), ((5, 8), 3.0, True),
+                                                ((32, 12), 0.5, False), ((2, 2), 2.0, True)]):
+        def make(seed):
+            rng = np.random.default_rng(seed)
+            kernel = np.array([[3, 0], [4, 5]], np.float32) if shape == (2, 2) else normal(rng, *shape)
+            given = {"kernel": kernel, "upstream": normal(rng, *shape)}
+            got = frobenius("float32", *given.values(), coef, columns)
+            exact = frobenius("float64", *given.values(), coef, columns)
+            return {**given, **got}, {"kind": "frobenius", "columns": str(columns).lower(), "coef": repr(coef),
+                                      **floors(got, exact)}
+
+        name = f"frobenius-{'columns' if columns else 'whole'}-{'x'.join(map(str, shape))}"
+        settle("norm", name, 9000 + 100 * i, make, 1e-5)
+
+
+# ---- models, one layer after the other -------------------------------------------------------------
+
+
+def definition(layers, input_shape, k=1.0):
+    """The JSON of a deel-lip Sequential, through Keras's own writer."""
+    tf.keras.backend.clear_session()
+    model = lip.Sequential([KL.Input(input_shape, name="x")] + layers, k_coef_lip=k, name="net")
+    return model.to_json()
+
+
+def with_dtype(entry, dtype):
+    """A copy of a layer's JSON, activation included, that computes in dtype."""
+    if isinstance(entry, dict):
+        return {k: dtype if k == "dtype" else with_dtype(v, dtype) for k, v in entry.items()}
+    return [with_dtype(v, dtype) for v in entry] if isinstance(entry, list) else entry
+
+
+def read_layer(entry):
+    """A layer from its JSON, built on its own input shape. (Keras's own Dense and Conv2D come back unbuilt.)"""
+    layer = KL.deserialize(copy.deepcopy(entry))
+    if not layer.built:
+        layer.build(entry["build_config"]["input_shape"])
+    return layer
+
+
+class Chain:
+    """The layers of a definition, read back from it, with weights by name."""
+
+    def __init__(self, text, weights, dtype="float32"):
+        config = json.loads(text)["config"]
+        self.dtype = dtype
+        self.layers = []
+        for entry in config["layers"]:
+            if entry["class_name"] == "InputLayer":
+                continue
+            layer = read_layer(with_dtype(entry, dtype))
+            wanted = layer.name
+            if hasattr(layer, "k_coef_lip"):
+                assert layer.k_coef_lip == entry["config"]["k_coef_lip"]
+            names = variables(entry)
+            values = [np.asarray(weights[f"{wanted}/{n}"], dtype) for n in names]
+            assert len(values) == len(layer.get_weights()), wanted
+            if values:
+                layer.set_weights(values)
+            layer.onelip_names = names
+            self.layers.append(layer)
+
+    def __call__(self, x, training):
+        x = tf.cast(x, self.dtype)
+        for layer in self.layers:
+            x = layer(x, training=training) if layer.weights else layer(x)
+        return x
+
+    def get(self, prefix, only=None):
+        return {f"{prefix}{layer.name}/{n}": v
+                for layer in self.layers for n, v in zip(layer.onelip_names, layer.get_weights())
+                if only is None or n in only}
+
+    def trainable(self):
+        """(name, variable) of every kernel and bias."""
+        return [(f"{layer.name}/{n}", v) for layer in self.layers
+                for n, v in zip(layer.onelip_names, layer.trainable_weights)]
+
+    def condense(self):
+        for layer in self.layers:
+            if hasattr(layer, "condense"):
+                layer.condense()
+
+
+def variables(entry):
+    """The names of a layer's variables in Keras's order."""
+    kind = entry["class_name"]
+    if "kernel_initializer" not in entry["config"]:
+        return []
+    names = ["kernel"] + (["bias"] if entry["config"]["use_bias"] else [])
+    if kind.startswith("Spectral"):
+        names += ["u", "sigma", "wbar"]
+    elif kind.startswith("Frobenius"):
+        names += ["wbar"]
+    return names
+
+
+def draw_weights(rng, text, start="gauss"):
+    """Weights for every layer of a definition: gaussian kernels of singular value about 1, small biases, random u, sigma
+    1, and, so that nobody can mistake it for a computed one, a wbar that has nothing to do with the kernel."""
+    weights = {}
+    for entry in json.loads(text)["config"]["layers"]:
+        names = variables(entry)
+        if not names:
+            continue
+        layer = read_layer(entry)
+        shape = dict(zip(names, (w.shape for w in layer.get_weights())))
+        m = int(np.prod(shape["kernel"][:-1]))
+        for n in names:
+            if n == "kernel" and start == "near":
+                value = near_orthogonal(rng, *shape[n])
+            elif n in ("kernel", "wbar"):
+                value = normal(rng, *shape[n], scale=1 / np.sqrt(max(m, shape[n][-1])))
+            elif n == "bias":
+                value = normal(rng, *shape[n], scale=0.3)
+            elif n == "u":
+                value = normal(rng, *shape[n])
+            else:
+                value = np.ones(shape[n], np.float32)
+            weights[f"{entry['config']['name']}/{n}"] = value
+    return weights
+
+
+def named(prefix, weights):
+    return {prefix + name: value for name, value in weights.items()}
+
+
+# ---- layer -----------------------------------------------------------------------------------------
+
+
+def one_pass(text, weights, x, dy, dtype):
+    chain = Chain(text, weights, dtype)
+    out = {"y_infer": chain(x, False).numpy()}
+    before = chain.get("")
+    for name, value in before.items():
+        assert np.array_equal(value, np.asarray(weights[name], dtype)), name  # inference changes nothing
+    x = tf.constant(x, dtype)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        y = chain(x, True)
+        product = tf.reduce_sum(y * tf.constant(dy, dtype))
+    out["y_train"] = y.numpy()
+    out["dx"] = tape.gradient(product, x).numpy()
+    for name, variable in chain.trainable():
+        out["grad/" + name] = tape.gradient(product, variable).numpy()
+    out.update(chain.get("after/", ("u", "sigma", "wbar")))
+    return out
+
+
+def layer():
+    def one(case, seed, make_layer, shape, k=1.0, batch=4, x=None, limit=1e-5):
+        text = definition([make_layer()], shape, k)
+
+        def make(seed):
+            rng = np.random.default_rng(seed)
+            weights = draw_weights(rng, text)
+            xs = normal(rng, batch, *shape) if x is None else x(rng)
+            out_shape = Chain(text, weights)(xs, False).shape
+            given = {"x": xs, "dy": normal(rng, *out_shape)}
+            got = one_pass(text, weights, *given.values(), "float32")
+            exact = one_pass(text, weights, *given.values(), "float64")
+            return {**named("weights/", weights), **given, **got}, {"definition": text, **floors(got, exact)}
+
+        settle("layer", case, seed, make, limit)
+
+    seeds = iter(range(10000, 99999, 100))
+
+    # Dense kinds.
+    for case, arguments, shape, k in [
+        ("spectral_dense", dict(units=7, activation="relu"), (5,), 1.0),
+        ("spectral_dense-linear-k3", dict(units=4), (9,), 3.0),
+        ("spectral_dense-nobias-k05", dict(units=6, use_bias=False), (6,), 0.5),
+        ("spectral_dense-groupsort2", dict(units=8, activation=GroupSort2(name="sort")), (6,), 1.0),
+        ("spectral_dense-groupsort2-k3", dict(units=8, activation=GroupSort2(name="sort", k_coef_lip=2.0)), (6,), 3.0),
+        ("spectral_dense-nobjorck", dict(units=5, eps_bjorck=None), (8,), 1.0),
+        ("spectral_dense-options", dict(units=8, beta_bjorck=0.3, eps_spectral=1e-4, eps_bjorck=1e-4,
+                                        maxiter_spectral=5, maxiter_bjorck=7), (16,), 1.0),
+        ("spectral_dense-one-output", dict(units=1), (10,), 1.0),
+        ("frobenius_dense", dict(units=3), (7,), 1.0),
+        ("frobenius_dense-whole", dict(units=4, disjoint_neurons=False), (6,), 1.0),
+        ("frobenius_dense-relu-k3", dict(units=5, activation="relu"), (4,), 3.0),
+        ("frobenius_dense-whole-nobias-k05", dict(units=5, disjoint_neurons=False, use_bias=False), (4,), 0.5),
+        ("dense", dict(units=6), (5,), 1.0),
+        ("dense-relu-nobias", dict(units=6, activation="relu", use_bias=False), (8,), 1.0),
+    ]:
+        kind = {"s": SpectralDense, "f": FrobeniusDense, "d": KL.Dense}[case[0]]
+        one(case, next(seeds), lambda: kind(name="d1", **arguments), shape, k)
+
+    # Convolutions.
+    for case, arguments, shape, k in [
+        ("spectral_conv2d-3x3", dict(filters=4, kernel_size=3), (7, 5, 2), 1.0),
+        ("spectral_conv2d-3x3-wide-k3", dict(filters=20, kernel_size=3, activation="relu"), (5, 6, 2), 3.0),
+        ("spectral_conv2d-2x2-nobias", dict(filters=5, kernel_size=2, use_bias=False), (6, 5, 3), 1.0),
+        ("spectral_conv2d-3x5", dict(filters=6, kernel_size=(3, 5)), (6, 8, 2), 1.0),
+        ("spectral_conv2d-5x5-k05", dict(filters=4, kernel_size=5), (8, 7, 2), 0.5),
+        ("spectral_conv2d-1x1", dict(filters=6, kernel_size=1), (4, 5, 4), 1.0),
+        ("spectral_conv2d-3x3-s2-even", dict(filters=4, kernel_size=3, strides=2), (6, 8, 2), 1.0),
+        ("spectral_conv2d-3x3-s2-odd", dict(filters=4, kernel_size=3, strides=2), (7, 5, 2), 1.0),
+        ("spectral_conv2d-3x3-s3", dict(filters=4, kernel_size=3, strides=3), (8, 7, 2), 1.0),
+        ("spectral_conv2d-3x3-s12", dict(filters=4, kernel_size=3, strides=(1, 2)), (5, 6, 3), 1.0),
+        ("spectral_conv2d-5x5-s2", dict(filters=4, kernel_size=5, strides=2), (7, 8, 2), 1.0),
+        ("spectral_conv2d-2x2-s2-k3", dict(filters=8, kernel_size=2, strides=2), (6, 5, 2), 3.0),
+        ("spectral_conv2d-2x2-s3", dict(filters=4, kernel_size=2, strides=3), (7, 8, 2), 1.0),
+        ("spectral_conv2d-3x5-s12", dict(filters=4, kernel_size=(3, 5), strides=(1, 2), use_bias=False), (4, 9, 2), 1.0),
+        ("spectral_conv2d-1x1-s2", dict(filters=3, kernel_size=1, strides=2), (5, 6, 4), 1.0),
+        ("spectral_conv2d-3x3-groupsort2", dict(filters=6, kernel_size=3, activation=GroupSort2(name="sort")),
+         (6, 4, 2), 1.0),
+        ("spectral_conv2d-3x3-nobjorck", dict(filters=6, kernel_size=3, eps_bjorck=None), (5, 5, 1), 1.0),
+        ("spectral_conv2d-3x3-small-image", dict(filters=4, kernel_size=3), (2, 3, 2), 1.0),
+        ("conv2d-valid", dict(filters=4, kernel_size=3), (6, 7, 2), 1.0),
+        ("conv2d-same-relu", dict(filters=4, kernel_size=(2, 3), padding="same", activation="relu"), (5, 6, 2), 1.0),
+        ("conv2d-valid-s2", dict(filters=4, kernel_size=3, strides=2, use_bias=False), (8, 7, 2), 1.0),
+        ("conv2d-same-s12", dict(filters=3, kernel_size=(5, 3), strides=(1, 2), padding="same"), (6, 7, 2), 1.0),
+    ]:
+        kind = KL.Conv2D if case.startswith("conv2d") else SpectralConv2D
+        one(case, next(seeds), lambda: kind(name="c1", **arguments), shape, k, batch=3)
+
+    # Sorts. Ties on purpose: for n = 2 TensorFlow sends both gradients to the first of the pair.
+    def with_ties(*shape):
+        def draw(rng):
+            x = normal(rng, *shape)
+            flat = x.reshape(-1, shape[-1])
+            flat[0, :] = 0.5
+            flat[1, 1] = flat[1, 0]
+            flat[2, -1] = flat[2, -2]
+            return x
+        return draw
+
+    for case, make_layer, shape, k in [
+        ("group_sort-2", lambda: GroupSort(2, name="sort"), (6,), 1.0),
+        ("group_sort-3-k3", lambda: GroupSort(3, name="sort"), (9,), 3.0),
+        ("group_sort-4-image", lambda: GroupSort(4, name="sort"), (2, 3, 8), 1.0),
+        ("group_sort-none-k05", lambda: GroupSort(None, name="sort"), (7,), 0.5),
+        ("group_sort2", lambda: GroupSort2(name="sort"), (8,), 1.0),
+        ("group_sort2-image-k3", lambda: GroupSort2(name="sort"), (3, 2, 4), 3.0),
+    ]:
+        one(case, next(seeds), make_layer, shape, k, x=with_ties(4, *shape))
+
+    # Pooling, images whose trailing rows and columns fill no window, and a window of zeros.
+    def with_zero_window(*shape):
+        def draw(rng):
+            x = normal(rng, *shape)
+            x[0, 0:2, 0:3, 0] = 0
+            return x
+        return draw
+
+    for case, kind, pool, shape, k in [
+        ("scaled_average_pooling2d-2x2", ScaledAveragePooling2D, (2, 2), (4, 6, 3), 1.0),
+        ("scaled_average_pooling2d-2x3-rest-k3", ScaledAveragePooling2D, (2, 3), (5, 8, 2), 3.0),
+        ("scaled_l2_norm_pooling2d-2x2", ScaledL2NormPooling2D, (2, 2), (4, 6, 3), 1.0),
+        ("scaled_l2_norm_pooling2d-2x2-rest-k05", ScaledL2NormPooling2D, (2, 2), (5, 7, 2), 0.5),
+        ("scaled_l2_norm_pooling2d-2x3-rest-k3", ScaledL2NormPooling2D, (2, 3), (5, 8, 2), 3.0),
+    ]:
+        one(case, next(seeds), lambda: kind(pool, name="pool"), shape, k, x=with_zero_window(3, *shape))
+
+    one("flatten", next(seeds), lambda: KL.Flatten(name="flat"), (3, 2, 4))
+
+
+# ---- losses ----------------------------------------------------------------------------------------
+
+
+def loss_formula(class_name, config, y, p, sparse_ok=True):
+    """Per-sample value in float64, written from the definitions, with TensorFlow's conventions at ties. tau, alpha and
+    margin are the float32 values that the loss holds."""
+    f = lambda key: tf.constant(np.float64(np.float32(config[key])))  # noqa: E731
+    n, c = p.shape
+    if class_name == "TauSparseCategoricalCrossentropy":
+        y = tf.one_hot(tf.cast(tf.reshape(y, [-1]), tf.int32), c, dtype=tf.float64)
+    positive = tf.cast(y > 0, tf.float64)
+    sign = 2 * positive - 1
+
+    def kr():
+        one = tf.cast(tf.equal(y, 1), tf.float64)
+        count = tf.reduce_sum(one, axis=0)
+        share = tf.where(count > 0, one / tf.maximum(count, 1), 0)
+        share -= tf.where(n - count > 0, (1 - one) / tf.maximum(n - count, 1), 0)
+        return tf.reduce_mean(n * p * share, axis=-1)
+
+    def hinge(weight=1.0):
+        return tf.reduce_mean((1 + positive * (weight - 1)) * tf.nn.relu(f("min_margin") / 2 - sign * p), axis=-1)
+
+    if class_name in ("KR", "MulticlassKR"):
+        return kr()
+    if class_name == "HingeMargin":
+        return hinge()
+    if class_name == "MulticlassHinge":
+        return hinge(c - 1)
+    if class_name in ("HKR", "MulticlassHKR"):
+        part = hinge(1.0 if class_name == "HKR" else c - 1)
+        return part if np.isinf(config["alpha"]) else -kr() + f("alpha") * part
+    if class_name == "MultiMargin":
+        target = tf.reduce_sum(p * positive, axis=-1, keepdims=True)
+        return tf.reduce_mean((1 - positive) * tf.nn.relu(f("min_margin") - target + p), axis=-1)
+    if class_name == "CategoricalHinge":
+        target = tf.reduce_sum(p * positive, axis=-1)
+        other = tf.reduce_max(tf.where(positive > 0, -np.inf, p), axis=-1)
+        return tf.nn.relu(f("min_margin") - (target - other))
+    tau = f("tau")
+    if class_name.startswith("TauBinary"):
+        return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(positive, tau * p), axis=-1) / tau
+    return tf.nn.softmax_cross_entropy_with_logits(y, tau * p) / tau
+
+
+def loss_results(call, per_sample, y, p, weight, dtype):
+    p = tf.constant(p, dtype)
+    out = {}
+    for name, w in (("", None), ("_weighted", weight)):
+        if name and w is None:
+            continue
+        with tf.GradientTape() as tape:
+            tape.watch(p)
+            value = call(y, p, w)
+        out["value" + name] = value.numpy()
+        out["grad" + name] = tape.gradient(value, p).numpy()
+    out["per_sample"] = per_sample(y, p).numpy()
+    return out
+
+
+def loss():
+    names = ("value", "value_weighted", "per_sample")
+
+    def one(case, seed, kind, arguments, y, p, weight=None, eager=False):
+        tf.config.run_functions_eagerly(eager)
+        made = getattr(lip.losses, kind)(**arguments)
+        config = {"class_name": kind, "config": made.get_config()}
+        single = getattr(lip.losses, kind)(**arguments, reduction="none")
+        given = {"y_true": y, "y_pred": p}
+        if weight is not None:
+            given["sample_weight"] = weight
+        got = loss_results(lambda a, b, w: made(a, b, sample_weight=w), single, tf.constant(y), p, weight, "float32")
+        tf.config.run_functions_eagerly(False)
+
+        def per_sample(a, b):
+            return loss_formula(kind, config["config"], tf.cast(a, tf.float64), b)
+
+        def reduced(a, b, w):
+            return tf.reduce_mean(per_sample(a, b) * (1.0 if w is None else tf.cast(w, tf.float64)))
+
+        exact = loss_results(reduced, per_sample, tf.constant(y), p, weight, "float64")
+        found = floors(got, exact, names)
+        assert worst(found) < 2e-5, (case, found)
+        print(f"loss-{case}: worst floor", worst(found))
+        write("loss", case, seed, {**given, **got}, loss=json.dumps(config, default=float), **found)
+
+    def binary(seed, n=12, low=0.0, c=1):
+        """Labels low or 1, both present; predictions random, then on the margin, at zero and equal."""
+        rng = np.random.default_rng(seed)
+        y = np.where(rng.random((n, c)) < 0.4, 1.0, low).astype(np.float32)
+        y[0], y[1] = 1.0, low
+        p = normal(rng, n, c)
+        p[2:8, 0] = [0.5, -0.5, 0.0, 0.5, 1.0, -0.5]
+        return y, p, (rng.random(n) + 0.25).astype(np.float32)
+
+    def multi(seed, n=10, c=4):
+        """One-hot labels with every class present; ties on the margin and between predictions."""
+        rng = np.random.default_rng(seed)
+        label = np.concatenate([np.arange(c), rng.integers(0, c, n - c)])
+        rng.shuffle(label)
+        y = np.eye(c, dtype=np.float32)[label]
+        p = normal(rng, n, c)
+        p[0] = 0.5 * (2 * y[0] - 1)
+        p[1, :2] = 0.25
+        p[2] = 0
+        p[3] = 1.0 + y[3]
+        return y, p, (rng.random(n) + 0.25).astype(np.float32), label.astype(np.float32)
+
+    seed = 20000
+    for low, label in ((0.0, "01"), (-1.0, "11")):
+        for kind, short, arguments in [
+            ("KR", "kr", {}),
+            ("HKR", "hkr-0", dict(alpha=0.0)),
+            ("HKR", "hkr-10", dict(alpha=10.0, min_margin=1.0)),
+            ("HKR", "hkr-inf", dict(alpha=np.inf, min_margin=2.0)),
+            ("HingeMargin", "hinge_margin", {}),
+            ("TauBinaryCrossentropy", "tau_binary-1", dict(tau=1.0)),
+            ("TauBinaryCrossentropy", "tau_binary-10", dict(tau=10.0)),
+        ]:
+            seed += 1
+            y, p, w = binary(seed, low=low)
+            one(f"{short}-{label}", seed, kind, arguments, y, p, w)
+    for kind, short, arguments in [
+        ("MulticlassKR", "multiclass_kr", {}),
+        ("MulticlassHinge", "multiclass_hinge", {}),
+        ("MulticlassHKR", "multiclass_hkr-10", dict(alpha=10.0)),
+        ("MulticlassHKR", "multiclass_hkr-50", dict(alpha=50.0, min_margin=0.5)),
+        ("MulticlassHKR", "multiclass_hkr-inf", dict(alpha=np.inf)),
+        ("MultiMargin", "multi_margin", {}),
+        ("CategoricalHinge", "categorical_hinge", dict(min_margin=1.0)),
+        ("TauCategoricalCrossentropy", "tau_categorical-1", dict(tau=1.0)),
+        ("TauCategoricalCrossentropy", "tau_categorical-10", dict(tau=10.0)),
+        ("TauCategoricalCrossentropy", "tau_categorical-100", dict(tau=100.0)),
+        ("TauSparseCategoricalCrossentropy", "tau_sparse-10", dict(tau=10.0)),
+        ("HKR", "hkr-multilabel", dict(alpha=5.0)),
+    ]:
+        seed += 1
+        y, p, w, index = multi(seed)
+        if kind.startswith("TauSparse"):
+            y = index.reshape(-1, 1)
+        one(short, seed, kind, arguments, y, p, w)
+
+    # A class nobody has, and a batch of positives only: in a traced function TensorFlow folds N - n + eps to 0 and gives
+    # NaN for the second; eagerly it gives what the formula says.
+    rng = np.random.default_rng(20900)
+    y = np.eye(4, dtype=np.float32)[[0, 1, 1, 3, 0, 1]]
+    one("multiclass_hkr-absent", 20900, "MulticlassHKR", dict(alpha=10.0), y, normal(rng, 6, 4))
+    one("hkr-all-negative", 20900, "HKR", dict(alpha=2.0), np.zeros((5, 1), np.float32), normal(rng, 5, 1))
+    one("hkr-all-positive", 20900, "HKR", dict(alpha=2.0), np.ones((5, 1), np.float32), normal(rng, 5, 1), eager=True)
+
+    # The worked data of deel-lip's documented behaviour: margins that float32 does not hold exactly.
+    y = np.array([1, 1, 1, 1, 0, 0, 0, 0], np.float32).reshape(-1, 1)
+    p = np.array([0.5, 1.1, -0.1, 0.7, -1.3, -0.4, 0.2, -0.9], np.float32).reshape(-1, 1)
+    one("set1-hkr", 0, "HKR", dict(alpha=2.5, min_margin=2.0), y, p)
+    one("set1-hinge", 0, "HingeMargin", dict(min_margin=1.4), y, p)
+    y = np.eye(3, dtype=np.float32)[[0, 0, 0, 1, 1, 1, 2, 2]]
+    p = np.array([[1.5, .2, -.5], [1, -1.2, .3], [.8, 2, -2], [0, 1, -.5], [-.8, 2, 0], [2.4, -.4, -1.1],
+                  [-.1, -1.7, .6], [1.2, 1.3, 2.5]], np.float32)
+    one("set3-multiclass_hkr", 0, "MulticlassHKR", dict(alpha=2.5), y, p)
+    one("set3-multi_margin", 0, "MultiMargin", dict(min_margin=0.7), y, p)
+    one("set3-categorical_hinge", 0, "CategoricalHinge", dict(min_margin=1.1), y, p)
+    one("set3-tau_categorical", 0, "TauCategoricalCrossentropy", dict(tau=2.0), y, p)
+
+
+# ---- training --------------------------------------------------------------------------------------
+
+STEPS, KEPT = 100, (1, 2, 10, 50, 100)
+
+
+def train(text, training, weights, x, y, batch_index, dtype):
+    """deel-lip's own step, eagerly: training-mode forward, loss, gradients, optimizer. In float64 the loss is our formula,
+    because deel-lip's holds float32 variables."""
+    chain = Chain(text, weights, dtype)
+    optimizer = tf.keras.optimizers.deserialize(copy.deepcopy(training["optimizer"]))
+    kind, config = training["loss"]["class_name"], training["loss"]["config"]
+    made = getattr(lip.losses, kind).from_config(config)
+    trained = [v for _, v in chain.trainable()]
+    optimizer.build(trained)
+    out, losses = {}, []
+    for step, at in enumerate(batch_index, 1):
+        with tf.GradientTape() as tape:
+            p = chain(x[at], True)
+            if dtype == "float32":
+                value = made(tf.constant(y[at]), p)
+            else:
+                value = tf.reduce_mean(loss_formula(kind, config, tf.constant(y[at], dtype), p))
+        optimizer.apply_gradients(zip(tape.gradient(value, trained), trained))
+        losses.append(value.numpy())
+        if step in KEPT:
+            out.update({f"step{step}/" + k: v for k, v in chain.get("").items()})
+    return {"loss": np.array(losses), **out}
+
+
+def training():
+    sgd = {"class_name": "SGD", "config": tf.keras.optimizers.SGD(0.05).get_config()}
+    adam = {"class_name": "Adam", "config": tf.keras.optimizers.Adam(1e-2).get_config()}
+    nets = {
+        "multiclass_hkr": (
+            [SpectralDense(16, name="d1"), GroupSort2(name="a1"), FrobeniusDense(3, name="d2")], (8,), 3,
+            lip.losses.MulticlassHKR(alpha=10.0, min_margin=1.0), 31000),
+        "hkr": (
+            [SpectralDense(12, name="d1"), GroupSort2(name="a1"), SpectralDense(1, name="d2")], (6,), 1,
+            lip.losses.HKR(alpha=10.0, min_margin=1.0), 32000),
+        "conv": (
+            [SpectralConv2D(4, (3, 3), name="c1"), GroupSort2(name="a1"), ScaledL2NormPooling2D((2, 2), name="p1"),
+             KL.Flatten(name="f1"), SpectralDense(8, name="d1"), FrobeniusDense(3, name="d2")], (8, 8, 1), 3,
+            lip.losses.TauCategoricalCrossentropy(tau=10.0), 33000),
+    }
+    pool, batch = 6, 32
+    for net, (layers, shape, c, made, seed) in nets.items():
+        text = definition(layers, shape)
+        for label, optimizer in (("sgd", sgd), ("adam", adam)):
+            job = {"optimizer": optimizer,
+                   "loss": {"class_name": type(made).__name__, "config": made.get_config()}}
+            job = json.loads(json.dumps(job, default=float))
+
+            def make(seed):
+                rng = np.random.default_rng(seed)
+                weights = draw_weights(rng, text)
+                klass = rng.integers(0, max(c, 2), (pool, batch))
+                klass[:, : max(c, 2)] = np.arange(max(c, 2))
+                centre = normal(rng, max(c, 2), *shape, scale=0.7)
+                x = (centre[klass] + normal(rng, pool, batch, *shape, scale=0.6)).astype(np.float32)
+                y = np.eye(c, dtype=np.float32)[klass] if c > 1 else (2.0 * klass - 1)[..., None].astype(np.float32)
+                order = rng.integers(0, pool, STEPS)
+                got = train(text, job, weights, x, y, order, "float32")
+                exact = train(text, job, weights, x, y, order, "float64")
+                given = {**named("weights/", weights), "x": x, "y_true": y, "batch_index": order}
+                print("  loss", got["loss"][[0, 1, 9, 49, 99]])
+                return {**given, **got}, {"definition": text, "training": json.dumps(job),
+                                          **floors(got, exact, ("loss",))}
+
+            settle("training", f"{net}-{label}", seed, make, 1e-2)
+
+
+# ---- model -----------------------------------------------------------------------------------------
+
+
+def legacy(value):
+    """Keras <= 2.12's dialect: {"class_name": "package>Name", "config"} and nothing else."""
+    if isinstance(value, list):
+        return [legacy(v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if "class_name" in value and "config" in value and "module" in value:
+        return {"class_name": value.get("registered_name") or value["class_name"], "config": legacy(value["config"])}
+    return {k: legacy(v) for k, v in value.items()}
+
+
+def whole(text, weights, x, dtype):
+    chain = Chain(text, weights, dtype)
+    out = {"y_infer": chain(x, False).numpy(), "y_train": chain(x, True).numpy()}
+    out.update(chain.get("after/", ("u", "sigma", "wbar")))
+    trained = chain.get("")
+    out["y_vanilla"] = chain(x, False).numpy()
+    chain.condense()
+    out.update(chain.get("condensed/", ("kernel", "u", "sigma")))
+    out["y_condensed"] = chain(x, True).numpy()
+    return out, trained
+
+
+def model():
+    nets = {
+        "cnn": ([
+            SpectralConv2D(8, (3, 3), name="c1"), GroupSort2(name="a1"), ScaledL2NormPooling2D((2, 2), name="p1"),
+            SpectralConv2D(16, (3, 3), name="c2"), GroupSort2(name="a2"), ScaledL2NormPooling2D((2, 2), name="p2"),
+            KL.Flatten(name="f1"), SpectralDense(64, name="d1"), GroupSort2(name="a3"), FrobeniusDense(10, name="d2"),
+        ], (12, 12, 1), 1.0, 41000),
+        "mlp-k2": ([
+            SpectralDense(24, name="d1"), GroupSort2(name="a1"), SpectralDense(16, name="d2"),
+            GroupSort(4, name="a2"), FrobeniusDense(5, name="d3"),
+        ], (10,), 2.0, 42000),
+    }
+    for net, (layers, shape, k, seed) in nets.items():
+        text = definition(layers, shape, k)
+        old = legacy(json.loads(text))
+        old["keras_version"] = "2.12.0"
+
+        def make(seed):
+            rng = np.random.default_rng(seed)
+            weights = draw_weights(rng, text, "near")
+            x = normal(rng, 4, *shape)
+            got, trained = whole(text, weights, x, "float32")
+            exact, _ = whole(text, weights, x, "float64")
+            # deel-lip's own export, of the model as Keras reads it back, holding the weights after the training forward.
+            tf.keras.backend.clear_session()
+            loaded = tf.keras.models.model_from_json(text)
+            assert type(loaded) is tf.keras.Sequential
+            for layer in loaded.layers:
+                values = [v for name, v in trained.items() if name.startswith(layer.name + "/")]
+                if values:
+                    layer.set_weights(values)
+            plain = vanillaModel(loaded)
+            y = plain(x, training=False).numpy()
+            assert np.max(np.abs(y - got["y_vanilla"])) < 1e-6 * np.max(np.abs(y))
+            got["y_vanilla"] = y
+            return {**named("weights/", weights), "x": x, **got}, {
+                "definition": text, "definition_legacy": json.dumps(old), "vanilla_definition": plain.to_json(),
+                **floors(got, exact)}
+
+        settle("model", net, seed, make, 1e-4)
+
+
+# ---- optimizer -------------------------------------------------------------------------------------
+
+
+def optimizer():
+    def run(config, w0, grads, dtype):
+        made = tf.keras.optimizers.deserialize(copy.deepcopy(config))
+        w = tf.Variable(w0, dtype=dtype)
+        made.build([w])
+        out = []
+        for g in grads:
+            made.apply_gradients([(tf.constant(g, dtype), w)])
+            out.append(w.numpy())
+        return {"w_after": np.array(out)}
+
+    for i, (case, made) in enumerate([
+        ("sgd", tf.keras.optimizers.SGD(0.05)),
+        ("sgd-momentum", tf.keras.optimizers.SGD(0.05, momentum=0.9)),
+        ("sgd-nesterov", tf.keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True)),
+        ("adam", tf.keras.optimizers.Adam(1e-2)),
+        ("adam-options", tf.keras.optimizers.Adam(3e-3, beta_1=0.8, beta_2=0.99, epsilon=1e-5)),
+        ("adam-amsgrad", tf.keras.optimizers.Adam(1e-2, amsgrad=True)),
+    ]):
+        config = {"class_name": type(made).__name__, "config": made.get_config()}
+        config = json.loads(json.dumps(config, default=float))
+        rng = np.random.default_rng(51000 + i)
+        w0, grads = normal(rng, 3, 5), normal(rng, 20, 3, 5)
+        grads[:, 0, 0] = 0  # a weight that never learns
+        grads[:, 0, 1] *= 1e-4
+        got = run(config, w0, grads, "float32")
+        found = floors(got, run(config, w0, grads, "float64"))
+        print(f"optimizer-{case}", found)
+        write("optimizer", case, 51000 + i, {"w0": w0, "grads": grads, **got}, optimizer=json.dumps(config), **found)
+
+
+GROUPS = {f.__name__: f for f in (norm, layer, loss, training, model, optimizer)}
+
+if __name__ == "__main__":
+    for group in sys.argv[1:] or GROUPS:
+        for old in os.listdir(HERE):
+            if old.startswith(group + "-") and old.endswith(".safetensors"):
+                os.remove(os.path.join(HERE, old))
+        GROUPS[group]()
