@@ -34,4 +34,7 @@ void lip__parallel(size_t n, void (*task)(void *ctx, size_t i, size_t thread), v
 /* lip__all_finite: whether x holds no NaN and no infinity; *at (may be NULL) is the first that is not. */
 int lip__all_finite(const float *x, size_t n, size_t *at);
 
+/* lip__philox: one block of Philox4x32-10, what random.h is made of. */
+void lip__philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+
 #endif

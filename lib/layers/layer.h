@@ -69,6 +69,9 @@ struct lip__object *lip__object_new(const struct lip__class *cls);
 void lip__object_free(struct lip__object *object);
 void lip__fields_default(const struct lip__class *cls, void *object); /* returns with OBJECTs NULL when memory ran out */
 void lip__fields_clear(const struct lip__class *cls, void *object);
+/* lip__field_choice: the value to store for `text` in a LIP__CHOICE: the table's spelling, a string that lives as long
+ * as the process; NULL: none of the choices. (A default of NAN stores NULL.) */
+const char *lip__field_choice(const struct lip__field *field, const char *text);
 
 /* ---- initializers: lib/layers/initializers.c ------------------------------------------------------ */
 

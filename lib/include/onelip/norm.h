@@ -16,13 +16,13 @@
 extern "C" {
 #endif
 
-/* How hard to orthogonalise. eps_bjorck <= 0 stands for deel-lip's None: no Bjorck iteration. */
+/* How hard to orthogonalise. eps_bjorck <= 0 or NAN stands for deel-lip's None: no Bjorck iteration. */
 typedef struct lip_rko_options {
     double eps_spectral;  /* > 0: stop the power iteration below this change of u; also added to sigma */
-    double eps_bjorck;    /* stop Bjorck below this Frobenius change; <= 0: skip Bjorck */
-    double beta_bjorck;   /* 0 < beta <= 0.5 */
-    int maxiter_spectral; /* <= 0: none */
-    int maxiter_bjorck;   /* <= 0: none */
+    double eps_bjorck;    /* stop Bjorck below this Frobenius change; <= 0 or NAN: skip Bjorck */
+    double beta_bjorck;   /* 0 < beta <= 0.5; NAN: skip Bjorck */
+    long maxiter_spectral; /* <= 0: none */
+    long maxiter_bjorck;   /* <= 0: none */
 } lip_rko_options;
 
 #define LIP_RKO_DEFAULTS ((lip_rko_options){1e-3, 1e-3, 0.5, 10, 15})

@@ -1,0 +1,34 @@
+/* finite.c: is every number a number? */
+#include "base/base.h"
+
+#include <string.h>
+
+enum { BLOCK = 64 };
+
+static uint32_t exponent_full(const float *x, size_t i)
+{
+    uint32_t bits;
+
+    memcpy(&bits, x + i, sizeof bits);
+    return (bits & 0x7f800000u) == 0x7f800000u; /* infinities and NaN have all exponent bits set */
+}
+
+int lip__all_finite(const float *x, size_t n, size_t *at)
+{
+    size_t i = 0;
+
+    for (; n - i >= BLOCK; i += BLOCK) {
+        uint32_t bad = 0;
+        for (size_t j = 0; j < BLOCK; j++)
+            bad |= exponent_full(x, i + j);
+        if (bad)
+            break;
+    }
+    for (; i < n; i++)
+        if (exponent_full(x, i)) {
+            if (at)
+                *at = i;
+            return 0;
+        }
+    return 1;
+}
