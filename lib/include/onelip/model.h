@@ -150,6 +150,14 @@ lip_err lip_state_load(lip_state *state, const lip_named *tensors, size_t n, boo
 typedef enum lip_effective { LIP_NONE, LIP_COMPUTED, LIP_STORED } lip_effective;
 lip_effective lip_state_effective(const lip_state *state, size_t layer);
 
+/* lip_state_copy: an independent copy of every variable and of how each effective kernel came about, so that a change
+ * can be tried and dropped. Returns LIP_OK or LIP_ENOMEM. Memory: lip_state_free. Threads: as reading the state. */
+lip_err lip_state_copy(const lip_state *state, lip_state **copy, lip_error *err);
+
+/* lip_state_mark: say how the effective kernel of one layer came about. For whoever loads a file of its own in which a
+ * computed kernel was kept bit for bit. No effect on layers without one. Threads: one owner at a time. */
+void lip_state_mark(lip_state *state, size_t layer, lip_effective effective);
+
 /* What recomputing did to one layer. distance: of refresh, ||new wbar - old||_F / ||old||_F; of condense,
  * ||old kernel - new||_F / ||new||_F. */
 typedef struct lip_change {
