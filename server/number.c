@@ -1,0 +1,283 @@
+/* number.c: decimal to float32 and back.
+ *
+ * Both directions multiply by a power of ten of which 64 bits are known. Reading keeps the product as an interval and
+ * goes to strtof when a midpoint of two floats lies in it; writing needs the power rounded up, which is proven enough
+ * for 24-bit significands.
+ */
+#include "number.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef unsigned __int128 u128;
+
+enum { POWER_MIN = -54, POWER_MAX = 45 };
+
+/* 10^k = power[k - POWER_MIN] * 2^(log2_power(k) - 63), rounded down; exact where the flag says so. */
+static uint64_t power[POWER_MAX - POWER_MIN + 1];
+static bool power_exact[POWER_MAX - POWER_MIN + 1];
+static pthread_once_t power_once = PTHREAD_ONCE_INIT;
+
+/* floor(log2(10^k)) for |k| < 1000. */
+static int log2_power(int k)
+{
+    return (k * 1741647) >> 19;
+}
+
+static unsigned bits_of(u128 x)
+{
+    uint64_t high = (uint64_t)(x >> 64);
+    return high ? 128 - (unsigned)__builtin_clzll(high) : 64 - (unsigned)__builtin_clzll((uint64_t)x | 1);
+}
+
+/* 5^|k| fits 128 bits here, and the power of two only moves the point. */
+static void power_fill(void)
+{
+    u128 five = 1;
+
+    for (int k = 0; k <= POWER_MAX; k++, five *= 5) {
+        unsigned bits = bits_of(five);
+        u128 top = bits > 64 ? five >> (bits - 64) : five << (64 - bits);
+        power[k - POWER_MIN] = (uint64_t)top;
+        power_exact[k - POWER_MIN] = bits <= 64 || top << (bits - 64) == five;
+    }
+    five = 1;
+    for (int k = -1; k >= POWER_MIN; k--) {
+        u128 rest = 1;
+        uint64_t quotient = 0;
+        five *= 5;
+        /* Long division of a power of two by 5^-k, until 64 bits of the quotient stand. */
+        while (!(quotient >> 63)) {
+            rest <<= 1;
+            quotient <<= 1;
+            if (rest >= five) {
+                rest -= five;
+                quotient |= 1;
+            }
+        }
+        power[k - POWER_MIN] = quotient;
+        power_exact[k - POWER_MIN] = false;
+    }
+}
+
+static const double small_power[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
+                                     1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+
+/* Whether the double d, correctly rounded from some decimal, may lie exactly between two floats or needs the rules of
+ * subnormals and infinity. */
+static bool hard(double d)
+{
+    uint64_t bits;
+    memcpy(&bits, &d, sizeof bits);
+    return (bits & 0x1fffffff) == 0x10000000 || d < 0x1p-126 || d >= 0x1.ffffffp127;
+}
+
+/* w * 10^k, where w has 64 bits and k is in the table's range; false: too close to a midpoint, or not a normal float. */
+static bool from_product(uint64_t w, int k, float *value)
+{
+    unsigned shift = (unsigned)__builtin_clzll(w);
+    uint64_t high;
+    int exponent; /* of the product's highest bit */
+
+    pthread_once(&power_once, power_fill);
+    high = (uint64_t)(((u128)(w << shift) * power[k - POWER_MIN]) >> 64);
+    exponent = 63 - (int)shift + log2_power(k) + 1;
+    if (!(high >> 63)) {
+        high <<= 1;
+        exponent--;
+    }
+    /* The power was cut by less than 1, the product by less than 1, and the shift doubled both: the true value lies in
+     * [high, high + 4]. Bits 0..39 are to be rounded away; no midpoint may lie in the interval or touch it. */
+    uint64_t rest = high & 0xffffffffff;
+    if ((rest <= 0x8000000000 && rest + 5 >= 0x8000000000) || exponent < -126 || exponent > 126)
+        return false;
+    uint64_t significand = (high >> 40) + (rest > 0x8000000000);
+    *value = ldexpf((float)significand, exponent - 23);
+    return true;
+}
+
+static bool digit(const char *at, const char *end)
+{
+    return at < end && *at >= '0' && *at <= '9';
+}
+
+const char *number_read(const char *at, const char *end, float *value)
+{
+    const char *start = at, *first;
+    bool negative = at < end && *at == '-';
+    uint64_t w = 0;
+    int digits = 0;    /* significant ones, all of them in w up to 19 */
+    long exponent = 0; /* of w's last digit */
+    bool cut = false;  /* digits beyond w that are not 0 */
+
+    at += negative;
+    if (!digit(at, end))
+        return NULL;
+    first = at;
+    for (; digit(at, end); at++) {
+        if (digits < 19) {
+            w = 10 * w + (uint64_t)(*at - '0');
+            digits += w > 0;
+        } else {
+            cut |= *at != '0';
+            exponent++;
+        }
+    }
+    if (*first == '0' && at - first > 1)
+        return NULL;
+    if (at < end && *at == '.') {
+        if (!digit(++at, end))
+            return NULL;
+        for (; digit(at, end); at++) {
+            if (digits < 19) {
+                w = 10 * w + (uint64_t)(*at - '0');
+                digits += w > 0;
+                exponent--;
+            } else {
+                cut |= *at != '0';
+            }
+        }
+    }
+    if (at < end && (*at == 'e' || *at == 'E')) {
+        bool down;
+        long e = 0;
+        at++;
+        down = at < end && *at == '-';
+        at += at < end && (*at == '-' || *at == '+');
+        if (!digit(at, end))
+            return NULL;
+        for (; digit(at, end); at++)
+            if (e < 1000000)
+                e = 10 * e + (*at - '0');
+        exponent += down ? -e : e;
+    }
+
+    float x;
+    bool done = false;
+    if (w == 0) {
+        x = 0.0f;
+        done = true;
+    } else if (!cut && w <= (uint64_t)1 << 53 && exponent >= -22 && exponent <= 22) {
+        double d = exponent < 0 ? (double)w / small_power[-exponent] : (double)w * small_power[exponent];
+        x = (float)d;
+        done = !hard(d);
+        if (!done && exponent == 0 && w < (uint64_t)1 << 24)
+            done = true;
+    }
+    if (!done && !cut && exponent >= POWER_MIN && exponent <= POWER_MAX)
+        done = from_product(w, (int)exponent, &x);
+    if (!done)
+        x = fabsf(strtof(start, NULL));
+    *value = negative ? -x : x;
+    return at;
+}
+
+/* ---- writing ------------------------------------------------------------------------------------------ */
+
+/* The upper 32 bits of g * c * 2^-32, with the lowest bit set when anything was cut. */
+static uint32_t round_to_odd(uint64_t g, uint32_t c)
+{
+    u128 p = (u128)g * c;
+    uint32_t high = (uint32_t)(p >> 64), low = (uint32_t)(p >> 32);
+    return high | (low > 1);
+}
+
+/* x = digits * 10^*exponent, shortest. */
+static uint32_t shortest(uint32_t significand, uint32_t biased, int *exponent)
+{
+    uint32_t c = biased ? significand | (uint32_t)1 << 23 : significand;
+    int q = biased ? (int)biased - 150 : -149;
+
+    if (biased && q <= 0 && q > -24 && (c & (((uint32_t)1 << -q) - 1)) == 0) {
+        *exponent = 0;
+        return c >> -q; /* an integer below 2^24 */
+    }
+    bool odd = c & 1, closer = significand == 0 && biased > 1;
+    int k = (q * 1262611 - (closer ? 524031 : 0)) >> 22;
+    int h = q + log2_power(-k) + 1;
+    uint64_t g = power[-k - POWER_MIN] + !power_exact[-k - POWER_MIN];
+    uint32_t lower = round_to_odd(g, (4 * c - 2 + closer) << h) + odd;
+    uint32_t middle = round_to_odd(g, 4 * c << h);
+    uint32_t upper = round_to_odd(g, (4 * c + 2) << h) - odd;
+    uint32_t s = middle / 4;
+
+    if (s >= 10) {
+        uint32_t t = s / 10;
+        bool down = lower <= 40 * t, up = 40 * t + 40 <= upper;
+        if (down != up) {
+            *exponent = k + 1;
+            return t + up;
+        }
+    }
+    bool down = lower <= 4 * s, up = 4 * s + 4 <= upper;
+    *exponent = k;
+    if (down != up)
+        return s + up;
+    return s + (middle > 4 * s + 2 || (middle == 4 * s + 2 && (s & 1)));
+}
+
+size_t number_write(float x, char *text)
+{
+    uint32_t bits, digits;
+    char reversed[12], *out = text;
+    int exponent, n = 0;
+
+    memcpy(&bits, &x, sizeof bits);
+    if (bits >> 31)
+        *out++ = '-';
+    if (!(bits << 1)) {
+        *out++ = '0';
+        if (bits) {
+            *out++ = '.';
+            *out++ = '0';
+        }
+        return (size_t)(out - text);
+    }
+    pthread_once(&power_once, power_fill);
+    digits = shortest(bits & 0x7fffff, bits >> 23 & 0xff, &exponent);
+    while (digits % 10 == 0) {
+        digits /= 10;
+        exponent++;
+    }
+    for (; digits; digits /= 10)
+        reversed[n++] = (char)('0' + digits % 10);
+
+    int point = n + exponent; /* digits before the decimal point */
+    if (exponent >= 0 && point <= 9) { /* 1200 */
+        while (n)
+            *out++ = reversed[--n];
+        for (; exponent; exponent--)
+            *out++ = '0';
+    } else if (point > 0 && point <= 9) { /* 12.34 */
+        for (; n; point--) {
+            if (point == 0)
+                *out++ = '.';
+            *out++ = reversed[--n];
+        }
+    } else if (point <= 0 && point > -4) { /* 0.0001234 */
+        *out++ = '0';
+        *out++ = '.';
+        for (; point < 0; point++)
+            *out++ = '0';
+        while (n)
+            *out++ = reversed[--n];
+    } else { /* 1.234e-12 */
+        int e = point - 1;
+        *out++ = reversed[--n];
+        if (n)
+            *out++ = '.';
+        while (n)
+            *out++ = reversed[--n];
+        *out++ = 'e';
+        if (e < 0) {
+            *out++ = '-';
+            e = -e;
+        }
+        if (e >= 10)
+            *out++ = (char)('0' + e / 10);
+        *out++ = (char)('0' + e % 10);
+    }
+    return (size_t)(out - text);
+}

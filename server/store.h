@@ -1,0 +1,176 @@
+/* store.h: the models, in memory and on disk.
+ *
+ * A model is a name, a published snapshot that readers use, and a head that writers change. Three locks, always taken in
+ * this order: `changing` of the store (create, replace, delete), `writing` of a model (its head), `lock` of either (a few
+ * instructions; no work, no disk). Readers take `lock` only, so nothing ever waits for a training step.
+ *
+ * On disk: models/NAME/head/state.json names the generation of every other file and its checksum and is written last,
+ * so a crash between two files leaves the generation before. What was acknowledged is there after a crash, training
+ * steps excepted: they follow within checkpoint_seconds, and head/ahead.json says that some were given out.
+ */
+#ifndef SERVER_STORE_H
+#define SERVER_STORE_H
+
+#include <jansson.h>
+#include <onelip/onelip.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define MODEL_NAME_MAX 128
+
+struct metrics;
+struct store;
+
+/* What went wrong in the store. status 0: nothing. */
+struct failure {
+    int status;       /* HTTP's */
+    const char *code; /* of api.md 3.3 */
+    char text[512];
+};
+
+/* ---- the parts of a model ---------------------------------------------------------------------------- */
+
+/* An answer that is worth keeping as long as its snapshot: a Lipschitz report, by its options. */
+struct report {
+    struct report *next;
+    char *key;
+    json_t *body;
+};
+
+/* What readers see. Immutable but for the reports, counted. */
+struct published {
+    atomic_uint refs;
+    lip_snapshot *snapshot;
+    char epoch[9];
+    uint64_t weights_revision;
+    pthread_mutex_t lock; /* of reports */
+    struct report *reports;
+};
+
+/* The training resource. Immutable, counted. */
+struct recipe {
+    atomic_uint refs;
+    json_t *config; /* every member of api.md 3.6 but "state" */
+    bool publish_step, lagging, skip_nonfinite, sync;
+    lip_trainer *judge; /* loss and metrics, for evaluate; never steps */
+};
+
+/* What the model document says beyond the definition; under the model's lock. */
+struct facts {
+    char epoch[9];
+    uint64_t state_revision, weights_revision, checkpointed_revision;
+    char created_at[32];
+    char *description; /* malloc'd */
+    json_t *tags;
+    long max_batch_size;
+    char *damage; /* NULL, or why its files cannot be used: the model is UNAVAILABLE */
+};
+
+/* One file of the newest generation on disk. */
+struct part {
+    char file[64]; /* below models/NAME/; "" when there is none */
+    char sha256[65];
+    size_t bytes;
+};
+enum { PART_DEFINITION, PART_WEIGHTS, PART_SERVED, PART_OPTIMIZER, PART_TRAINING, PARTS };
+
+struct model {
+    atomic_uint refs;
+    struct store *store;
+    char name[MODEL_NAME_MAX + 1];
+
+    pthread_mutex_t writing; /* the head: state, trainer, served, optimizer_kept, unpublished, gone */
+    lip_state *state;
+    lip_trainer *trainer; /* NULL before the first PUT of training */
+    lip_state *served;    /* what was published, while unpublished steps have changed `state`; else NULL */
+    bool optimizer_kept;
+    uint64_t unpublished;
+    bool gone; /* deleted while somebody waited */
+
+    pthread_mutex_t lock; /* what follows, up to `saving` */
+    struct published *now;
+    struct recipe *recipe;
+    struct facts facts;
+    uint64_t dirty_ns; /* when the first unsaved step was made; 0: none */
+    bool marked;       /* ahead.json is there */
+
+    pthread_mutex_t saving; /* the files */
+    uint64_t generation;
+    struct part part[PARTS];
+};
+
+/* ---- the store ------------------------------------------------------------------------------------------ */
+
+/* store_open: take the state directory (made if need be, one daemon at a time) and start the thread that checkpoints.
+ * Nothing is loaded yet. On failure NULL and one sentence in why. */
+struct store *store_open(const char *state_dir, double checkpoint_seconds, struct metrics *metrics, char *why, size_t size);
+
+/* store_load: every model of the directory. A damaged one is there as UNAVAILABLE. */
+void store_load(struct store *store);
+
+/* store_close: write every unsaved step, then free. No request may be under way. false: something could not be saved. */
+bool store_close(struct store *store);
+
+/* store_get: a model by name, NULL if there is none. Give it back with store_put. */
+struct model *store_get(struct store *store, const char *name);
+void store_put(struct model *model);
+
+/* store_list: all models, sorted by name, each with a reference; *n of them. Memory: free() after store_put of each.
+ * NULL when out of memory. */
+struct model **store_list(struct store *store, size_t *n);
+
+bool store_name_ok(const char *name);
+
+/* A model that is to be created or to replace another. What is taken by store_put_model is set to NULL. */
+struct draft {
+    lip_state *state;
+    lip_snapshot *snapshot;
+    lip_trainer *trainer;
+    struct recipe *recipe;
+    char *description;
+    json_t *tags;
+    long max_batch_size;
+};
+void draft_clear(struct draft *draft);
+
+/* store_create: a new model, or with `replace` a new definition, weights and training state for one that may be there.
+ * On disk when it returns. check (may be NULL) is called with the present model, NULL if none, once nothing else can change it;
+ * false refuses (it has filled its own reply). *created says whether the name was new.
+ * Returns the model with a reference, NULL with f filled (f->status 0: check refused). */
+struct model *store_create(struct store *store, const char *name, struct draft *draft, bool replace,
+                           bool (*check)(void *ctx, struct model *present), void *ctx, bool *created, struct failure *f);
+
+/* store_delete: from memory and disk. check as above. false: f, or check refused. */
+bool store_delete(struct store *store, struct model *model, bool (*check)(void *ctx, struct model *present), void *ctx,
+                  struct failure *f);
+
+/* ---- reading one model ---------------------------------------------------------------------------------- */
+
+/* model_now: what is published, counted; NULL when the model is unavailable. */
+struct published *model_now(struct model *model);
+void published_put(struct published *now);
+struct recipe *model_recipe(struct model *model); /* counted; NULL: training is not configured */
+void recipe_put(struct recipe *recipe);
+/* model_facts: a copy; clear it. false: out of memory. */
+bool model_facts(struct model *model, struct facts *copy);
+void facts_clear(struct facts *facts);
+
+/* ---- changing one model: the caller holds `writing` ------------------------------------------------------ */
+
+/* model_replace_state: the changed copy becomes the head, on disk and published, one revision on; taken on success. */
+bool model_replace_state(struct model *model, lip_state *changed, struct failure *f);
+
+/* model_train: another training resource and its trainer, on disk; both taken on success. */
+bool model_train(struct model *model, struct recipe *recipe, lip_trainer *trainer, bool optimizer_kept, struct failure *f);
+
+/* model_ahead: before a step: make sure that a crash will be known to have lost it. */
+bool model_ahead(struct model *model, struct failure *f);
+
+/* model_stepped: after a step on state and trainer: one revision on, published if `publish`. With `sync` it is on
+ * disk when this returns true; false: the caller takes the step back. */
+bool model_stepped(struct model *model, bool publish, bool sync, struct failure *f);
+
+#endif
