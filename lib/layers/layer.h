@@ -95,7 +95,8 @@ enum lip__operator {
 
 enum { LIP__LIPSCHITZ = 1,  /* deel-lip's LipschitzLayer: takes its share of a Sequential's k */
        LIP__CONDENSABLE = 2,/* has wbar */
-       LIP__INPUT = 4 };
+       LIP__INPUT = 4,
+       LIP__ACTIVATES = 8 /* may stand in an activation slot */ };
 
 struct lip__pass {
     size_t n;                /* samples of this call */
@@ -147,8 +148,8 @@ struct lip_layer {
         const struct lip__object *initializer; /* NULL: role's own (u normal, sigma one, wbar computed) */
     } declared[6];
     size_t n_declared;
-    bool built_by_name; /* the name was given, not made up */
     bool has_batch_shape; /* its config carried batch_input_shape */
+    bool in_slot;         /* it is the activation of another layer */
 };
 
 lip_layer *lip__layer_new(const struct lip__kind *kind); /* defaults set; NULL: out of memory */
@@ -164,6 +165,10 @@ const struct lip__kind *lip__kind_find(const char *name); /* bare class name; NU
 /* lip__activation_find: Keras's activation strings: "relu" -> the kind ReLU, "linear" -> NULL with *known true. */
 const struct lip__kind *lip__activation_find(const char *identifier, bool *known);
 const char *lip__activation_identifier(const lip_layer *activation); /* "relu", or NULL: needs an object */
+/* lip__activation_new: the layer that an identifier stands for ("relu"), nameless; NULL: out of memory. The identifier is
+ * one that lip__activation_find knows and that is not "linear". */
+lip_layer *lip__activation_new(const char *identifier);
+const char *lip__activation_identifiers(void); /* "linear, relu, …", for error texts */
 
 /* How a raw kernel becomes an effective one. One for all Spectral kinds, one for Frobenius. The kernel is the matrix
  * (count/last, last). */

@@ -1,0 +1,126 @@
+/* model.h: what models, states, snapshots and workspaces are made of.
+ *
+ * Variables live in one arena, in three groups, so that an optimizer sees one long array:
+ *
+ *     [ trained: kernels, biases, … | carried: u, sigma | effective: wbar ]
+ *
+ * Each variable starts on a 64-byte boundary.
+ */
+#ifndef LIP_MODEL_PRIVATE_H
+#define LIP_MODEL_PRIVATE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <onelip/model.h>
+
+#include "layers/layer.h"
+
+#define LIP__MAX_READ 6
+#define LIP__NOWHERE ((size_t)-1)
+
+/* One layer's arithmetic, or that of the layer in an activation slot. */
+struct lip__step {
+    const lip_layer *layer;
+    size_t top;                 /* the definition's layer it belongs to: an index into lip_model.layer */
+    size_t read[LIP__MAX_READ]; /* variables that forward reads: wbar in place of kernel; LIP__NOWHERE: none */
+    size_t train[LIP__MAX_READ];/* where their gradients belong: kernel in place of wbar */
+    size_t in, out;             /* floats per sample */
+};
+
+/* A kernel that is reparametrised: indices of its variables. */
+struct lip__kernel {
+    const lip_layer *layer;
+    size_t top;
+    size_t kernel, u, sigma, wbar; /* u, sigma: LIP__NOWHERE for Frobenius */
+    size_t m, n;                   /* the kernel as a matrix */
+};
+
+struct lip_model {
+    _Atomic size_t refs;
+    char *name, *input_name;
+    bool deel; /* deel-lip's Sequential: the definition has k_coef_lip */
+    double k;
+    lip_shape input, output;
+    lip_layer **layer; /* in the definition's order; [0] may be an InputLayer */
+    size_t n_layers;
+    struct lip__step *step;
+    size_t n_steps;
+    struct lip__kernel *kernel;
+    size_t n_kernels;
+    lip_variable *variable;
+    size_t *offset; /* of each variable, in floats */
+    size_t n_variables;
+    size_t trained, carried, arena; /* ends of the groups, in floats */
+    size_t widest;  /* largest activation of one sample, in floats, input and output included */
+    size_t scratch; /* floats a step needs per thread, a multiple of 16 */
+    double flops;
+    char **warning;
+    size_t n_warnings;
+};
+
+/* lip__model_assemble: what a reader of definitions calls at the end. Takes `name`, the array and the layers over, on
+ * failure too. input: the first layer's input shape. deel: share k among the Lipschitz layers (semantics.md 16.2). */
+lip_err lip__model_assemble(char *name, bool deel, double k, lip_layer **layers, size_t n_layers, const lip_shape *input,
+                            bool strict, lip_model **model, lip_error *err);
+
+struct lip_state {
+    const lip_model *model;
+    float *now, *next;        /* arenas; next is where a change is prepared, and swapped in when it is whole */
+    lip_effective *effective; /* of each layer */
+    double *distance;         /* stored from computed, of each layer */
+    uint64_t generation;      /* counts changes of kernels and u: what a trainer prepared belongs to one of them */
+};
+
+/* lip__state_next: the other arena, made at the first call; NULL: out of memory. */
+float *lip__state_next(lip_state *state);
+
+struct lip_snapshot {
+    _Atomic size_t refs;
+    const lip_model *model;
+    float *memory;
+    const float **data; /* of each variable; NULL: not read by inference */
+    lip_effective *effective;
+    double *distance;
+};
+
+struct lip_workspace {
+    float *memory;
+    size_t size; /* floats */
+};
+
+/* lip__workspace_reserve: at least `floats`, contents lost. */
+lip_err lip__workspace_reserve(lip_workspace *ws, size_t floats, lip_error *err);
+
+/* lip__round: to a whole number of cache lines. */
+static inline size_t lip__round(size_t floats)
+{
+    return (floats + 15) & ~(size_t)15;
+}
+
+/* A forward pass in blocks of samples, each a task for lip__parallel that takes its block through all steps. With `keep`,
+ * step s leaves its output in keep[s] (of the whole batch); else activations alternate between two buffers of the thread's
+ * area and the last step writes y. */
+struct lip__run {
+    const lip_model *model;
+    const float *const *data; /* of each variable */
+    size_t n, block;          /* samples, and samples per block */
+    const float *x;
+    float *y;
+    float *const *keep;
+    float *memory; /* lip_threads() areas, one behind the other */
+    size_t area;   /* floats of one */
+};
+size_t lip__block_size(const lip_model *model, size_t n);
+void lip__run(const struct lip__run *run);
+
+/* lip__kernel_effective: wbar of one kernel from kernel and u. u_new, sigma: out, NULL for Frobenius. scratch: the
+ * reparametrisation's. Returns LIP_OK, LIP_EZERO for a zero kernel, LIP_ENONFINITE; the text names the variable. */
+lip_err lip__kernel_effective(const lip_model *model, const struct lip__kernel *k, const float *kernel, const float *u,
+                              float *u_new, float *sigma, float *wbar, float *scratch, bool keep, lip_rko_info *info,
+                              lip_error *err);
+size_t lip__kernel_scratch(const struct lip__kernel *k, bool keep); /* a multiple of 16 */
+
+#endif
