@@ -34,7 +34,7 @@ static bool copy_field(const struct lip__field *f, const void *from, const struc
         memcpy(dst, src, 2 * sizeof(size_t));
         return true;
     case LIP__CHOICE:
-        memcpy(dst, src, sizeof(const char *));
+        *(const char **)dst = *(const char *const *)src;
         return true;
     case LIP__STRING: {
         char *text = *(char *const *)src;

@@ -41,17 +41,12 @@ static lip_err share_k(lip_model *m, lip_error *err)
     return LIP_OK;
 }
 
-static bool trains(lip_role role)
-{
-    return role == LIP_KERNEL || role == LIP_BIAS || role == LIP_OTHER;
-}
-
 /* The declared variables of `l` that train, or those that do not, as the next numbers of the model. */
 static lip_err number(lip_model *m, const lip_layer *top, lip_layer *l, bool trained, lip_error *err)
 {
     for (size_t d = 0; d < l->n_declared; d++) {
         const struct lip__declared *v = &l->declared[d];
-        if (trains(v->role) != trained)
+        if (lip__trains(v->role) != trained)
             continue;
         size_t size = strlen(l->name) + strlen(v->name) + 2;
         char *name = lip__alloc(size, 1);
@@ -101,7 +96,7 @@ static void add_step(lip_model *m, size_t top, const lip_layer *l)
         s->read[i] = s->train[i] = LIP__NOWHERE;
     for (size_t d = 0; d < l->n_declared; d++) {
         const struct lip__declared *v = &l->declared[d];
-        if (!trains(v->role))
+        if (!lip__trains(v->role))
             continue;
         s->train[n] = find(m, l, v->role, v->name);
         s->read[n] = v->role == LIP_KERNEL && wbar != LIP__NOWHERE ? wbar : s->train[n];
@@ -129,7 +124,7 @@ static void place(lip_model *m)
     for (int group = 0; group < 3; group++) {
         for (size_t v = 0; v < m->n_variables; v++) {
             lip_role role = m->variable[v].role;
-            if ((trains(role) ? 0 : role == LIP_WBAR ? 2 : 1) != group)
+            if ((lip__trains(role) ? 0 : role == LIP_WBAR ? 2 : 1) != group)
                 continue;
             m->offset[v] = at;
             at += lip__round(lip_shape_count(&m->variable[v].shape));

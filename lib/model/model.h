@@ -71,8 +71,16 @@ struct lip_state {
     float *now, *next;        /* arenas; next is where a change is prepared, and swapped in when it is whole */
     lip_effective *effective; /* of each layer */
     double *distance;         /* stored from computed, of each layer */
-    uint64_t generation;      /* counts changes of kernels and u: what a trainer prepared belongs to one of them */
+    uint64_t generation;      /* of kernels and u, unique in the process: what a trainer prepared belongs to one */
 };
+
+void lip__state_changed(lip_state *state); /* a new generation */
+
+/* Kernels, biases and the like: what an optimizer updates. */
+static inline bool lip__trains(lip_role role)
+{
+    return role == LIP_KERNEL || role == LIP_BIAS || role == LIP_OTHER;
+}
 
 /* lip__state_next: the other arena, made at the first call; NULL: out of memory. */
 float *lip__state_next(lip_state *state);

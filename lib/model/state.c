@@ -10,6 +10,13 @@
 
 #include "tensor/gemm.h"
 
+void lip__state_changed(lip_state *s)
+{
+    static _Atomic uint64_t last;
+
+    s->generation = atomic_fetch_add_explicit(&last, 1, memory_order_relaxed) + 1;
+}
+
 float *lip__state_next(lip_state *s)
 {
     if (!s->next)
@@ -133,6 +140,7 @@ lip_err lip_state_new(const lip_model *model, uint64_t seed, lip_state **state, 
     if (!s)
         return lip__nomem(err, sizeof *s);
     s->model = lip_model_get(model);
+    lip__state_changed(s);
     s->now = lip__alloc(model->arena + 1, sizeof *s->now);
     s->effective = lip__alloc(model->n_layers, sizeof *s->effective);
     s->distance = lip__alloc(model->n_layers, sizeof *s->distance);
@@ -146,6 +154,38 @@ lip_err lip_state_new(const lip_model *model, uint64_t seed, lip_state **state, 
     }
     *state = s;
     return LIP_OK;
+}
+
+lip_err lip_state_copy(const lip_state *s, lip_state **copy, lip_error *err)
+{
+    const lip_model *m = s->model;
+    lip_state *c = lip__alloc(1, sizeof *c);
+
+    if (!c)
+        return lip__nomem(err, sizeof *c);
+    c->model = lip_model_get(m);
+    c->generation = s->generation; /* the same numbers */
+    c->now = lip__alloc(m->arena + 1, sizeof *c->now);
+    c->effective = lip__alloc(m->n_layers, sizeof *c->effective);
+    c->distance = lip__alloc(m->n_layers, sizeof *c->distance);
+    if (!c->now || !c->effective || !c->distance) {
+        lip_state_free(c);
+        return lip__nomem(err, m->arena * sizeof *c->now);
+    }
+    memcpy(c->now, s->now, m->arena * sizeof *c->now);
+    memcpy(c->effective, s->effective, m->n_layers * sizeof *c->effective);
+    memcpy(c->distance, s->distance, m->n_layers * sizeof *c->distance);
+    *copy = c;
+    return LIP_OK;
+}
+
+void lip_state_mark(lip_state *s, size_t layer, lip_effective effective)
+{
+    if (s->effective[layer] == LIP_NONE)
+        return;
+    s->effective[layer] = effective;
+    if (effective == LIP_COMPUTED)
+        s->distance[layer] = 0;
 }
 
 void lip_state_free(lip_state *s)
@@ -243,7 +283,7 @@ lip_err lip_state_condense(lip_state *s, lip_change *changes, size_t *n, lip_err
             memcpy(next + m->offset[k->u], b.u, k->n * sizeof *b.u);
     }
     swap(s);
-    s->generation++;
+    lip__state_changed(s);
     for (size_t i = 0; i < m->n_kernels; i++) {
         s->effective[m->kernel[i].top] = LIP_COMPUTED;
         s->distance[m->kernel[i].top] = 0;
@@ -371,7 +411,7 @@ lip_err lip_state_load(lip_state *s, const lip_named *tensors, size_t n, bool pa
         if ((rc = settle(s, &m->kernel[i], tensors, n, partial, &b, &effective[i], &distance[i], err)) != LIP_OK)
             goto done;
     swap(s);
-    s->generation++;
+    lip__state_changed(s);
     for (size_t i = 0; i < m->n_kernels; i++) {
         s->effective[m->kernel[i].top] = effective[i];
         s->distance[m->kernel[i].top] = distance[i];
