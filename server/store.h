@@ -77,6 +77,8 @@ struct part {
 };
 enum { PART_DEFINITION, PART_WEIGHTS, PART_SERVED, PART_OPTIMIZER, PART_TRAINING, PARTS };
 
+enum model_stage { MODEL_LOADING, MODEL_READY, MODEL_UNAVAILABLE };
+
 struct model {
     atomic_uint refs;
     struct store *store;
@@ -88,16 +90,21 @@ struct model {
     lip_state *served;    /* what was published, while unpublished steps have changed `state`; else NULL */
     bool optimizer_kept;
     uint64_t unpublished;
-    bool gone; /* deleted while somebody waited */
+    atomic_bool gone; /* deleted while somebody waited */
 
     pthread_mutex_t lock; /* what follows, up to `saving` */
     struct published *now;
     struct recipe *recipe;
     struct facts facts;
+    enum model_stage stage;
     uint64_t dirty_ns; /* when the first unsaved step was made; 0: none */
-    bool marked;       /* ahead.json is there */
+
+    pthread_mutex_t marking; /* ahead.json */
+    bool marked;             /* it is there */
+    uint64_t promised;       /* the newest revision that may have been given out */
 
     pthread_mutex_t saving; /* the files */
+    uint64_t serial, saved_serial; /* of images; serial is under `writing` */
     uint64_t generation;
     struct part part[PARTS];
 };
@@ -149,7 +156,10 @@ bool store_delete(struct store *store, struct model *model, bool (*check)(void *
 
 /* ---- reading one model ---------------------------------------------------------------------------------- */
 
-/* model_now: what is published, counted; NULL when the model is unavailable. */
+/* model_stage: whether it can be used. why (may be NULL): the damage of an unavailable one. */
+enum model_stage model_stage(struct model *model, char *why, size_t size);
+
+/* model_now: what is published, counted; NULL unless the model is ready. */
 struct published *model_now(struct model *model);
 void published_put(struct published *now);
 struct recipe *model_recipe(struct model *model); /* counted; NULL: training is not configured */
@@ -166,11 +176,22 @@ bool model_replace_state(struct model *model, lip_state *changed, struct failure
 /* model_train: another training resource and its trainer, on disk; both taken on success. */
 bool model_train(struct model *model, struct recipe *recipe, lip_trainer *trainer, bool optimizer_kept, struct failure *f);
 
-/* model_ahead: before a step: make sure that a crash will be known to have lost it. */
-bool model_ahead(struct model *model, struct failure *f);
-
-/* model_stepped: after a step on state and trainer: one revision on, published if `publish`. With `sync` it is on
- * disk when this returns true; false: the caller takes the step back. */
+/* A step: model_before_step, then lip_train_step on model->state and model->trainer, then model_stepped; or
+ * model_unstep when the step failed and changed nothing.
+ *
+ * model_before_step  makes sure that a crash will be known to have lost the step (not with sync), and keeps a copy of what
+ *                    is served when it will not be published
+ * model_stepped      one revision on, published if `publish`; with sync on disk when it returns true, else the caller
+ *                    takes the step back and calls model_unstep */
+bool model_before_step(struct model *model, bool publish, bool sync, struct failure *f);
 bool model_stepped(struct model *model, bool publish, bool sync, struct failure *f);
+void model_unstep(struct model *model);
+
+/* ---- the training resource: recipe.c --------------------------------------------------------------------- */
+
+/* recipe_make: from a checked, complete object (api.md 3.6 less "state"): the recipe with its canonical form, and the
+ * trainer. Errors as lip_trainer_new. */
+lip_err recipe_make(const lip_model *model, const json_t *config, struct recipe **recipe, lip_trainer **trainer,
+                    lip_error *err);
 
 #endif

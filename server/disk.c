@@ -1,0 +1,596 @@
+/* disk.c: one model's folder.
+ *
+ *     models/NAME/definition.G.json             Keras's JSON
+ *     models/NAME/head/weights.G.safetensors    every variable of the head
+ *     models/NAME/head/served.G.safetensors     the same as published, while unpublished steps lie between
+ *     models/NAME/head/optimizer.G.safetensors  slots of the optimizer
+ *     models/NAME/head/training.G.json          the training resource
+ *     models/NAME/head/state.json               the generations in force, checksums, revisions; written last
+ *     models/NAME/head/ahead.json               steps beyond state.json were given out
+ */
+#include "disk.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "files.h"
+#include "sha256.h"
+#include "store_private.h"
+
+static const struct {
+    const char *name, *file, *suffix;
+} parts[PARTS] = {
+    [PART_DEFINITION] = {"definition", "definition", "json"},
+    [PART_WEIGHTS] = {"weights", "head/weights", "safetensors"},
+    [PART_SERVED] = {"served", "head/served", "safetensors"},
+    [PART_OPTIMIZER] = {"optimizer", "head/optimizer", "safetensors"},
+    [PART_TRAINING] = {"training", "head/training", "json"},
+};
+
+#define STATE_FILE "head/state.json"
+#define AHEAD_FILE "head/ahead.json"
+#define FILE_LIMIT ((size_t)1 << 40)
+
+/* ---- failures ---------------------------------------------------------------------------------------- */
+
+bool failure_set(struct failure *f, int status, const char *code, const char *format, ...)
+{
+    va_list args;
+
+    if (f->status)
+        return false;
+    f->status = status;
+    f->code = code;
+    va_start(args, format);
+    vsnprintf(f->text, sizeof f->text, format, args);
+    va_end(args);
+    return false;
+}
+
+bool failure_errno(struct failure *f, int error, const char *what)
+{
+    if (error == ENOMEM)
+        return failure_set(f, 503, "out_of_memory", "out of memory while writing %s", what);
+    if (error == ENOSPC || error == EDQUOT || error == EFBIG)
+        return failure_set(f, 507, "disk_full", "no room on the disk for %s (%s); nothing was changed", what,
+                           strerror(error));
+    return failure_set(f, 500, "internal", "cannot write %s: %s", what, strerror(error));
+}
+
+bool failure_lip(struct failure *f, const lip_error *err)
+{
+    bool memory = err->code == LIP_ENOMEM;
+    return failure_set(f, memory ? 503 : 500, memory ? "out_of_memory" : "internal", "%s",
+                       err->text[0] ? err->text : lip_err_text(err->code));
+}
+
+void epoch_draw(char epoch[9], const char *not_this)
+{
+    char old[9];
+    uint32_t bits = 0;
+
+    snprintf(old, sizeof old, "%s", not_this);
+    do {
+        if (getrandom(&bits, sizeof bits, 0) != sizeof bits)
+            bits++;
+        snprintf(epoch, 9, "%08x", (unsigned)bits);
+    } while (!strcmp(epoch, old));
+}
+
+/* ---- images ------------------------------------------------------------------------------------------- */
+
+static bool add(struct image *image, int part, void *bytes, size_t size, struct failure *f)
+{
+    if (!bytes)
+        return failure_set(f, 503, "out_of_memory", "out of memory for the model's %s file", parts[part].name);
+    image->bytes[part] = bytes;
+    image->size[part] = size;
+    image->fresh[part] = true;
+    return true;
+}
+
+static void *save_optimizer(const lip_trainer *trainer, size_t *size)
+{
+    size_t n = lip_trainer_tensors(trainer);
+    lip_named *tensors = calloc(n + 1, sizeof *tensors);
+    void *bytes;
+
+    if (!tensors)
+        return NULL;
+    for (size_t i = 0; i < n; i++)
+        tensors[i] = lip_trainer_tensor(trainer, i);
+    bytes = lip_safetensors_write(tensors, n, NULL, 0, size);
+    free(tensors);
+    return bytes;
+}
+
+static json_t *effective(const lip_state *state)
+{
+    const lip_model *model = lip_state_model(state);
+    json_t *all = json_object();
+
+    for (size_t i = 0; all && i < lip_model_layers(model); i++) {
+        lip_effective e = lip_state_effective(state, i);
+        if (e != LIP_NONE)
+            json_object_set_new(all, lip_layer_name(lip_model_layer(model, i)),
+                                json_string(e == LIP_STORED ? "stored" : "computed"));
+    }
+    return all;
+}
+
+static json_t *describe(const struct view *v)
+{
+    const struct facts *facts = v->facts;
+    json_t *json = json_pack("{s:i, s:s, s:s, s:I, s:I, s:s, s:s, s:O?, s:I, s:o, s:b, s:I, s:I}", "format", 1, "epoch",
+                             facts->epoch, "version", "1", "state_revision", (json_int_t)facts->state_revision,
+                             "weights_revision", (json_int_t)facts->weights_revision, "created_at", facts->created_at,
+                             "description", facts->description ? facts->description : "", "tags", facts->tags,
+                             "max_batch_size", (json_int_t)facts->max_batch_size, "effective_kernels",
+                             effective(v->state), "optimizer_kept", v->optimizer_kept, "unpublished",
+                             (json_int_t)v->unpublished, "optimizer_steps",
+                             (json_int_t)(v->trainer ? lip_trainer_steps(v->trainer) : 0));
+    if (json && v->served)
+        json_object_set_new(json, "served_kernels", effective(v->served));
+    return json;
+}
+
+bool image_make(struct model *model, const struct view *v, bool definition, bool training, struct image *image,
+                struct failure *f)
+{
+    size_t size = 0;
+    char *text;
+
+    *image = (struct image){.serial = ++model->serial, .revision = v->facts->state_revision, .cut_ns = now_ns()};
+    memcpy(image->epoch, v->facts->epoch, sizeof image->epoch);
+    image->present[PART_DEFINITION] = image->present[PART_WEIGHTS] = true;
+    image->present[PART_SERVED] = v->served != NULL;
+    image->present[PART_OPTIMIZER] = image->present[PART_TRAINING] = v->trainer != NULL;
+    if (!(image->state = describe(v)))
+        return failure_set(f, 503, "out_of_memory", "out of memory for the model's state");
+    if (definition) {
+        text = lip_model_definition(lip_state_model(v->state), false);
+        if (!add(image, PART_DEFINITION, text, text ? strlen(text) : 0, f))
+            return false;
+    }
+    if (training && v->training) {
+        text = json_dumps(v->training, JSON_REAL_PRECISION(17));
+        if (!add(image, PART_TRAINING, text, text ? strlen(text) : 0, f))
+            return false;
+    }
+    void *bytes = lip_state_save(v->state, &size);
+    if (!add(image, PART_WEIGHTS, bytes, size, f))
+        return false;
+    if (v->served) {
+        bytes = lip_state_save(v->served, &size);
+        if (!add(image, PART_SERVED, bytes, size, f))
+            return false;
+    }
+    if (v->trainer) {
+        bytes = save_optimizer(v->trainer, &size);
+        if (!add(image, PART_OPTIMIZER, bytes, size, f))
+            return false;
+    }
+    return true;
+}
+
+void image_clear(struct image *image)
+{
+    for (int i = 0; i < PARTS; i++) {
+        if (i == PART_TRAINING)
+            free(image->bytes[i]);
+        else
+            lip_free(image->bytes[i]);
+    }
+    json_decref(image->state);
+    *image = (struct image){0};
+}
+
+/* ---- saving -------------------------------------------------------------------------------------------- */
+
+int disk_open(struct model *model, struct failure *f)
+{
+    int folder = openat(model->store->models, model->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+
+    if (folder < 0)
+        failure_errno(f, errno, model->name);
+    return folder;
+}
+
+static bool write_parts(struct model *model, int folder, const struct image *image, uint64_t generation,
+                        struct part next[PARTS], struct failure *f)
+{
+    for (int i = 0; i < PARTS; i++) {
+        if (!image->present[i]) {
+            next[i] = (struct part){0};
+            continue;
+        }
+        if (!image->fresh[i]) {
+            next[i] = model->part[i];
+            continue;
+        }
+        snprintf(next[i].file, sizeof next[i].file, "%s.%llu.%s", parts[i].file, (unsigned long long)generation,
+                 parts[i].suffix);
+        next[i].bytes = image->size[i];
+        sha256_text(image->bytes[i], image->size[i], next[i].sha256);
+        int error = file_write(folder, next[i].file, image->bytes[i], image->size[i]);
+        if (error)
+            return failure_errno(f, error, next[i].file);
+    }
+    return true;
+}
+
+static bool write_state(int folder, const struct image *image, uint64_t generation, const struct part next[PARTS],
+                        struct failure *f)
+{
+    json_t *files = json_object(), *json = json_copy(image->state);
+    char *text = NULL;
+    int error = ENOMEM;
+
+    for (int i = 0; i < PARTS; i++)
+        if (next[i].file[0])
+            json_object_set_new(files, parts[i].name,
+                                json_pack("{s:s, s:I, s:s}", "file", next[i].file, "bytes", (json_int_t)next[i].bytes,
+                                          "sha256", next[i].sha256));
+    if (json && !json_object_set(json, "files", files) &&
+        !json_object_set_new(json, "generation", json_integer((json_int_t)generation)))
+        text = json_dumps(json, JSON_INDENT(1));
+    /* The folders first: the new files must be found by whoever reads the new state.json. */
+    if (text && !(error = folder_sync(folder, "head")) && !(error = folder_sync(folder, ".")))
+        error = file_replace(folder, STATE_FILE, text, strlen(text));
+    free(text);
+    json_decref(files);
+    json_decref(json);
+    return error ? failure_errno(f, error, STATE_FILE) : true;
+}
+
+bool disk_save(struct model *model, int folder, struct image *image, struct failure *f)
+{
+    struct part next[PARTS] = {0};
+    uint64_t generation;
+    bool done = false;
+
+    pthread_mutex_lock(&model->saving);
+    if (image->serial < model->saved_serial) {
+        pthread_mutex_unlock(&model->saving);
+        return true;
+    }
+    generation = model->generation + 1;
+    if (write_parts(model, folder, image, generation, next, f) && write_state(folder, image, generation, next, f))
+        done = true;
+    for (int i = 0; i < PARTS; i++) {
+        const struct part *old = done ? &model->part[i] : &next[i];
+        bool still = !strcmp(old->file, done ? next[i].file : model->part[i].file);
+        if (old->file[0] && !still)
+            unlinkat(folder, old->file, 0);
+    }
+    if (done) {
+        memcpy(model->part, next, sizeof next);
+        model->saved_serial = image->serial;
+    }
+    model->generation = generation; /* a failed one is not used again either */
+    pthread_mutex_unlock(&model->saving);
+    return done;
+}
+
+static void sweep(struct model *model, int folder, const char *name, const char *prefix)
+{
+    int fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *list = fd < 0 ? NULL : fdopendir(fd);
+    struct dirent *entry;
+
+    if (!list && fd >= 0)
+        close(fd);
+    while (list && (entry = readdir(list))) {
+        char path[PATH_MAX];
+        bool used = false;
+        snprintf(path, sizeof path, "%s%s", prefix, entry->d_name);
+        for (int i = 0; i < PARTS; i++)
+            used |= !strcmp(path, model->part[i].file);
+        if (used || !strcmp(path, STATE_FILE) || !strcmp(path, AHEAD_FILE) || !strcmp(entry->d_name, ".") ||
+            !strcmp(entry->d_name, "..") || !strcmp(path, "head"))
+            continue;
+        unlinkat(fd, entry->d_name, 0);
+    }
+    if (list)
+        closedir(list);
+}
+
+void disk_sweep(struct model *model, int folder)
+{
+    sweep(model, folder, ".", "");
+    sweep(model, folder, "head", "head/");
+}
+
+bool disk_mark(struct model *model, struct failure *f)
+{
+    char text[128];
+    int folder = disk_open(model, f), error;
+
+    if (folder < 0)
+        return false;
+    snprintf(text, sizeof text, "{\"epoch\": \"%s\"}\n", model->facts.epoch);
+    error = file_replace(folder, AHEAD_FILE, text, strlen(text));
+    close(folder);
+    return error ? failure_errno(f, error, AHEAD_FILE) : true;
+}
+
+void disk_unmark(struct model *model)
+{
+    struct failure ignored = {0};
+    int folder = disk_open(model, &ignored);
+
+    if (folder < 0)
+        return;
+    unlinkat(folder, AHEAD_FILE, 0);
+    close(folder);
+}
+
+/* ---- loading ------------------------------------------------------------------------------------------- */
+
+static bool damaged(struct failure *f, const char *file, const char *why)
+{
+    return failure_set(f, 503, "unavailable", "%s: %s", file, why);
+}
+
+/* A part's bytes, checked. NULL with f. */
+static void *read_part(struct model *model, int folder, const json_t *files, int part, size_t *size, struct failure *f)
+{
+    struct part *p = &model->part[part];
+    const char *file, *sum;
+    json_int_t length;
+    char actual[65];
+    void *bytes;
+    int error;
+
+    if (json_unpack(json_object_get(files, parts[part].name), "{s:s, s:I, s:s}", "file", &file, "bytes", &length,
+                    "sha256", &sum) ||
+        strlen(file) >= sizeof p->file || strlen(sum) != 64 || strstr(file, "..") || file[0] == '/') {
+        damaged(f, STATE_FILE, "its list of files is incomplete");
+        return NULL;
+    }
+    snprintf(p->file, sizeof p->file, "%s", file);
+    snprintf(p->sha256, sizeof p->sha256, "%s", sum);
+    p->bytes = (size_t)length;
+    if ((error = file_read(folder, file, FILE_LIMIT, &bytes, size))) {
+        damaged(f, file, strerror(error));
+        return NULL;
+    }
+    sha256_text(bytes, *size, actual);
+    if (*size != p->bytes || strcmp(actual, sum)) {
+        char why[200];
+        snprintf(why, sizeof why, "damaged: %zu bytes with SHA-256 %.12s…, expected %zu bytes with %.12s…", *size, actual,
+                 p->bytes, sum);
+        damaged(f, file, why);
+        free(bytes);
+        return NULL;
+    }
+    return bytes;
+}
+
+static bool load_weights(struct model *model, int folder, const json_t *json, int part, const char *kernels,
+                         lip_state *state, struct failure *f)
+{
+    const lip_model *definition = lip_state_model(state);
+    const json_t *marks = json_object_get(json, kernels);
+    lip_safetensors *file = NULL;
+    lip_error err = {0};
+    size_t size;
+    void *bytes = read_part(model, folder, json_object_get(json, "files"), part, &size, f);
+
+    if (!bytes)
+        return false;
+    if (lip_safetensors_read(bytes, size, &file, &err) ||
+        lip_state_load(state, lip_safetensors_tensors(file), lip_safetensors_count(file), false, NULL, NULL, &err)) {
+        damaged(f, model->part[part].file, err.text);
+    } else {
+        for (size_t i = 0; i < lip_model_layers(definition); i++) {
+            const char *mark =
+                json_string_value(json_object_get(marks, lip_layer_name(lip_model_layer(definition, i))));
+            if (mark && !strcmp(mark, "computed"))
+                lip_state_mark(state, i, LIP_COMPUTED);
+        }
+    }
+    lip_safetensors_free(file);
+    free(bytes);
+    return f->status == 0;
+}
+
+static bool load_training(struct model *model, int folder, const json_t *json, const lip_model *definition,
+                          struct failure *f)
+{
+    const json_t *files = json_object_get(json, "files");
+    lip_safetensors *file = NULL;
+    lip_error err = {0};
+    json_t *config;
+    size_t size;
+    void *bytes;
+
+    if (!json_object_get(files, "training"))
+        return true;
+    if (!(bytes = read_part(model, folder, files, PART_TRAINING, &size, f)))
+        return false;
+    config = json_loadb(bytes, size, 0, NULL);
+    free(bytes);
+    if (!config || recipe_make(definition, config, &model->recipe, &model->trainer, &err))
+        damaged(f, model->part[PART_TRAINING].file, config ? err.text : "not JSON");
+    json_decref(config);
+    if (f->status || !(bytes = read_part(model, folder, files, PART_OPTIMIZER, &size, f)))
+        return false;
+    if (lip_safetensors_read(bytes, size, &file, &err) ||
+        lip_trainer_load(model->trainer, (uint64_t)json_integer_value(json_object_get(json, "optimizer_steps")),
+                         lip_safetensors_tensors(file), lip_safetensors_count(file), &err))
+        damaged(f, model->part[PART_OPTIMIZER].file, err.text);
+    lip_safetensors_free(file);
+    free(bytes);
+    model->optimizer_kept = json_is_true(json_object_get(json, "optimizer_kept"));
+    model->unpublished = (uint64_t)json_integer_value(json_object_get(json, "unpublished"));
+    return f->status == 0;
+}
+
+static bool load_facts(struct model *model, const json_t *json, struct failure *f)
+{
+    struct facts *facts = &model->facts;
+    const char *epoch, *created, *description;
+    json_int_t state, weights, batch, generation;
+    json_t *tags;
+
+    if (json_unpack((json_t *)json, "{s:s, s:I, s:I, s:s, s:s, s:o, s:I, s:I}", "epoch", &epoch, "state_revision", &state,
+                    "weights_revision", &weights, "created_at", &created, "description", &description, "tags", &tags,
+                    "max_batch_size", &batch, "generation", &generation) ||
+        strlen(epoch) != 8 || state < 1 || weights < 1 || weights > state || batch < 1)
+        return damaged(f, STATE_FILE, "a member is missing or wrong");
+    memcpy(facts->epoch, epoch, 9);
+    facts->state_revision = facts->checkpointed_revision = (uint64_t)state;
+    facts->weights_revision = (uint64_t)weights;
+    snprintf(facts->created_at, sizeof facts->created_at, "%s", created);
+    facts->max_batch_size = (long)batch;
+    facts->description = strdup(description);
+    facts->tags = json_incref(tags);
+    model->generation = (uint64_t)generation;
+    return facts->description ? true : failure_set(f, 503, "out_of_memory", "out of memory");
+}
+
+static bool load_definition(struct model *model, int folder, const json_t *json, lip_model **definition,
+                            struct failure *f)
+{
+    lip_error err = {0};
+    size_t size;
+    void *bytes = read_part(model, folder, json_object_get(json, "files"), PART_DEFINITION, &size, f);
+
+    if (!bytes)
+        return false;
+    if (lip_model_read(bytes, size, false, definition, &err))
+        damaged(f, model->part[PART_DEFINITION].file, err.text);
+    free(bytes);
+    return f->status == 0;
+}
+
+/* Steps were given out that are not here: the revisions from here on are other ones, under another epoch. */
+static void behind(struct model *model, int folder, json_t *json)
+{
+    struct part same[PARTS];
+    struct image image = {.state = json};
+    struct failure f = {0};
+    size_t size;
+    void *bytes;
+    json_t *mark;
+    const char *epoch;
+
+    if (file_read(folder, AHEAD_FILE, 4096, &bytes, &size))
+        return;
+    mark = json_loadb(bytes, size, 0, NULL);
+    free(bytes);
+    epoch = json_string_value(json_object_get(mark, "epoch"));
+    if (!epoch || !strcmp(epoch, model->facts.epoch)) {
+        char drawn[9];
+        epoch_draw(drawn, model->facts.epoch);
+        memcpy(model->facts.epoch, drawn, 9);
+        json_object_set_new(json, "epoch", json_string(drawn));
+        memcpy(same, model->part, sizeof same);
+        log_warning("model %s: steps after revision %llu were lost in a crash; its epoch is now %s", model->name,
+                    (unsigned long long)model->facts.state_revision, drawn);
+        if (!write_state(folder, &image, model->generation, same, &f)) {
+            log_error("model %s: %s", model->name, f.text);
+            json_decref(mark);
+            return; /* the mark stays, and the next start draws again */
+        }
+    }
+    json_decref(mark);
+    unlinkat(folder, AHEAD_FILE, 0);
+}
+
+/* The highest generation in any file's name, so that a new one collides with nothing that is left. */
+static uint64_t highest(int folder, const char *name)
+{
+    int fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *list = fd < 0 ? NULL : fdopendir(fd);
+    struct dirent *entry;
+    uint64_t most = 0;
+
+    if (!list && fd >= 0)
+        close(fd);
+    while (list && (entry = readdir(list))) {
+        const char *dot = strchr(entry->d_name, '.');
+        uint64_t g = dot ? strtoull(dot + 1, NULL, 10) : 0;
+        if (g < (uint64_t)1 << 62 && g > most)
+            most = g;
+    }
+    if (list)
+        closedir(list);
+    return most;
+}
+
+bool disk_load(struct model *model, struct failure *f)
+{
+    int folder = disk_open(model, f), error;
+    lip_state *state = NULL, *served = NULL;
+    lip_snapshot *snapshot = NULL;
+    lip_model *definition = NULL;
+    lip_error err = {0};
+    json_t *json = NULL;
+    void *bytes = NULL;
+    size_t size;
+
+    if (folder < 0)
+        return false;
+    if ((error = file_read(folder, STATE_FILE, 1 << 24, &bytes, &size))) {
+        damaged(f, STATE_FILE, strerror(error));
+        goto done;
+    }
+    if (!(json = json_loadb(bytes, size, 0, NULL))) {
+        damaged(f, STATE_FILE, "not JSON");
+        goto done;
+    }
+    if (!load_facts(model, json, f) || !load_definition(model, folder, json, &definition, f))
+        goto done;
+    if (lip_state_new(definition, 0, &state, &err)) {
+        failure_lip(f, &err);
+        goto done;
+    }
+    if (!load_weights(model, folder, json, PART_WEIGHTS, "effective_kernels", state, f) ||
+        !load_training(model, folder, json, definition, f))
+        goto done;
+    if (json_object_get(json_object_get(json, "files"), "served")) {
+        if (lip_state_new(definition, 0, &served, &err)) {
+            failure_lip(f, &err);
+            goto done;
+        }
+        if (!load_weights(model, folder, json, PART_SERVED, "served_kernels", served, f))
+            goto done;
+    }
+    if (lip_state_publish(served ? served : state, &snapshot, &err)) {
+        failure_lip(f, &err);
+        goto done;
+    }
+    behind(model, folder, json);
+    if (!(model->now = published_new(snapshot, model->facts.epoch, model->facts.weights_revision))) {
+        failure_set(f, 503, "out_of_memory", "out of memory");
+        goto done;
+    }
+    model->state = state;
+    model->served = served;
+    state = served = NULL;
+    disk_sweep(model, folder);
+done:
+    if (model->generation < highest(folder, ".") || model->generation < highest(folder, "head")) {
+        uint64_t a = highest(folder, "."), b = highest(folder, "head");
+        model->generation = a > b ? a : b;
+    }
+    lip_snapshot_put(snapshot);
+    lip_state_free(served);
+    lip_state_free(state);
+    lip_model_put(definition);
+    json_decref(json);
+    free(bytes);
+    close(folder);
+    return f->status == 0;
+}

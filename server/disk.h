@@ -1,0 +1,55 @@
+/* disk.h: one model's folder: saved as a new generation, loaded again after a crash. For store.c and head.c. */
+#ifndef SERVER_DISK_H
+#define SERVER_DISK_H
+
+#include "store.h"
+
+/* Everything that a generation holds, as the head is or will be. */
+struct view {
+    const lip_state *state, *served;
+    const lip_trainer *trainer;
+    const json_t *training; /* NULL: not configured */
+    const struct facts *facts;
+    bool optimizer_kept;
+    uint64_t unpublished;
+};
+
+/* The bytes of a generation, cut from the head and then independent of it. */
+struct image {
+    uint64_t serial, revision, cut_ns;
+    char epoch[9];
+    void *bytes[PARTS];
+    size_t size[PARTS];
+    bool present[PARTS]; /* the generation has this part */
+    bool fresh[PARTS];   /* and it is in bytes; else the file of the generation before is kept */
+    json_t *state;       /* state.json less its files */
+};
+
+/* image_make: under `writing`. definition, training: whether these two are new as well; weights and optimizer always are. */
+bool image_make(struct model *model, const struct view *view, bool definition, bool training, struct image *image,
+                struct failure *f);
+void image_clear(struct image *image);
+
+/* disk_save: make the image the generation on disk, unless a later one is there. Takes `saving`. folder: the model's. */
+bool disk_save(struct model *model, int folder, struct image *image, struct failure *f);
+
+/* disk_open: the model's folder, or -1 with f. */
+int disk_open(struct model *model, struct failure *f);
+
+/* disk_load: fill a model from its folder. false: f says what is damaged; facts then holds what could be read. */
+bool disk_load(struct model *model, struct failure *f);
+
+/* disk_sweep: remove files of earlier generations and of interrupted saves. */
+void disk_sweep(struct model *model, int folder);
+
+bool disk_mark(struct model *model, struct failure *f); /* write ahead.json */
+void disk_unmark(struct model *model);
+
+bool failure_set(struct failure *f, int status, const char *code, const char *format, ...)
+    __attribute__((format(printf, 4, 5))); /* always false */
+bool failure_errno(struct failure *f, int error, const char *what);
+bool failure_lip(struct failure *f, const lip_error *err);
+
+void epoch_draw(char epoch[9], const char *not_this);
+
+#endif

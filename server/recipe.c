@@ -1,0 +1,76 @@
+/* recipe.c: the training resource as an immutable object, and its trainer. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "store_private.h"
+
+static lip_err nomem(lip_error *err)
+{
+    err->code = LIP_ENOMEM;
+    return LIP_ENOMEM;
+}
+
+static lip_err trainer(const lip_model *model, json_t *what, lip_trainer **made, lip_error *err)
+{
+    char *text = what ? json_dumps(what, JSON_REAL_PRECISION(17)) : NULL;
+    lip_err rc = text ? lip_trainer_new(model, text, strlen(text), made, err) : nomem(err);
+
+    free(text);
+    json_decref(what);
+    return rc;
+}
+
+static bool is(const json_t *config, const char *key, const char *value)
+{
+    const char *text = json_string_value(json_object_get(config, key));
+    return text && !strcmp(text, value);
+}
+
+lip_err recipe_make(const lip_model *model, const json_t *config, struct recipe **recipe, lip_trainer **made,
+                    lip_error *err)
+{
+    struct recipe *r = calloc(1, sizeof *r);
+    json_t *optimizer = json_object_get(config, "optimizer"), *loss = json_object_get(config, "loss");
+    json_t *metrics = json_object_get(config, "metrics"), *canonical = NULL;
+    lip_trainer *t = NULL;
+    lip_err rc = LIP_OK;
+    char *text = NULL;
+
+    if (!r)
+        return nomem(err);
+    atomic_init(&r->refs, 1);
+    if ((rc = trainer(model, json_pack("{s:O, s:O, s:O?}", "optimizer", optimizer, "loss", loss, "metrics", metrics), &t,
+                      err)) ||
+        /* A judge steps nothing: an optimizer without slots keeps it small. */
+        (rc = trainer(model, json_pack("{s:s, s:O, s:O?}", "optimizer", "sgd", "loss", loss, "metrics", metrics),
+                      &r->judge, err)))
+        goto done;
+    if (!(text = lip_trainer_config(t)) || !(canonical = json_loads(text, 0, NULL)) ||
+        !(r->config = json_copy((json_t *)config)) || json_object_update(r->config, canonical)) {
+        rc = nomem(err);
+        goto done;
+    }
+    r->publish_step = is(config, "publish", "step");
+    r->lagging = is(config, "kernels", "deel_lip");
+    r->skip_nonfinite = is(config, "on_nonfinite", "skip");
+    r->sync = is(config, "durability", "sync");
+    *recipe = r;
+    *made = t;
+    r = NULL;
+    t = NULL;
+done:
+    lip_free(text);
+    json_decref(canonical);
+    lip_trainer_free(t);
+    recipe_put(r);
+    return rc;
+}
+
+void recipe_put(struct recipe *recipe)
+{
+    if (!recipe || atomic_fetch_sub(&recipe->refs, 1) != 1)
+        return;
+    lip_trainer_free(recipe->judge);
+    json_decref(recipe->config);
+    free(recipe);
+}

@@ -1,0 +1,562 @@
+/* store.c: the table of models, their creation and end, and the thread that writes unsaved steps. */
+#include "store.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "files.h"
+#include "metrics.h"
+#include "store_private.h"
+
+/* ---- names and the table ------------------------------------------------------------------------------- */
+
+bool store_name_ok(const char *name)
+{
+    static const char first[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_",
+                      rest[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
+    size_t n = strlen(name);
+    return n >= 1 && n <= MODEL_NAME_MAX && strspn(name, first) >= 1 && strspn(name, rest) == n && strcmp(name, "stats");
+}
+
+static struct model *model_new(struct store *store, const char *name)
+{
+    struct model *m = calloc(1, sizeof *m);
+
+    if (!m)
+        return NULL;
+    atomic_init(&m->refs, 1);
+    m->store = store;
+    snprintf(m->name, sizeof m->name, "%s", name);
+    pthread_mutex_init(&m->writing, NULL);
+    pthread_mutex_init(&m->lock, NULL);
+    pthread_mutex_init(&m->marking, NULL);
+    pthread_mutex_init(&m->saving, NULL);
+    return m;
+}
+
+void model_free(struct model *m)
+{
+    if (!m)
+        return;
+    published_put(m->now);
+    recipe_put(m->recipe);
+    lip_trainer_free(m->trainer);
+    lip_state_free(m->served);
+    lip_state_free(m->state);
+    facts_clear(&m->facts);
+    pthread_mutex_destroy(&m->writing);
+    pthread_mutex_destroy(&m->lock);
+    pthread_mutex_destroy(&m->marking);
+    pthread_mutex_destroy(&m->saving);
+    free(m);
+}
+
+void store_put(struct model *m)
+{
+    if (m && atomic_fetch_sub(&m->refs, 1) == 1)
+        model_free(m);
+}
+
+/* Where a name stands in the table, or would. */
+static size_t place(const struct store *s, const char *name)
+{
+    size_t low = 0, high = s->n_models;
+
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (strcmp(s->model[middle]->name, name) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static struct model *find(const struct store *s, const char *name)
+{
+    size_t i = place(s, name);
+    return i < s->n_models && !strcmp(s->model[i]->name, name) ? s->model[i] : NULL;
+}
+
+struct model *store_get(struct store *s, const char *name)
+{
+    struct model *m;
+
+    pthread_mutex_lock(&s->lock);
+    m = find(s, name);
+    if (m)
+        atomic_fetch_add(&m->refs, 1);
+    pthread_mutex_unlock(&s->lock);
+    return m;
+}
+
+struct model **store_list(struct store *s, size_t *n)
+{
+    struct model **list;
+
+    pthread_mutex_lock(&s->lock);
+    *n = s->n_models;
+    list = malloc((*n + 1) * sizeof *list);
+    for (size_t i = 0; list && i < *n; i++) {
+        list[i] = s->model[i];
+        atomic_fetch_add(&list[i]->refs, 1);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return list;
+}
+
+/* Takes over the caller's reference on success. */
+static bool insert(struct store *s, struct model *m)
+{
+    bool ok = true;
+
+    pthread_mutex_lock(&s->lock);
+    if (s->n_models == s->capacity) {
+        size_t more = s->capacity ? 2 * s->capacity : 16;
+        struct model **table = realloc(s->model, more * sizeof *table);
+        if ((ok = table != NULL)) {
+            s->model = table;
+            s->capacity = more;
+        }
+    }
+    if (ok) {
+        size_t at = place(s, m->name);
+        memmove(s->model + at + 1, s->model + at, (s->n_models - at) * sizeof *s->model);
+        s->model[at] = m;
+        s->n_models++;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return ok;
+}
+
+static void take_out(struct store *s, struct model *m)
+{
+    size_t at;
+
+    pthread_mutex_lock(&s->lock);
+    at = place(s, m->name);
+    s->n_models--;
+    memmove(s->model + at, s->model + at + 1, (s->n_models - at) * sizeof *s->model);
+    pthread_mutex_unlock(&s->lock);
+    store_put(m);
+}
+
+/* ---- drafts --------------------------------------------------------------------------------------------- */
+
+void draft_clear(struct draft *d)
+{
+    lip_snapshot_put(d->snapshot);
+    lip_state_free(d->state);
+    lip_trainer_free(d->trainer);
+    recipe_put(d->recipe);
+    free(d->description);
+    json_decref(d->tags);
+    *d = (struct draft){0};
+}
+
+static struct facts facts_of(const struct draft *d)
+{
+    struct facts facts = {.description = d->description, .tags = d->tags, .max_batch_size = d->max_batch_size};
+    time_t now = time(NULL);
+    struct tm utc;
+
+    strftime(facts.created_at, sizeof facts.created_at, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+    return facts;
+}
+
+/* The draft becomes the model: what it held is freed. The caller holds `writing`, or nobody else knows the model. */
+static void adopt(struct model *m, struct draft *d, const struct facts *facts, struct published *now)
+{
+    struct published *old_now;
+    struct recipe *old_recipe;
+    struct facts old;
+
+    lip_state_free(m->state);
+    lip_state_free(m->served);
+    lip_trainer_free(m->trainer);
+    m->state = d->state;
+    m->served = NULL;
+    m->trainer = d->trainer;
+    m->optimizer_kept = false;
+    m->unpublished = 0;
+    pthread_mutex_lock(&m->lock);
+    old_now = m->now;
+    old_recipe = m->recipe;
+    old = m->facts;
+    m->now = now;
+    m->recipe = d->recipe;
+    m->facts = *facts;
+    m->facts.checkpointed_revision = facts->state_revision;
+    m->stage = MODEL_READY;
+    m->dirty_ns = 0;
+    pthread_mutex_unlock(&m->lock);
+    published_put(old_now);
+    recipe_put(old_recipe);
+    facts_clear(&old);
+    lip_snapshot_put(d->snapshot);
+    *d = (struct draft){0};
+}
+
+/* ---- create, replace, delete ----------------------------------------------------------------------------- */
+
+static bool write_new(struct store *s, struct model *m, const struct view *view, struct failure *f)
+{
+    char beside[MODEL_NAME_MAX + 8], head[MODEL_NAME_MAX + 16];
+    struct image image = {0};
+    int folder = -1, error = 0;
+    bool ok = false;
+
+    snprintf(beside, sizeof beside, ".new.%s", m->name);
+    snprintf(head, sizeof head, "%s/head", beside);
+    folder_remove(s->models, beside);
+    if (mkdirat(s->models, beside, 0700) || mkdirat(s->models, head, 0700) ||
+        (folder = openat(s->models, beside, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+        failure_errno(f, errno, m->name);
+    else if (image_make(m, view, true, true, &image, f) && disk_save(m, folder, &image, f)) {
+        if (renameat(s->models, beside, s->models, m->name))
+            error = errno;
+        else
+            error = folder_sync(s->models, ".");
+        ok = error ? failure_errno(f, error, m->name) : true;
+    }
+    if (folder >= 0)
+        close(folder);
+    if (!ok) {
+        folder_remove(s->models, beside);
+        if (error)
+            folder_remove(s->models, m->name);
+    }
+    image_clear(&image);
+    return ok;
+}
+
+static struct model *create(struct store *s, const char *name, struct draft *d, struct failure *f)
+{
+    struct model *m = model_new(s, name);
+    struct facts facts = facts_of(d);
+    struct published *now = NULL;
+    struct view view = {.state = d->state,
+                        .trainer = d->trainer,
+                        .training = d->recipe ? d->recipe->config : NULL,
+                        .facts = &facts};
+
+    facts.state_revision = facts.weights_revision = 1;
+    epoch_draw(facts.epoch, "");
+    if (!m || !(now = published_new(d->snapshot, facts.epoch, 1))) {
+        failure_set(f, 503, "out_of_memory", "out of memory");
+    } else if (write_new(s, m, &view, f)) {
+        adopt(m, d, &facts, now);
+        atomic_fetch_add(&m->refs, 1); /* the table's */
+        if (insert(s, m))
+            return m;
+        folder_remove(s->models, name);
+        failure_set(f, 503, "out_of_memory", "out of memory");
+        now = NULL;
+    }
+    published_put(now);
+    model_free(m);
+    return NULL;
+}
+
+/* Under `changing` and the model's `writing`. */
+static bool replace_model(struct model *m, struct draft *d, struct failure *f)
+{
+    struct facts facts = facts_of(d);
+    struct published *now;
+    struct image image = {0};
+    struct view view = {.state = d->state,
+                        .trainer = d->trainer,
+                        .training = d->recipe ? d->recipe->config : NULL,
+                        .facts = &facts};
+    int folder = disk_open(m, f);
+    bool ok = false;
+
+    if (folder < 0)
+        return false;
+    facts.state_revision = facts.weights_revision = m->facts.state_revision + 1;
+    if (m->facts.created_at[0])
+        memcpy(facts.created_at, m->facts.created_at, sizeof facts.created_at);
+    epoch_draw(facts.epoch, m->facts.epoch);
+    if (mkdirat(folder, "head", 0700) && errno != EEXIST) {
+        failure_errno(f, errno, "head");
+    } else if (!(now = published_new(d->snapshot, facts.epoch, facts.weights_revision))) {
+        failure_set(f, 503, "out_of_memory", "out of memory");
+    } else if (!image_make(m, &view, true, true, &image, f) || !disk_save(m, folder, &image, f)) {
+        published_put(now);
+    } else {
+        adopt(m, d, &facts, now);
+        pthread_mutex_lock(&m->marking);
+        m->promised = 0;
+        m->marked = false;
+        disk_unmark(m);
+        pthread_mutex_unlock(&m->marking);
+        pthread_mutex_lock(&m->saving);
+        disk_sweep(m, folder);
+        pthread_mutex_unlock(&m->saving);
+        ok = true;
+    }
+    image_clear(&image);
+    close(folder);
+    return ok;
+}
+
+struct model *store_create(struct store *s, const char *name, struct draft *d, bool replace,
+                           bool (*check)(void *ctx, struct model *present), void *ctx, bool *created, struct failure *f)
+{
+    struct model *m;
+
+    pthread_mutex_lock(&s->changing);
+    m = store_get(s, name);
+    *created = m == NULL;
+    if (m && !replace) {
+        failure_set(f, 409, "already_exists", "a model named '%s' already exists", name);
+        store_put(m);
+        m = NULL;
+    } else if (m) {
+        pthread_mutex_lock(&m->writing);
+        bool ok = (!check || check(ctx, m)) && replace_model(m, d, f);
+        pthread_mutex_unlock(&m->writing);
+        if (!ok) {
+            store_put(m);
+            m = NULL;
+        }
+    } else if (!check || check(ctx, NULL)) {
+        m = create(s, name, d, f);
+    }
+    pthread_mutex_unlock(&s->changing);
+    return m;
+}
+
+bool store_delete(struct store *s, struct model *m, bool (*check)(void *ctx, struct model *present), void *ctx,
+                  struct failure *f)
+{
+    char away[MODEL_NAME_MAX + 8], labels[MODEL_NAME_MAX + 16];
+    bool ok = false;
+    int error = 0;
+
+    snprintf(away, sizeof away, ".gone.%s", m->name);
+    pthread_mutex_lock(&s->changing);
+    pthread_mutex_lock(&m->writing);
+    if (m->gone) {
+        failure_set(f, 404, "unknown_model", "Request for unknown model: '%s' is not found", m->name);
+    } else if (!check || check(ctx, m)) {
+        pthread_mutex_lock(&m->saving);
+        folder_remove(s->models, away);
+        if (renameat(s->models, m->name, s->models, away) || (error = folder_sync(s->models, "."))) {
+            failure_errno(f, error ? error : errno, m->name);
+        } else {
+            folder_remove(s->models, away);
+            m->gone = ok = true;
+        }
+        pthread_mutex_unlock(&m->saving);
+    }
+    pthread_mutex_unlock(&m->writing);
+    if (ok) {
+        take_out(s, m);
+        snprintf(labels, sizeof labels, "model=\"%s\"", m->name);
+        if (s->metrics)
+            metrics_drop(s->metrics, labels);
+    }
+    pthread_mutex_unlock(&s->changing);
+    return ok;
+}
+
+/* ---- the keeper: every unsaved step within checkpoint_seconds --------------------------------------------- */
+
+static void keep(struct store *s, bool all)
+{
+    size_t n;
+    struct model **list = store_list(s, &n);
+    uint64_t limit = (uint64_t)(s->checkpoint_seconds * 0.5e9);
+
+    for (size_t i = 0; list && i < n; i++) {
+        struct failure f = {0};
+        uint64_t dirty;
+        pthread_mutex_lock(&list[i]->lock);
+        dirty = list[i]->dirty_ns;
+        pthread_mutex_unlock(&list[i]->lock);
+        if (dirty && (all || now_ns() - dirty >= limit) && !model_checkpoint(list[i], &f))
+            log_error("model %s: unsaved training steps: %s", list[i]->name, f.text);
+        store_put(list[i]);
+    }
+    free(list);
+}
+
+static void *keeper(void *arg)
+{
+    struct store *s = arg;
+    double period = s->checkpoint_seconds / 4;
+
+    if (period > 1)
+        period = 1;
+    if (period < 0.02)
+        period = 0.02;
+    pthread_mutex_lock(&s->keeping);
+    while (!s->stop) {
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        uint64_t ns = (uint64_t)until.tv_nsec + (uint64_t)(period * 1e9);
+        until.tv_sec += (time_t)(ns / 1000000000u);
+        until.tv_nsec = (long)(ns % 1000000000u);
+        pthread_cond_timedwait(&s->wake, &s->keeping, &until);
+        if (s->stop)
+            break;
+        pthread_mutex_unlock(&s->keeping);
+        keep(s, false);
+        pthread_mutex_lock(&s->keeping);
+    }
+    pthread_mutex_unlock(&s->keeping);
+    return NULL;
+}
+
+/* ---- start and end ------------------------------------------------------------------------------------------ */
+
+static int make_folders(const char *path)
+{
+    char part[PATH_MAX];
+
+    if (snprintf(part, sizeof part, "%s", path) >= (int)sizeof part)
+        return ENAMETOOLONG;
+    for (char *p = part + 1; *p; p++) {
+        if (*p != '/')
+            continue;
+        *p = 0;
+        if (mkdir(part, 0755) && errno != EEXIST)
+            return errno;
+        *p = '/';
+    }
+    return mkdir(part, 0700) && errno != EEXIST ? errno : 0;
+}
+
+struct store *store_open(const char *state_dir, double checkpoint_seconds, struct metrics *metrics, char *why, size_t size)
+{
+    struct store *s = calloc(1, sizeof *s);
+    pthread_condattr_t monotonic;
+    int error;
+
+    if (!s) {
+        snprintf(why, size, "out of memory");
+        return NULL;
+    }
+    s->root = s->models = s->lock_file = -1;
+    s->checkpoint_seconds = checkpoint_seconds;
+    s->metrics = metrics;
+    if ((error = make_folders(state_dir)) || (s->root = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0 ||
+        (s->lock_file = openat(s->root, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)) < 0) {
+        snprintf(why, size, "state directory %s: %s", state_dir, strerror(error ? error : errno));
+    } else if (flock(s->lock_file, LOCK_EX | LOCK_NB)) {
+        snprintf(why, size, "state directory %s: %s", state_dir,
+                 errno == EWOULDBLOCK ? "another onelipd is using it" : strerror(errno));
+    } else if ((mkdirat(s->root, "models", 0700) && errno != EEXIST) ||
+               (s->models = openat(s->root, "models", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
+        snprintf(why, size, "state directory %s/models: %s", state_dir, strerror(errno));
+    } else {
+        pthread_mutex_init(&s->changing, NULL);
+        pthread_mutex_init(&s->lock, NULL);
+        pthread_mutex_init(&s->keeping, NULL);
+        pthread_condattr_init(&monotonic);
+        pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+        pthread_cond_init(&s->wake, &monotonic);
+        pthread_condattr_destroy(&monotonic);
+        if (!(error = pthread_create(&s->keeper, NULL, keeper, s)))
+            return s;
+        snprintf(why, size, "cannot start a thread: %s", strerror(error));
+    }
+    if (s->models >= 0)
+        close(s->models);
+    if (s->lock_file >= 0)
+        close(s->lock_file);
+    if (s->root >= 0)
+        close(s->root);
+    free(s);
+    return NULL;
+}
+
+static void load(struct model *m)
+{
+    struct failure f = {0};
+    bool ok;
+
+    pthread_mutex_lock(&m->writing);
+    ok = disk_load(m, &f);
+    pthread_mutex_lock(&m->lock);
+    m->stage = ok ? MODEL_READY : MODEL_UNAVAILABLE;
+    m->facts.damage = ok ? NULL : strdup(f.text);
+    pthread_mutex_unlock(&m->lock);
+    pthread_mutex_unlock(&m->writing);
+    if (ok)
+        log_info("model %s loaded at revision %llu", m->name, (unsigned long long)m->facts.state_revision);
+    else
+        log_error("model %s is unavailable: %s", m->name, f.text);
+}
+
+void store_load(struct store *s)
+{
+    int fd = openat(s->models, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *list = fd < 0 ? NULL : fdopendir(fd);
+    struct dirent *entry;
+    struct model **all;
+    size_t n;
+
+    pthread_mutex_lock(&s->changing);
+    if (!list && fd >= 0)
+        close(fd);
+    while (list && (entry = readdir(list))) {
+        struct stat st;
+        if (!strncmp(entry->d_name, ".new.", 5) || !strncmp(entry->d_name, ".gone.", 6)) {
+            folder_remove(s->models, entry->d_name);
+            continue;
+        }
+        if (!store_name_ok(entry->d_name) || fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISDIR(st.st_mode))
+            continue;
+        struct model *m = model_new(s, entry->d_name);
+        if (!m || !insert(s, m)) {
+            log_error("model %s: out of memory", entry->d_name);
+            model_free(m);
+        }
+    }
+    if (list)
+        closedir(list);
+    all = store_list(s, &n);
+    for (size_t i = 0; all && i < n; i++) {
+        load(all[i]);
+        store_put(all[i]);
+    }
+    free(all);
+    pthread_mutex_unlock(&s->changing);
+}
+
+bool store_close(struct store *s)
+{
+    bool saved = true;
+
+    pthread_mutex_lock(&s->keeping);
+    s->stop = true;
+    pthread_cond_signal(&s->wake);
+    pthread_mutex_unlock(&s->keeping);
+    pthread_join(s->keeper, NULL);
+    keep(s, true);
+    for (size_t i = 0; i < s->n_models; i++) {
+        saved &= s->model[i]->dirty_ns == 0;
+        store_put(s->model[i]);
+    }
+    free(s->model);
+    pthread_mutex_destroy(&s->changing);
+    pthread_mutex_destroy(&s->lock);
+    pthread_mutex_destroy(&s->keeping);
+    pthread_cond_destroy(&s->wake);
+    close(s->models);
+    close(s->lock_file);
+    close(s->root);
+    free(s);
+    return saved;
+}

@@ -1,0 +1,41 @@
+/* store_private.h: what store.c, head.c, disk.c and recipe.c share. */
+#ifndef SERVER_STORE_PRIVATE_H
+#define SERVER_STORE_PRIVATE_H
+
+#include "disk.h"
+#include "log.h"
+#include "store.h"
+
+struct store {
+    int root, models, lock_file; /* folders, and the file that says "one daemon" */
+    double checkpoint_seconds;
+    struct metrics *metrics;
+
+    pthread_mutex_t changing;
+    pthread_mutex_t lock; /* the table */
+    struct model **model; /* sorted by name */
+    size_t n_models, capacity;
+
+    pthread_t keeper; /* writes unsaved steps */
+    pthread_mutex_t keeping;
+    pthread_cond_t wake;
+    bool stop;
+};
+
+/* published_new: takes another reference to the snapshot. NULL: out of memory. */
+struct published *published_new(lip_snapshot *snapshot, const char *epoch, uint64_t revision);
+
+/* model_checkpoint: write the head as it is between two steps. */
+bool model_checkpoint(struct model *model, struct failure *f);
+
+/* model_saved: the image is on disk. */
+void model_saved(struct model *model, const struct image *image);
+
+/* model_write: the image of `view`, on disk. */
+bool model_write(struct model *model, const struct view *view, bool definition, bool training, struct image *image,
+                 struct failure *f);
+
+void model_free(struct model *model);
+uint64_t now_ns(void); /* CLOCK_MONOTONIC */
+
+#endif
