@@ -38,11 +38,14 @@ struct reply {
     struct { const char *name; char *value; } header[16]; /* value malloc'd, taken over */
     size_t n_headers;
     uint64_t queue_ns, parse_ns, compute_ns, serialize_ns; /* -> Server-Timing */
+    const char *code;         /* of a failure, as in errors.def; NULL: no failure */
+    json_t *problem;          /* "error" and further members of a failure; http.c adds the rest and makes it the body */
 };
 
-/* reply_json: takes over `body` and dumps it (real numbers with 17 digits). */
+/* reply_json: takes over `body` and dumps it (real numbers with 17 digits). NULL, or no memory: 503 out_of_memory. */
 void reply_json(struct reply *rp, int status, json_t *body);
 void reply_bytes(struct reply *rp, int status, const char *type, void *body, size_t bytes); /* takes body over */
+/* reply_header: another header, or another value for one that is there. Line ends in the value become spaces. */
 void reply_header(struct reply *rp, const char *name, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void reply_clear(struct reply *rp);
 
@@ -54,20 +57,28 @@ void reply_error(struct reply *rp, int status, const char *code, json_t *extra, 
 /* One entry of "errors". */
 json_t *error_at(const char *pointer, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* ---- routes: router.c has the table ---------------------------------------------------------------- */
+/* text_json: any bytes as a JSON string; what is not UTF-8 becomes "?". */
+json_t *text_json(const char *text);
+
+/* error_title: the title of errors.def; NULL for a code that is not in it. */
+const char *error_title(const char *code);
+
+/* ---- routes: routes.c has the table ---------------------------------------------------------------- */
 
 typedef void handler(struct ctx *ctx, const struct request *rq, struct reply *rp);
 
 enum route_flags {
     ROUTE_INLINE = 1,  /* cheap: runs in the HTTP thread. Without it a worker runs the handler. */
-    ROUTE_WRITE = 2,   /* changes something: one after the other per model, in arrival order (param[0] is the model) */
+    ROUTE_WRITE = 2,   /* changes something: one after the other per param[0] (the model), in arrival order; routes without
+                          a parameter are one after the other among themselves */
     ROUTE_OIP = 4,     /* Open Inference Protocol path: unknown members and query parameters are ignored */
     ROUTE_ALWAYS = 8,  /* answers while draining too: health, metrics */
 };
 
 struct route {
     const char *method;   /* "GET" also serves HEAD */
-    const char *template; /* "/v2/models/{m}/infer": also the label of metrics */
+    const char *template; /* "/v2/models/{m}/infer": also the label of metrics. {m} is checked to be a name, {v} a version;
+                             "/v2/models/stats" goes before "/v2/models/{m}", wherever they stand in the table */
     handler *handle;
     unsigned flags;
     /* NULL, or: whether this request is small enough to run in the HTTP thread (infer of a small batch). */
@@ -75,5 +86,24 @@ struct route {
 };
 
 extern const struct route routes[]; /* ends with a NULL method */
+
+/* ---- the server: for main.c -------------------------------------------------------------------------- */
+
+struct http;
+struct listener; /* listen.h */
+
+/* http_start: serve on every listener; the listeners stay the caller's. NULL: out of memory or threads (logged). */
+struct http *http_start(struct ctx *ctx, struct listener *listeners, size_t n);
+
+/* http_tick: close connections that missed a deadline; about twice a second. */
+void http_tick(struct http *http);
+
+/* http_refuse: no new connections (each listener's socket is closed here), no new work on those that are open. */
+void http_refuse(struct http *http);
+
+size_t http_active(const struct http *http); /* requests between their first byte and the last of their answer */
+
+/* http_stop: close every connection and free. No request may be with a worker. */
+void http_stop(struct http *http);
 
 #endif

@@ -15,6 +15,8 @@ void metrics_free(struct metrics *m);
 void metrics_add(struct metrics *m, const char *name, const char *labels, double by);
 void metrics_set(struct metrics *m, const char *name, const char *labels, double value);
 void metrics_observe(struct metrics *m, const char *name, const char *labels, double value);
+/* metrics_watch: a gauge without labels that is read when somebody asks. */
+void metrics_watch(struct metrics *m, const char *name, double (*read)(void *arg), void *arg);
 void metrics_drop(struct metrics *m, const char *labels_prefix); /* forget the series of a deleted model */
 char *metrics_text(struct metrics *m, size_t *bytes); /* Prometheus text exposition; free() */
 
