@@ -464,7 +464,9 @@ lip_err lip__fields_write(json_t *config, const struct lip__class *cls, const vo
     for (const struct lip__field *f = cls->fields; f->name; f++) {
         if (f->flags & LIP__NOT_KERAS && is_default(f, object))
             continue;
-        if (json_object_set_new(config, f->name, write_field(f, object, legacy)))
+        /* An object without a name of its own goes by its class's. */
+        bool nameless = f->type == LIP__STRING && !strcmp(f->name, "name") && !*(char *const *)((const char *)object + f->offset);
+        if (json_object_set_new(config, f->name, nameless ? json_string(cls->name) : write_field(f, object, legacy)))
             return LIP_ENOMEM;
     }
     return LIP_OK;

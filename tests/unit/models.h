@@ -1,0 +1,25 @@
+/* models.h: small definitions that several tests use. */
+#ifndef TESTS_MODELS_H
+#define TESTS_MODELS_H
+
+#define MLP                                                                                                              \
+    "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"mlp\",\"k_coef_lip\":1.0,\"layers\":["                       \
+    "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,6],\"name\":\"x\"}},"                       \
+    "{\"class_name\":\"SpectralDense\",\"config\":{\"units\":8,\"name\":\"d1\"}},"                                      \
+    "{\"class_name\":\"GroupSort2\",\"config\":{\"name\":\"sort\"}},"                                                   \
+    "{\"class_name\":\"SpectralDense\",\"config\":{\"units\":4,\"activation\":\"relu\",\"name\":\"d2\"}},"              \
+    "{\"class_name\":\"FrobeniusDense\",\"config\":{\"units\":3,\"name\":\"y\"}}]}}"
+
+#define CNN                                                                                                              \
+    "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"cnn\",\"k_coef_lip\":1.0,\"layers\":["                       \
+    "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,8,6,1],\"name\":\"x\"}},"                   \
+    "{\"class_name\":\"SpectralConv2D\",\"config\":{\"filters\":4,\"kernel_size\":[3,3],\"name\":\"c1\"}},"             \
+    "{\"class_name\":\"GroupSort2\",\"config\":{\"name\":\"s1\"}},"                                                     \
+    "{\"class_name\":\"ScaledL2NormPooling2D\",\"config\":{\"pool_size\":[2,2],\"name\":\"p1\"}},"                      \
+    "{\"class_name\":\"SpectralConv2D\",\"config\":{\"filters\":6,\"kernel_size\":3,\"strides\":2,\"name\":\"c2\"}},"   \
+    "{\"class_name\":\"ScaledAveragePooling2D\",\"config\":{\"pool_size\":[2,2],\"name\":\"p2\"}},"                     \
+    "{\"class_name\":\"Flatten\",\"config\":{\"name\":\"f\"}},"                                                         \
+    "{\"class_name\":\"SpectralDense\",\"config\":{\"units\":5,\"name\":\"d\"}},"                                       \
+    "{\"class_name\":\"FrobeniusDense\",\"config\":{\"units\":3,\"name\":\"y\"}}]}}"
+
+#endif
