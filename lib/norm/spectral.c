@@ -1,0 +1,111 @@
+/* spectral.c: the largest singular value, by power iteration, and the division by it.
+ *
+ *     u <- u/|u|;   until |change of u| < eps or maxiter steps:  u <- W'W u / |W'W u|;   sigma = |W u|
+ *
+ * deel-lip's norm has a floor of 1e-6, which lets u vanish where the kernel is tiny or zero and never recovers (D09).
+ * Where the floor would leave u shorter than 1/2, u is normalised without it; where there is no direction left, it is
+ * drawn anew.
+ *
+ * Source: deel-lip; semantics.md 1.2 to 1.4 and 1.7.
+ */
+#include <math.h>
+#include <string.h>
+
+#include <onelip/random.h>
+
+#include "norm/rko.h"
+#include "tensor/gemm.h"
+
+static const double squared_floor = 1e-12;
+static const double collapsed = 0.5;
+
+static void scale(float *x, size_t n, double factor)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)(x[i] * factor);
+}
+
+void lip__draw_u(float *u, size_t n)
+{
+    lip_random random = {.seed = 1, .stream = lip_random_stream("power iteration")};
+
+    lip_random_normal(&random, u, n);
+    scale(u, n, 1 / lip__norm(u, n));
+}
+
+/* u <- u / max(|u|, floor), or to length 1 where that would be short. False: u has no direction. */
+static bool normalise(float *u, size_t n, bool *repaired)
+{
+    double length = lip__norm(u, n), divisor = sqrt(fmax(length * length, squared_floor));
+
+    if (!isfinite(length) || length == 0)
+        return false;
+    if (length / divisor < collapsed) {
+        *repaired = true;
+        divisor = length;
+    }
+    scale(u, n, 1 / divisor);
+    return true;
+}
+
+static void apply(const float *w, size_t m, size_t n, const float *gram, const float *u, float *v, float *y)
+{
+    if (gram) {
+        lip__gemv(false, n, n, 1, gram, n, u, 0, y);
+    } else {
+        lip__gemv(false, m, n, 1, w, n, u, 0, v);
+        lip__gemv(true, m, n, 1, w, n, v, 0, y);
+    }
+}
+
+float lip__norm_along(const float *w, size_t m, size_t n, const float *u, float *work)
+{
+    lip__gemv(false, m, n, 1, w, n, u, 0, work);
+    return (float)lip__norm(work, m);
+}
+
+lip_err lip__power(const float *w, size_t m, size_t n, const float *gram, const lip_rko_options *o, const float *u,
+                   float *u_new, float *work, struct lip__spectral *s, lip_error *err)
+{
+    float *v = work, *y = work + m;
+    int lost = 0; /* how often w u was zero */
+    double change = HUGE_VAL; /* deel-lip starts from u + 2 eps, which always passes the first test */
+
+    memset(s, 0, sizeof *s);
+    memmove(u_new, u, n * sizeof *u);
+    if (!normalise(u_new, n, &s->redrawn)) {
+        lip__draw_u(u_new, n);
+        s->redrawn = true;
+    }
+    while (s->iterations < o->maxiter_spectral && change >= o->eps_spectral) {
+        apply(w, m, n, gram, u_new, v, y);
+        s->iterations++;
+        if (!normalise(y, n, &s->redrawn)) {
+            if (lost++ || !lip__all_finite(y, n, NULL))
+                break; /* w is zero, or w'w overflows: sigma will tell */
+            lip__draw_u(y, n);
+            s->redrawn = true;
+        }
+        change = lip__distance(y, u_new, n);
+        memcpy(u_new, y, n * sizeof *y);
+    }
+    s->sigma = lip__norm_along(w, m, n, u_new, v);
+    s->t = s->sigma + (float)o->eps_spectral;
+    if (!isfinite(s->t))
+        return lip__fail(err, LIP_ENONFINITE, "kernel: its norm exceeds the range of float32");
+    return LIP_OK;
+}
+
+void lip__divide_backward(const float *w, size_t m, size_t n, const struct lip__spectral *s, const float *u, const float *g,
+                          float *dw, float *work)
+{
+    double along = s->sigma > 0 ? lip__dot(g, w, m * n) / ((double)s->t * s->t) : 0;
+
+    if (s->sigma > 0)
+        lip__gemv(false, m, n, 1 / s->sigma, w, n, u, 0, work);
+    for (size_t i = 0; i < m; i++) {
+        float q = s->sigma > 0 ? (float)(along * work[i]) : 0;
+        for (size_t j = 0; j < n; j++)
+            dw[i * n + j] = g[i * n + j] / s->t - q * u[j];
+    }
+}
