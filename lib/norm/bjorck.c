@@ -10,7 +10,6 @@
  * Source: Bjorck and Bowie, SIAM J. Numer. Anal. 8(2), 1971; semantics.md 1.5 and 1.7.
  */
 #include <math.h>
-#include <stdint.h>
 #include <string.h>
 
 #include "norm/rko.h"
@@ -49,9 +48,8 @@ static struct records lay_out(size_t m, size_t n, const lip_rko_options *o, bool
 size_t lip__plain_scratch(size_t m, size_t n, const lip_rko_options *o, bool keep)
 {
     struct records r = lay_out(m, n, o, keep, NULL);
-    double floats = (double)r.size * (double)(r.kept + r.segment + 2);
 
-    return floats < (double)(SIZE_MAX / 16) ? r.size * (r.kept + r.segment + 2) : SIZE_MAX;
+    return r.size * (r.kept + r.segment + 2);
 }
 
 /* Where iterate j lives while the loop runs. */

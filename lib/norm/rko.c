@@ -5,7 +5,6 @@
  * Source: deel-lip; semantics.md 1.6 and 1.7; defects D08 and D09.
  */
 #include <math.h>
-#include <stdint.h>
 #include <string.h>
 
 #include "norm/rko.h"
@@ -31,9 +30,7 @@ static size_t vectors(size_t m, size_t n)
 
 size_t lip_rko_scratch(size_t m, size_t n, const lip_rko_options *o, bool keep)
 {
-    size_t loop = lip__plain_scratch(m, n, o, keep), sum;
-
-    return __builtin_add_overflow(loop, vectors(m, n), &sum) ? SIZE_MAX : sum;
+    return vectors(m, n) + lip__plain_scratch(m, n, o, keep);
 }
 
 static lip_err check(const float *w, size_t m, size_t n, const lip_rko_options *o, lip_error *err)

@@ -57,7 +57,7 @@ void lip__gram(const float *a, size_t m, size_t n, float *s);
 
 /* The plain loop. _start: where the first iterate (m, n) and its Gram matrix go. _loop: from those to the last iterate,
  * which it returns. _backward: from g = dL/d(coef last) to dL/d(first), through what _loop with keep left. All results
- * are inside scratch, of _scratch floats (SIZE_MAX: too many to count). */
+ * are inside scratch, of _scratch floats. */
 size_t lip__plain_scratch(size_t m, size_t n, const lip_rko_options *o, bool keep);
 float *lip__plain_start(size_t m, size_t n, const lip_rko_options *o, bool keep, float *scratch, float **gram);
 const float *lip__plain_loop(size_t m, size_t n, const lip_rko_options *o, bool keep, float *scratch, int *iterations,
