@@ -4,8 +4,8 @@
     python3.11 -m venv VENV && VENV/bin/pip install -r tests/golden/requirements.txt
     VENV/bin/python tests/golden/generate.py [group ...]      # norm layer loss training model optimizer; all
 
-Every file is written anew; the same machine type gives the same bytes (seeds are fixed, TensorFlow runs on one
-thread without oneDNN). All tensors are F32. All metadata values are strings:
+cases.txt lists the files, so that a lost one is noticed. The same machine type gives the same bytes: seeds are fixed,
+TensorFlow runs on one thread without oneDNN. All tensors are F32. All metadata values are strings:
 
     tool, seed, group, case   who made it, from what
     floor:<tensor>            max|f32 - f64| / max|f64|: how far the reference's own float32 result is from the
@@ -829,3 +829,5 @@ if __name__ == "__main__":
             if old.startswith(group + "-") and old.endswith(".safetensors"):
                 os.remove(os.path.join(HERE, old))
         GROUPS[group]()
+    with open(os.path.join(HERE, "cases.txt"), "w") as file:
+        file.write("".join(sorted(f"{name[:-12]}\n" for name in os.listdir(HERE) if name.endswith(".safetensors"))))

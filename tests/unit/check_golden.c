@@ -1,0 +1,731 @@
+/* check_golden.c: the library against deel-lip itself.
+ *
+ * tests/golden holds what deel-lip computes, one safetensors file per case; generate.py there says how the files came
+ * about and what is in them. Every tensor of every file is used: an output that nothing compares fails its case, and so
+ * do a file that cases.txt names and that is gone, a file it does not name, and a group without a case.
+ * ONELIP_GOLDEN=worst in the environment prints each case's worst error.
+ */
+#include <check.h>
+#include <dirent.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+#include <onelip/onelip.h>
+
+#include "io/keras_json.h"
+#include "losses/loss.h"
+#include "model/model.h"
+#include "optim/optimizer.h"
+
+/* How far we may be from deel-lip: max|ours - theirs| / max|theirs| of a tensor, for losses |ours - theirs| /
+ * max(1, |theirs|). Where the file says that deel-lip's own float32 is further than a third of this from its float64,
+ * three times that distance counts: two roundings of one formula may lie on either side of the exact value. */
+enum kind { FORWARD, GRADIENT, LOSS, UPDATE, SGD, ADAM };
+
+static const double tolerance[] = {
+    [FORWARD] = 2e-6,  /* outputs, wbar, u, sigma: 17 float32 roundings; 10 power and 15 Bjorck steps were seen to add up
+                          to 3.6e-7 in wbar and 2.3e-6 in u (semantics.md 1.6) */
+    [GRADIENT] = 1e-5, /* the chain goes backwards through every Bjorck step, about five more products each */
+    [LOSS] = 2e-6,     /* one reduction over the batch; our sums are in double, TensorFlow's in float32 */
+    [UPDATE] = 2e-6,   /* twenty updates of given gradients, a handful of roundings each */
+    [SGD] = 1e-4,      /* a hundred steps: a rounding of step 1 is carried, and amplified, through the other 99 */
+    [ADAM] = 1e-3,     /* Adam divides by the gradient's own size: of a gradient that cancels, rounding is what is left */
+};
+
+/* ---- memory of one test: all of it goes at its end ------------------------------------------------- */
+
+static void *kept[256];
+static size_t n_kept;
+
+static void *keep(void *memory)
+{
+    ck_assert_msg(memory != NULL, "out of memory");
+    ck_assert_uint_lt(n_kept, sizeof kept / sizeof *kept);
+    return kept[n_kept++] = memory;
+}
+
+static float *floats(size_t n)
+{
+    return keep(lip__alloc(n + 1, sizeof(float)));
+}
+
+static double *doubles(size_t n)
+{
+    return keep(lip__alloc(n + 1, sizeof(double)));
+}
+
+static void release(void)
+{
+    while (n_kept)
+        lip__free(kept[--n_kept]);
+}
+
+/* ---- a case ---------------------------------------------------------------------------------------- */
+
+struct golden {
+    const char *name; /* "norm-worked-a" */
+    char *bytes;
+    lip_safetensors *file;
+    bool *used; /* of each tensor */
+    size_t failures;
+    char text[2000]; /* what disagrees */
+    double worst;    /* error / tolerance */
+    char worst_text[200];
+};
+
+static const char *folder(void)
+{
+    static char path[4000];
+    const char *srcdir = getenv("srcdir");
+
+    snprintf(path, sizeof path, "%s/tests/golden", srcdir ? srcdir : ".");
+    return path;
+}
+
+static char *slurp(const char *name, size_t *size)
+{
+    char path[4300];
+    FILE *f;
+    long n;
+    char *bytes;
+
+    snprintf(path, sizeof path, "%s/%s", folder(), name);
+    f = fopen(path, "rb");
+    ck_assert_msg(f != NULL, "%s is missing", path);
+    ck_assert(fseek(f, 0, SEEK_END) == 0 && (n = ftell(f)) >= 0 && fseek(f, 0, SEEK_SET) == 0);
+    bytes = lip__alloc((size_t)n + 1, 1);
+    ck_assert(bytes && fread(bytes, 1, (size_t)n, f) == (size_t)n);
+    fclose(f);
+    *size = (size_t)n;
+    return bytes;
+}
+
+static void fail(struct golden *g, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void fail(struct golden *g, const char *format, ...)
+{
+    size_t n = strlen(g->text);
+    va_list arguments;
+
+    va_start(arguments, format);
+    if (g->failures++ < 12 && n + 1 < sizeof g->text) {
+        g->text[n++] = '\n';
+        vsnprintf(g->text + n, sizeof g->text - n, format, arguments);
+    }
+    va_end(arguments);
+}
+
+#define OK(call) require_ok((call), #call, &err)
+
+static void require_ok(lip_err rc, const char *call, const lip_error *err)
+{
+    ck_assert_msg(rc == LIP_OK, "%.60s: %s: %s (%s)", call, lip_err_name(rc), err->text, err->pointer);
+}
+
+static const char *meta(const struct golden *g, const char *key)
+{
+    const char *value = lip_safetensors_metadata(g->file, key);
+
+    ck_assert_msg(value != NULL, "%s: no metadata \"%s\"", g->name, key);
+    return value;
+}
+
+static double meta_number(const struct golden *g, const char *key)
+{
+    const char *text = meta(g, key);
+
+    return !strcmp(text, "none") ? NAN : strtod(text, NULL);
+}
+
+static const lip_named *find(struct golden *g, const char *name)
+{
+    const lip_named *t = lip_safetensors_find(g->file, name);
+
+    if (t)
+        g->used[t - lip_safetensors_tensors(g->file)] = true;
+    return t;
+}
+
+static const lip_named *tensor(struct golden *g, const char *name)
+{
+    const lip_named *t = find(g, name);
+
+    ck_assert_msg(t != NULL, "%s: no tensor \"%s\"", g->name, name);
+    return t;
+}
+
+static const float *data(struct golden *g, const char *name)
+{
+    return tensor(g, name)->data;
+}
+
+static void judge(struct golden *g, enum kind kind, const char *name, double error, size_t at, double ours, double theirs)
+{
+    char key[160];
+    const char *floor;
+    double limit = tolerance[kind];
+
+    snprintf(key, sizeof key, "floor:%s", name);
+    floor = lip_safetensors_metadata(g->file, key);
+    if (floor && 3 * strtod(floor, NULL) > limit)
+        limit = 3 * strtod(floor, NULL);
+    if (!(error <= limit))
+        fail(g, "%s: off by %.3g, may be %.3g; element %zu is %.9g, deel-lip has %.9g", name, error, limit, at, ours, theirs);
+    if (!(error <= g->worst * limit)) {
+        g->worst = error / limit;
+        snprintf(g->worst_text, sizeof g->worst_text, "%s off by %.2g of %.2g", name, error, limit);
+    }
+}
+
+/* Compare n numbers of ours with the tensor `name`: each by its own size (losses), or all by the largest. */
+static void measure(struct golden *g, enum kind kind, bool each, const char *name, const float *ours, size_t n)
+{
+    const lip_named *t = tensor(g, name);
+    double top = 0, worst = -1;
+    size_t at = 0;
+
+    if (lip_shape_count(&t->shape) != n) {
+        fail(g, "%s: ours has %zu elements, deel-lip's %zu", name, n, lip_shape_count(&t->shape));
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        top = fmax(top, fabs((double)t->data[i]));
+    for (size_t i = 0; i < n; i++) {
+        double scale = each ? fmax(1, fabs((double)t->data[i])) : top > 0 ? top : 1;
+        double error = fabs((double)ours[i] - (double)t->data[i]) / scale;
+        if (!(error <= worst)) { /* NaN too */
+            worst = isnan(error) ? INFINITY : error;
+            at = i;
+        }
+    }
+    if (n)
+        judge(g, kind, name, worst, at, (double)ours[at], (double)t->data[at]);
+}
+
+static void compare(struct golden *g, enum kind kind, const char *name, const float *ours, size_t n)
+{
+    measure(g, kind, false, name, ours, n);
+}
+
+static void compare_losses(struct golden *g, enum kind kind, const char *name, const float *ours, size_t n)
+{
+    measure(g, kind, true, name, ours, n);
+}
+
+static const char *path(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static const char *path(const char *format, ...)
+{
+    static char text[4][160];
+    static unsigned turn;
+    char *out = text[turn++ % 4];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(out, sizeof text[0], format, arguments);
+    va_end(arguments);
+    return out;
+}
+
+/* ---- norm ------------------------------------------------------------------------------------------ */
+
+static void check_norm(struct golden *g)
+{
+    const lip_named *kernel = tensor(g, "kernel");
+    size_t count = lip_shape_count(&kernel->shape), n = kernel->shape.dim[kernel->shape.rank - 1], m = count / n;
+    double coef = meta_number(g, "coef");
+    float *wbar = floats(count), *grad = floats(count);
+    lip_error err = {0};
+
+    if (!strcmp(meta(g, "kind"), "frobenius")) {
+        bool columns = !strcmp(meta(g, "columns"), "true");
+        OK(lip_frobenius(kernel->data, m, n, coef, columns, wbar, &err));
+        OK(lip_frobenius_backward(kernel->data, m, n, coef, columns, data(g, "upstream"), grad, &err));
+    } else {
+        lip_rko_options o = {meta_number(g, "eps_spectral"), meta_number(g, "eps_bjorck"), meta_number(g, "beta"),
+                             (long)meta_number(g, "maxiter_spectral"), (long)meta_number(g, "maxiter_bjorck")};
+        float *scratch = floats(lip_rko_scratch(m, n, &o, true)), *u = floats(n), sigma;
+        lip_rko_info info;
+        OK(lip_rko(kernel->data, m, n, coef, &o, data(g, "u"), u, wbar, scratch, true, &info, &err));
+        OK(lip_rko_backward(kernel->data, m, n, coef, &o, &info, u, data(g, "upstream"), grad, scratch, &err));
+        sigma = (float)info.sigma;
+        compare(g, FORWARD, "u_new", u, n);
+        compare(g, FORWARD, "sigma", &sigma, 1);
+        /* Without keeping anything for a gradient the forward is the same, bit for bit. */
+        float *again = floats(count);
+        scratch = floats(lip_rko_scratch(m, n, &o, false));
+        OK(lip_rko(kernel->data, m, n, coef, &o, data(g, "u"), u, again, scratch, false, NULL, &err));
+        ck_assert_mem_eq(again, wbar, count * sizeof *wbar);
+    }
+    compare(g, FORWARD, "wbar", wbar, count);
+    compare(g, GRADIENT, "grad", grad, count);
+}
+
+/* ---- models: reading, loading, and a training-mode pass with all its gradients -------------------- */
+
+static lip_model *read_model(struct golden *g, const char *key)
+{
+    const char *json = meta(g, key);
+    lip_error err = {0};
+    lip_model *m;
+
+    OK(lip_model_read(json, strlen(json), false, &m, &err));
+    return m;
+}
+
+/* The tensors whose names begin with `prefix`, without it; those of `role` left out. */
+static size_t gather(struct golden *g, const char *prefix, const char *without, lip_named *out, size_t room)
+{
+    const lip_named *t = lip_safetensors_tensors(g->file);
+    size_t n = 0;
+
+    for (size_t i = 0; i < lip_safetensors_count(g->file); i++) {
+        const char *name = t[i].name;
+        if (strncmp(name, prefix, strlen(prefix)))
+            continue;
+        find(g, name);
+        if (without && !strcmp(strrchr(name, '/') + 1, without))
+            continue;
+        ck_assert_uint_lt(n, room);
+        out[n] = t[i];
+        out[n++].name = name + strlen(prefix);
+    }
+    return n;
+}
+
+/* load: weights/ into a state. stored: with their wbar, else it is computed. */
+static void load(struct golden *g, lip_state *s, bool stored)
+{
+    lip_named tensors[64];
+    size_t n = gather(g, "weights/", stored ? NULL : "wbar", tensors, 64);
+    lip_error err = {0};
+
+    OK(lip_state_load(s, tensors, n, false, NULL, NULL, &err));
+}
+
+/* predict: y of the published state, in a buffer of this test. */
+static float *predict(const lip_state *s, size_t n, const float *x)
+{
+    const lip_model *m = lip_state_model(s);
+    float *y = floats(n * lip_shape_count(lip_model_output_shape(m, 0)));
+    lip_workspace *ws = lip_workspace_new();
+    lip_error err = {0};
+    lip_snapshot *snapshot;
+
+    OK(lip_state_publish(s, &snapshot, &err));
+    OK(lip_predict(snapshot, ws, n, x, y, &err));
+    lip_workspace_free(ws);
+    lip_snapshot_put(snapshot);
+    return y;
+}
+
+/* One training-mode forward of a state, kept for its gradients. */
+struct trained {
+    const lip_model *m;
+    const float *data[64];        /* what each variable is for the forward pass */
+    float *out[64];               /* each step's */
+    float *wbar[16], *u[16], *scratch[16];
+    float sigma[16];
+    lip_rko_info info[16];
+};
+
+static void forward(struct trained *t, const lip_state *s, size_t n, const float *x)
+{
+    const lip_model *m = t->m = lip_state_model(s);
+    lip_error err = {0};
+
+    ck_assert(m->n_variables <= 64 && m->n_steps <= 64 && m->n_kernels <= 16);
+    for (size_t v = 0; v < m->n_variables; v++)
+        t->data[v] = lip_state_data(s, v);
+    for (size_t i = 0; i < m->n_kernels; i++) {
+        const struct lip__kernel *k = &m->kernel[i];
+        t->wbar[i] = floats(k->m * k->n);
+        t->u[i] = floats(k->n);
+        t->scratch[i] = floats(lip__kernel_scratch(k, true));
+        OK(lip__kernel_effective(m, k, t->data[k->kernel], k->u == LIP__NOWHERE ? NULL : t->data[k->u], t->u[i],
+                                 &t->sigma[i], t->wbar[i], t->scratch[i], true, &t->info[i], &err));
+        t->data[k->wbar] = t->wbar[i];
+    }
+    for (size_t i = 0; i < m->n_steps; i++)
+        t->out[i] = floats(n * m->step[i].out);
+    size_t area = m->scratch + 2 * lip__round(n * m->widest);
+    struct lip__run run = {.model = m, .data = t->data, .n = n, .block = n, .x = x, .y = t->out[m->n_steps - 1],
+                           .keep = t->out, .memory = floats(lip_threads() * area), .area = area};
+    lip__run(&run);
+}
+
+/* backward: dx and, of each variable, its gradient (NULL for those that have none), from dy. */
+static void backward(struct trained *t, size_t n, const float *x, const float *dy, float *dx, float *grad[64])
+{
+    const lip_model *m = t->m;
+    float *scratch = floats(lip_threads() * m->scratch);
+    lip_error err = {0};
+
+    for (size_t v = 0; v < m->n_variables; v++)
+        grad[v] = NULL;
+    for (size_t i = m->n_steps; i-- > 0;) {
+        const struct lip__step *s = &m->step[i];
+        const float *w[LIP__MAX_READ], *in = i ? t->out[i - 1] : x;
+        float *dw[LIP__MAX_READ] = {NULL}, *din = i ? floats(n * s->in) : dx;
+        for (size_t r = 0; r < LIP__MAX_READ; r++) {
+            w[r] = s->read[r] == LIP__NOWHERE ? NULL : t->data[s->read[r]];
+            if (s->read[r] != LIP__NOWHERE)
+                grad[s->train[r]] = dw[r] = floats(lip_shape_count(&m->variable[s->read[r]].shape));
+        }
+        struct lip__pass pass = {.n = n, .w = w, .dw = dw, .scratch = scratch};
+        if (s->layer->kind->gradient)
+            s->layer->kind->gradient(s->layer, &pass, in, dy);
+        s->layer->kind->backward(s->layer, &pass, in, t->out[i], dy, din);
+        dy = din;
+    }
+    for (size_t i = 0; i < m->n_kernels; i++) {
+        const struct lip__kernel *k = &m->kernel[i];
+        float *g = grad[k->kernel];
+        OK(k->layer->kind->reparam->backward(k->layer, t->data[k->kernel], k->m, k->n, &t->info[i], t->u[i], g, g,
+                                             t->scratch[i], &err));
+    }
+}
+
+/* compare_after: u, sigma and wbar of a training-mode forward with the tensors of `prefix`. */
+static void compare_after(struct golden *g, const struct trained *t, const char *prefix)
+{
+    for (size_t i = 0; i < t->m->n_kernels; i++) {
+        const struct lip__kernel *k = &t->m->kernel[i];
+        compare(g, FORWARD, path("%s%s", prefix, t->m->variable[k->wbar].name), t->wbar[i], k->m * k->n);
+        if (k->u == LIP__NOWHERE)
+            continue;
+        compare(g, FORWARD, path("%s%s", prefix, t->m->variable[k->u].name), t->u[i], k->n);
+        compare(g, FORWARD, path("%s%s", prefix, t->m->variable[k->sigma].name), &t->sigma[i], 1);
+    }
+}
+
+static void check_layer(struct golden *g)
+{
+    lip_model *m = read_model(g, "definition");
+    const lip_named *x = tensor(g, "x"), *dy = tensor(g, "dy");
+    size_t n = x->shape.dim[0], in = lip_shape_count(lip_model_input_shape(m, 0));
+    size_t out = lip_shape_count(lip_model_output_shape(m, 0));
+    float *dx = floats(n * in), *grad[64];
+    struct trained t;
+    lip_error err = {0};
+    lip_state *s;
+
+    ck_assert_uint_eq(lip_shape_count(&x->shape), n * in);
+    ck_assert_uint_eq(lip_shape_count(&dy->shape), n * out);
+    OK(lip_state_new(m, 1, &s, &err));
+    load(g, s, true);
+    compare(g, FORWARD, "y_infer", predict(s, n, x->data), n * out);
+    forward(&t, s, n, x->data);
+    compare(g, FORWARD, "y_train", t.out[m->n_steps - 1], n * out);
+    compare_after(g, &t, "after/");
+    backward(&t, n, x->data, dy->data, dx, grad);
+    compare(g, GRADIENT, "dx", dx, n * in);
+    for (size_t v = 0; v < m->n_variables; v++)
+        if (grad[v])
+            compare(g, GRADIENT, path("grad/%s", m->variable[v].name), grad[v], lip_shape_count(&m->variable[v].shape));
+    /* Loaded without wbar, inference is what training mode computes. */
+    load(g, s, false);
+    compare(g, FORWARD, "y_train", predict(s, n, x->data), n * out);
+    lip_state_free(s);
+    lip_model_put(m);
+}
+
+/* ---- losses ------------------------------------------------------------------------------------------ */
+
+/* Keras writes an infinite alpha as the bare token Infinity, which is not JSON. */
+static json_t *keras_json(const char *text)
+{
+    const char *at = strstr(text, "Infinity");
+    size_t size = strlen(text);
+    char *quoted = keep(lip__alloc(size + 3, 1));
+
+    if (at)
+        snprintf(quoted, size + 3, "%.*s\"Infinity\"%s", (int)(at - text), text, at + strlen("Infinity"));
+    else
+        memcpy(quoted, text, size);
+    json_t *json = json_loads(quoted, 0, NULL);
+    ck_assert_msg(json != NULL, "not JSON: %s", text);
+    return json;
+}
+
+static void check_loss(struct golden *g)
+{
+    json_t *json = keras_json(meta(g, "loss"));
+    const lip_named *p = tensor(g, "y_pred"), *weight = find(g, "sample_weight");
+    size_t n = p->shape.dim[0], c = p->shape.dim[p->shape.rank - 1];
+    const float *y = data(g, "y_true");
+    double *scratch = doubles(4 * c + 6 * n);
+    float *per_sample = floats(n), *scale = floats(n), *dp = floats(n * c), value;
+    struct lip__object *loss;
+    lip_error err = {0};
+
+    OK(lip__object_read(json, lip__losses, "loss", false, "", &loss, &err));
+    json_decref(json);
+    const struct lip__loss_class *cls = (const struct lip__loss_class *)loss->cls;
+    if (cls->check)
+        OK(cls->check(loss, n, c, y, &err));
+    for (size_t i = 0; i < n; i++)
+        scale[i] = 1;
+    cls->value(loss, n, c, y, p->data, scale, per_sample, NULL, scratch);
+    compare_losses(g, LOSS, "per_sample", per_sample, n);
+    value = (float)lip__loss(loss, n, c, y, p->data, NULL, dp, scratch);
+    compare_losses(g, LOSS, "value", &value, 1);
+    compare(g, GRADIENT, "grad", dp, n * c);
+    if (weight) {
+        value = (float)lip__loss(loss, n, c, y, p->data, weight->data, dp, scratch);
+        compare_losses(g, LOSS, "value_weighted", &value, 1);
+        compare(g, GRADIENT, "grad_weighted", dp, n * c);
+    }
+    lip__object_free(loss);
+}
+
+/* ---- optimizers -------------------------------------------------------------------------------------- */
+
+static void check_optimizer(struct golden *g)
+{
+    json_t *json = keras_json(meta(g, "optimizer"));
+    const lip_named *w0 = tensor(g, "w0"), *grads = tensor(g, "grads");
+    size_t n = lip_shape_count(&w0->shape), steps = grads->shape.dim[0], slots;
+    float *w = floats(n), *next = floats(n), *after = floats(n * steps), *gradient = floats(n);
+    float *slot[LIP__MAX_SLOTS] = {NULL}, *slot_next[LIP__MAX_SLOTS] = {NULL};
+    struct lip__object *optimizer;
+    lip_error err = {0};
+
+    OK(lip__object_read(json, lip__optimizers, "optimizer", true, "", &optimizer, &err));
+    json_decref(json);
+    const struct lip__optimizer_class *cls = (const struct lip__optimizer_class *)optimizer->cls;
+    double learning_rate = ((const struct lip__optimizer *)optimizer)->learning_rate;
+    slots = cls->slots ? cls->slots(optimizer) : 0;
+    for (size_t i = 0; i < slots; i++) {
+        slot[i] = floats(n);
+        slot_next[i] = floats(n);
+    }
+    memcpy(w, w0->data, n * sizeof *w);
+    for (size_t t = 0; t < steps; t++) {
+        memcpy(gradient, grads->data + t * n, n * sizeof *w);
+        cls->step(optimizer, t + 1, learning_rate, n, w, gradient, (const float *const *)slot, next, slot_next);
+        memcpy(w, next, n * sizeof *w);
+        memcpy(after + t * n, next, n * sizeof *w);
+        for (size_t i = 0; i < slots; i++)
+            memcpy(slot[i], slot_next[i], n * sizeof *w);
+    }
+    compare(g, UPDATE, "w_after", after, n * steps);
+    lip__object_free(optimizer);
+}
+
+/* ---- training ---------------------------------------------------------------------------------------- */
+
+/* lagging: publish as deel-lip does, whose wbar is the step's own forward's. The trajectory is the same either way. */
+static void train(struct golden *g, const lip_model *m, bool lagging)
+{
+    const char *json = meta(g, "training");
+    enum kind kind = strstr(json, "Adam") ? ADAM : SGD;
+    const lip_named *x = tensor(g, "x"), *y = tensor(g, "y_true"), *index = tensor(g, "batch_index");
+    size_t steps = index->shape.dim[0], n = x->shape.dim[1];
+    size_t in = lip_shape_count(&x->shape) / x->shape.dim[0], out = lip_shape_count(&y->shape) / y->shape.dim[0];
+    float *loss = floats(steps);
+    lip_step_options options = {.learning_rate = NAN, .lagging = lagging};
+    lip_error err = {0};
+    lip_trainer *trainer;
+    lip_state *s;
+
+    OK(lip_state_new(m, 1, &s, &err));
+    load(g, s, true);
+    OK(lip_trainer_new(m, json, strlen(json), &trainer, &err));
+    for (size_t step = 1; step <= steps; step++) {
+        size_t at = (size_t)index->data[step - 1];
+        lip_batch batch = {.n = n, .x = x->data + at * in, .y = y->data + at * out,
+                           .y_shape = {2, {n, out / n}}};
+        lip_step_report report;
+        OK(lip_train_step(trainer, s, &batch, &options, &report, &err));
+        loss[step - 1] = (float)report.loss;
+        for (size_t v = 0; v < m->n_variables; v++) {
+            const lip_variable *variable = lip_model_variable(m, v);
+            const char *name = path("step%zu/%s", step, variable->name);
+            if (lip_safetensors_find(g->file, name) && (lagging || variable->role != LIP_WBAR))
+                compare(g, step <= 2 ? GRADIENT : kind, name, lip_state_data(s, v), lip_shape_count(&variable->shape));
+        }
+    }
+    compare_losses(g, kind, "loss", loss, steps);
+    lip_trainer_free(trainer);
+    lip_state_free(s);
+}
+
+static void check_training(struct golden *g)
+{
+    lip_model *m = read_model(g, "definition");
+
+    train(g, m, true);
+    train(g, m, false);
+    lip_model_put(m);
+}
+
+/* ---- whole models ------------------------------------------------------------------------------------ */
+
+static void same_definition(struct golden *g, const lip_model *a, const lip_model *b, const char *what)
+{
+    char *x = lip_model_definition(a, false), *y = lip_model_definition(b, false);
+
+    ck_assert(x && y);
+    if (strcmp(x, y))
+        fail(g, "%s: the definitions differ:\n%s\n%s", what, x, y);
+    lip_free(x);
+    lip_free(y);
+}
+
+static void check_model(struct golden *g)
+{
+    lip_model *m = read_model(g, "definition"), *other;
+    const lip_named *x = tensor(g, "x");
+    size_t n = x->shape.dim[0], out = n * lip_shape_count(lip_model_output_shape(m, 0));
+    lip_named tensors[64];
+    struct trained t;
+    lip_error err = {0};
+    lip_snapshot *snapshot;
+    lip_state *s, *plain;
+
+    other = read_model(g, "definition_legacy");
+    same_definition(g, m, other, "the legacy dialect");
+    lip_model_put(other);
+
+    OK(lip_state_new(m, 1, &s, &err));
+    load(g, s, true);
+    compare(g, FORWARD, "y_infer", predict(s, n, x->data), out);
+    forward(&t, s, n, x->data);
+    compare(g, FORWARD, "y_train", t.out[m->n_steps - 1], out);
+    compare_after(g, &t, "after/");
+
+    /* What deel-lip's training-mode forward leaves behind is what its export and condense start from. */
+    OK(lip_state_load(s, tensors, gather(g, "after/", NULL, tensors, 64), true, NULL, NULL, &err));
+    OK(lip_state_publish(s, &snapshot, &err));
+    OK(lip_model_vanilla(m, &other, &err));
+    OK(lip_snapshot_vanilla(snapshot, other, &plain, &err));
+    compare(g, FORWARD, "y_vanilla", predict(plain, n, x->data), out);
+    lip_state_free(plain);
+    lip_snapshot_put(snapshot);
+    lip_model *theirs = read_model(g, "vanilla_definition");
+    same_definition(g, other, theirs, "the vanilla export");
+    lip_model_put(theirs);
+    lip_model_put(other);
+
+    OK(lip_state_condense(s, NULL, NULL, &err));
+    for (size_t v = 0; v < m->n_variables; v++) {
+        const char *name = path("condensed/%s", m->variable[v].name);
+        if (lip_safetensors_find(g->file, name))
+            compare(g, FORWARD, name, lip_state_data(s, v), lip_shape_count(&m->variable[v].shape));
+    }
+    /* deel-lip's y_condensed orthogonalises the condensed kernel once more: so does a refresh. */
+    OK(lip_state_refresh(s, NULL, NULL, &err));
+    compare(g, FORWARD, "y_condensed", predict(s, n, x->data), out);
+    lip_state_free(s);
+    lip_model_put(m);
+}
+
+/* ---- the cases --------------------------------------------------------------------------------------- */
+
+static const struct group {
+    const char *name;
+    void (*check)(struct golden *);
+} group[] = {{"norm", check_norm},         {"layer", check_layer}, {"loss", check_loss},
+             {"training", check_training}, {"model", check_model}, {"optimizer", check_optimizer}};
+
+#define GROUPS (sizeof group / sizeof *group)
+
+static char *list, *name_of[1000];
+static size_t n_cases;
+
+static void read_cases(void)
+{
+    size_t size;
+
+    list = slurp("cases.txt", &size);
+    for (char *at = strtok(list, "\n"); at; at = strtok(NULL, "\n"))
+        if (n_cases < sizeof name_of / sizeof *name_of)
+            name_of[n_cases++] = at;
+}
+
+static bool belongs(const char *name, const struct group *to)
+{
+    return !strncmp(name, to->name, strlen(to->name)) && name[strlen(to->name)] == '-';
+}
+
+START_TEST(agrees_with_deel_lip)
+{
+    static struct golden g; /* static: a failing assertion may jump out of here */
+    char *file = NULL;
+    size_t size, n = strlen(name_of[_i]) + sizeof ".safetensors";
+    lip_error err = {0};
+
+    release();
+    g = (struct golden){.name = name_of[_i]};
+    file = keep(lip__alloc(n, 1));
+    snprintf(file, n, "%s.safetensors", g.name);
+    g.bytes = keep(slurp(file, &size));
+    OK(lip_safetensors_read(g.bytes, size, &g.file, &err));
+    g.used = keep(lip__alloc(lip_safetensors_count(g.file) + 1, sizeof *g.used));
+    size_t i = 0;
+    while (i < GROUPS && !belongs(g.name, &group[i]))
+        i++;
+    ck_assert_msg(i < GROUPS, "%s belongs to no group", g.name);
+    ck_assert_str_eq(meta(&g, "group"), group[i].name);
+    group[i].check(&g);
+    for (size_t t = 0; t < lip_safetensors_count(g.file); t++)
+        if (!g.used[t])
+            fail(&g, "%s: nothing compares it", lip_safetensors_tensors(g.file)[t].name);
+    if (getenv("ONELIP_GOLDEN"))
+        printf("# %s: %s\n", g.name, g.worst_text);
+    ck_assert_msg(g.failures == 0, "%s: %zu disagreements:%s", g.name, g.failures, g.text);
+    lip_safetensors_free(g.file);
+    release();
+}
+END_TEST
+
+START_TEST(every_group_has_cases)
+{
+    size_t i = 0;
+
+    while (i < n_cases && !belongs(name_of[i], &group[_i]))
+        i++;
+    ck_assert_msg(i < n_cases, "no case of the group \"%s\" in cases.txt", group[_i].name);
+}
+END_TEST
+
+START_TEST(every_file_is_listed)
+{
+    DIR *dir = opendir(folder());
+    struct dirent *entry;
+
+    ck_assert_msg(dir != NULL, "%s cannot be read", folder());
+    while ((entry = readdir(dir))) {
+        char *end = strstr(entry->d_name, ".safetensors");
+        size_t i = 0;
+        if (!end || end[strlen(".safetensors")])
+            continue;
+        *end = '\0';
+        while (i < n_cases && strcmp(name_of[i], entry->d_name))
+            i++;
+        ck_assert_msg(i < n_cases, "%s is not in cases.txt", entry->d_name);
+    }
+    closedir(dir);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("golden");
+    TCase *complete = tcase_create("complete"), *cases = tcase_create("cases");
+
+    read_cases();
+    tcase_add_loop_test(complete, every_group_has_cases, 0, (int)GROUPS);
+    tcase_add_test(complete, every_file_is_listed);
+    suite_add_tcase(s, complete);
+    tcase_add_loop_test(cases, agrees_with_deel_lip, 0, (int)n_cases);
+    tcase_set_timeout(cases, 60);
+    suite_add_tcase(s, cases);
+    return s;
+}
