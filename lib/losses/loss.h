@@ -4,9 +4,18 @@
 
 #include "layers/layer.h"
 
+/* Every loss's own struct: one for all, a loss reads what its fields name. */
+struct lip__loss {
+    struct lip__object base;
+    const char *reduction; /* "auto" and "sum_over_batch_size": mean of the weighted values; "sum" */
+    char *name;
+    double alpha, min_margin, tau; /* float32 variables in deel-lip: used as (float) */
+    bool multi_gpu;                /* labels come processed (17.4) */
+};
+
 struct lip__loss_class {
     struct lip__class cls;
-    bool indices;       /* y_true is a class index per sample (sparse); else it has the output's shape */
+    bool indices;       /* y_true is a class index per sample (sparse): y is (n); else it has the output's shape */
     bool one_hot;       /* indices of shape [n] or [n,1] may be expanded to one-hot (multiclass losses) */
     double threshold;   /* of `accuracy` with one output: 0 for raw scores, 0.5 for probabilities */
     /* Labels against the loss's convention; NULL: any finite number goes. y (n, c). */

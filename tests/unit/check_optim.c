@@ -1,0 +1,183 @@
+/* check_optim.c: updates against their formulas, step by step, in double. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <check.h>
+#include <onelip/random.h>
+
+#include "optim/family.h"
+
+enum { N = 37, STEPS = 20 };
+
+static const struct lip__optimizer_class *find(const char *name)
+{
+    for (size_t i = 0; lip__optimizers[i]; i++)
+        if (!strcmp(lip__optimizers[i]->name, name))
+            return (const struct lip__optimizer_class *)lip__optimizers[i];
+    ck_abort_msg("no optimizer is named %s", name);
+}
+
+static void set(struct lip__object *o, const char *key, double value)
+{
+    for (const struct lip__field *f = o->cls->fields; f->name; f++)
+        if (!strcmp(f->name, key)) {
+            if (f->type == LIP__BOOL)
+                *(bool *)((char *)o + f->offset) = value != 0;
+            else
+                *(double *)((char *)o + f->offset) = value;
+            return;
+        }
+    ck_abort_msg("%s has no %s", o->cls->name, key);
+}
+
+/* STEPS steps from zero slots; gradients of step t come from its own stream. */
+static void run(struct lip__object *o, size_t slots, float *w)
+{
+    const struct lip__optimizer_class *cls = (const struct lip__optimizer_class *)o->cls;
+    float a[2][LIP__MAX_SLOTS][N] = {{{0}}}, next[N], g[N];
+
+    ck_assert_uint_eq(cls->slots(o), slots);
+    for (size_t s = 0; s < slots; s++)
+        ck_assert_ptr_nonnull(cls->slot[s]);
+    for (uint64_t t = 1; t <= STEPS; t++) {
+        lip_random r = {.seed = 3, .stream = t};
+        const float *in[LIP__MAX_SLOTS];
+        float *out[LIP__MAX_SLOTS];
+
+        lip_random_normal(&r, g, N);
+        for (size_t s = 0; s < LIP__MAX_SLOTS; s++)
+            in[s] = a[t % 2][s], out[s] = a[(t + 1) % 2][s];
+        cls->step(o, t, ((struct lip__optimizer *)o)->learning_rate, N, w, g, in, next, out);
+        memcpy(w, next, sizeof next);
+    }
+}
+
+static void start(float *w, double *exact)
+{
+    lip_random r = {.seed = 3, .stream = 99};
+
+    lip_random_normal(&r, w, N);
+    for (size_t i = 0; i < N; i++)
+        exact[i] = w[i];
+}
+
+static void agree(const float *w, const double *exact, double tolerance)
+{
+    for (size_t i = 0; i < N; i++)
+        ck_assert_msg(fabs(w[i] - exact[i]) <= tolerance * fmax(1, fabs(exact[i])), "weight %zu: %.9g, exactly %.9g", i,
+                      (double)w[i], exact[i]);
+}
+
+/* 0 plain, 1 momentum, 2 nesterov */
+START_TEST(sgd_follows_its_formula)
+{
+    struct lip__object *o = lip__object_new(&find("SGD")->cls);
+    double exact[N], m[N] = {0}, rate = 0.05f, momentum = _i ? 0.9f : 0;
+    float w[N];
+
+    start(w, exact);
+    set(o, "learning_rate", 0.05);
+    set(o, "momentum", _i ? 0.9 : 0);
+    set(o, "nesterov", _i == 2);
+    run(o, _i > 0, w);
+    for (uint64_t t = 1; t <= STEPS; t++) {
+        lip_random r = {.seed = 3, .stream = t};
+        float g[N];
+
+        lip_random_normal(&r, g, N);
+        for (size_t i = 0; i < N; i++) {
+            m[i] = momentum * m[i] - rate * g[i];
+            exact[i] += _i == 2 ? momentum * m[i] - rate * g[i] : m[i];
+        }
+    }
+    agree(w, exact, 2e-6);
+    lip__object_free(o);
+}
+END_TEST
+
+/* 0 plain, 1 amsgrad, 2 other betas */
+START_TEST(adam_follows_its_formula)
+{
+    struct lip__object *o = lip__object_new(&find("Adam")->cls);
+    double b1 = _i == 2 ? 0.8 : 0.9, b2 = _i == 2 ? 0.5 : 0.999, eps = 1e-7, rate = 0.01;
+    double exact[N], m[N] = {0}, v[N] = {0}, top[N] = {0};
+    float w[N];
+
+    start(w, exact);
+    set(o, "learning_rate", rate);
+    set(o, "amsgrad", _i == 1);
+    if (_i == 2)
+        set(o, "beta_1", b1), set(o, "beta_2", b2);
+    run(o, _i == 1 ? 3 : 2, w);
+    for (uint64_t t = 1; t <= STEPS; t++) {
+        lip_random r = {.seed = 3, .stream = t};
+        double alpha = rate * sqrt(1 - pow((float)b2, (double)t)) / (1 - pow((float)b1, (double)t));
+        float g[N];
+
+        lip_random_normal(&r, g, N);
+        for (size_t i = 0; i < N; i++) {
+            m[i] += (g[i] - m[i]) * (1 - b1);
+            v[i] += ((double)g[i] * g[i] - v[i]) * (1 - b2);
+            top[i] = fmax(top[i], v[i]);
+            exact[i] -= alpha * m[i] / (sqrt(_i == 1 ? top[i] : v[i]) + eps);
+        }
+    }
+    agree(w, exact, 1e-5);
+    lip__object_free(o);
+}
+END_TEST
+
+START_TEST(the_first_adam_step_is_the_learning_rate)
+{
+    struct lip__object *o = lip__object_new(&find("Adam")->cls);
+    float w = 1, g = -123, zero[2] = {0}, next, m, v;
+    const float *in[] = {zero, zero + 1};
+    float *out[] = {&m, &v};
+
+    ((const struct lip__optimizer_class *)o->cls)->step(o, 1, 0.25, 1, &w, &g, in, &next, out);
+    ck_assert_float_eq_tol(next, 1.25f, 1e-4f);
+    ck_assert_float_eq_tol(m, -12.3f, 1e-5f);
+    lip__object_free(o);
+}
+END_TEST
+
+START_TEST(defaults_and_keys_are_those_of_keras)
+{
+    static const char *const common = "name,weight_decay,clipnorm,global_clipnorm,clipvalue,use_ema,ema_momentum,"
+                                      "ema_overwrite_frequency,jit_compile,is_legacy_optimizer,learning_rate,";
+    static const char *const own[] = {"momentum,nesterov,", "beta_1,beta_2,epsilon,amsgrad,"};
+    static const double rate[] = {0.01, 0.001};
+
+    for (size_t n = 0; n < 2; n++) {
+        struct lip__object *o = lip__object_new(lip__optimizers[n]);
+        char keys[512] = "", wanted[512] = "";
+
+        for (const struct lip__field *f = lip__optimizers[n]->fields; f->name; f++)
+            strcat(strcat(keys, f->name), ",");
+        ck_assert_str_eq(keys, strcat(strcat(wanted, common), own[n]));
+        ck_assert_double_eq(((struct lip__optimizer *)o)->learning_rate, rate[n]);
+        lip__object_free(o);
+    }
+    ck_assert_ptr_null(lip__optimizers[2]);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("optim");
+    TCase *core = tcase_create("core");
+    SRunner *runner;
+    int failed;
+
+    tcase_add_loop_test(core, sgd_follows_its_formula, 0, 3);
+    tcase_add_loop_test(core, adam_follows_its_formula, 0, 3);
+    tcase_add_test(core, the_first_adam_step_is_the_learning_rate);
+    tcase_add_test(core, defaults_and_keys_are_those_of_keras);
+    suite_add_tcase(suite, core);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
