@@ -1,10 +1,13 @@
-/* log.h: one line per event, to stderr; with <N> prefixes under the journal, as JSON on request. */
+/* log.h: one line per event, to stderr; with <N> prefixes under the journal, as JSON on request. Threads: safe. */
 #ifndef SERVER_LOG_H
 #define SERVER_LOG_H
+
+#include <stdbool.h>
 
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
 void log_setup(enum log_level level, const char *format); /* "auto", "text", "json" */
+enum log_level log_level_named(const char *name);         /* "error" … "debug"; info for anything else */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 #define log_error(...) log_line(LOG_LEVEL_ERROR, __VA_ARGS__)
 #define log_warning(...) log_line(LOG_LEVEL_WARNING, __VA_ARGS__)

@@ -1,4 +1,4 @@
-/* metrics.h: counters, gauges and histograms; one line each in metrics.def: name, kind, labels, help. Threads: safe. */
+/* metrics.h: counters, gauges and histograms; one line each in metrics.def: name, kind, buckets, help. Threads: safe. */
 #ifndef SERVER_METRICS_H
 #define SERVER_METRICS_H
 
@@ -11,13 +11,13 @@ struct metrics *metrics_new(void);
 void metrics_free(struct metrics *m);
 
 /* metrics_add / _set / _observe: labels is the text inside the braces ("model=\"a\",version=\"1\"") or "". Unknown names
- * are an assert. Counters grow, gauges are set, histograms observe. */
+ * are an assert. Counters grow, gauges are set, histograms observe. Without memory for a new series it stays away. */
 void metrics_add(struct metrics *m, const char *name, const char *labels, double by);
 void metrics_set(struct metrics *m, const char *name, const char *labels, double value);
 void metrics_observe(struct metrics *m, const char *name, const char *labels, double value);
-/* metrics_watch: a gauge without labels that is read when somebody asks. */
+/* metrics_watch: a gauge without labels that is read when somebody asks; read must not call metrics_*. */
 void metrics_watch(struct metrics *m, const char *name, double (*read)(void *arg), void *arg);
 void metrics_drop(struct metrics *m, const char *labels_prefix); /* forget the series of a deleted model */
-char *metrics_text(struct metrics *m, size_t *bytes); /* Prometheus text exposition; free() */
+char *metrics_text(struct metrics *m, size_t *bytes); /* Prometheus text exposition; free(); NULL: out of memory */
 
 #endif
