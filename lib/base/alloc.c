@@ -15,7 +15,7 @@ void *lip__alloc(size_t count, size_t size)
     size_t bytes;
     void *memory;
 
-    if (__builtin_mul_overflow(count, size, &bytes) || !bytes)
+    if (__builtin_mul_overflow(count, size, &bytes) || !bytes || bytes > PTRDIFF_MAX)
         return NULL;
     if ((lip__alloc_hook && lip__alloc_hook()) || posix_memalign(&memory, ALIGNMENT, bytes))
         return NULL;

@@ -1,0 +1,247 @@
+/* check_gemm.c: products against sums written out, factorisations against their definition. */
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <onelip/model.h>
+#include <onelip/random.h>
+
+#include "base/base.h"
+#include "check_main.h"
+#include "tensor/gemm.h"
+
+static float *noise(uint64_t stream, size_t n)
+{
+    lip_random r = {5, stream, 0};
+    float *x = malloc((n + 1) * sizeof *x);
+
+    lip_random_normal(&r, x, n);
+    return x;
+}
+
+static double *double_noise(uint64_t stream, size_t n)
+{
+    float *x = noise(stream, n);
+    double *y = malloc((n + 1) * sizeof *y);
+
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[i];
+    free(x);
+    return y;
+}
+
+static const size_t sizes[][3] = {{1, 5, 7},  {2, 16, 3},  {3, 9, 33},    {4, 8, 8},    {17, 1, 5},    {33, 40, 29},
+                                  {1, 1, 1},  {5, 6, 0},   {0, 4, 4},     {4, 0, 4},    {2, 3, 0},     {3, 200, 190},
+                                  {130, 70, 61}, {8, 300, 250}, {64, 64, 128}, {2, 700, 400}, {300, 5, 301}};
+enum { SIZES = sizeof sizes / sizeof *sizes };
+
+typedef void product(bool, bool, size_t, size_t, size_t, float, const float *, size_t, const float *, size_t, float, float *,
+                     size_t);
+
+/* c on rows that are wider than the product, so that strides matter, and full of NaN where beta is 0. */
+static void check_product(product *multiply, const size_t *size, bool ta, bool tb, float beta)
+{
+    size_t m = size[0], n = size[1], k = size[2], lda = (ta ? m : k) + 2, ldb = (tb ? k : n) + 3, ldc = n + 1;
+    float *a = noise(1, (ta ? k : m) * lda), *b = noise(2, (tb ? n : k) * ldb), *c = noise(3, m * ldc),
+          *was = noise(3, m * ldc);
+
+    for (size_t i = 0; beta == 0 && i < m; i++)
+        for (size_t j = 0; j < n; j++)
+            c[i * ldc + j] = NAN;
+    multiply(ta, tb, m, n, k, 0.5f, a, lda, b, ldb, beta, c, ldc);
+    for (size_t i = 0; i < m; i++) {
+        for (size_t j = 0; j < n; j++) {
+            double sum = 0, size_of_sum = 1;
+            for (size_t l = 0; l < k; l++) {
+                double p = (double)a[ta ? l * lda + i : i * lda + l] * b[tb ? j * ldb + l : l * ldb + j];
+                sum += p;
+                size_of_sum += fabs(p);
+            }
+            sum = 0.5 * sum + (beta != 0 ? beta * was[i * ldc + j] : 0);
+            ck_assert_double_lt(fabs(sum - c[i * ldc + j]), 2e-6 * size_of_sum);
+        }
+        ck_assert(c[i * ldc + n] == was[i * ldc + n]);
+    }
+    free(a), free(b), free(c), free(was);
+}
+
+START_TEST(products_are_sums_of_products)
+{
+    float beta[] = {0, 1, -0.25f};
+
+    lip_set_threads(_i % 3 + 1, NULL);
+    for (int way = 0; way < 12; way++) {
+        check_product(lip__gemm, sizes[_i], way & 1, way & 2, beta[way / 4]);
+        check_product(lip__gemm_parallel, sizes[_i], way & 1, way & 2, beta[way / 4]);
+    }
+    lip_set_threads(1, NULL);
+}
+END_TEST
+
+START_TEST(gemv_is_gemm_with_one_column)
+{
+    size_t m = 37, n = 53;
+    float *a = noise(1, m * n), *x = noise(2, m + n), y[64], z[64];
+
+    lip__gemv(false, m, n, 2, a, n, x, 0, y);
+    lip__gemm(false, false, m, 1, n, 2, a, n, x, 1, 0, z, 1);
+    for (size_t i = 0; i < m; i++)
+        ck_assert_double_lt(fabs(y[i] - z[i]), 1e-4);
+    lip__gemv(true, m, n, 2, a, n, x, 0, y);
+    lip__gemm(true, false, n, 1, m, 2, a, n, x, 1, 0, z, 1);
+    for (size_t i = 0; i < n; i++)
+        ck_assert_double_lt(fabs(y[i] - z[i]), 1e-4);
+    free(a), free(x);
+}
+END_TEST
+
+START_TEST(sums_are_in_double)
+{
+    size_t n = 1000003;
+    float *x = malloc(n * sizeof *x), *y = malloc(n * sizeof *y);
+
+    for (size_t i = 0; i < n; i++) {
+        x[i] = 0.1f;
+        y[i] = i % 2 ? 0.1f : 0.3f;
+    }
+    ck_assert_double_lt(fabs(lip__norm(x, n) / (0.1f * sqrt((double)n)) - 1), 1e-11);
+    ck_assert_double_lt(fabs(lip__dot(x, x, n) / ((double)0.1f * 0.1f * (double)n) - 1), 1e-11);
+    ck_assert_double_lt(fabs(lip__distance(x, y, n) / (((double)0.3f - 0.1f) * sqrt(n / 2 + 1)) - 1), 1e-11);
+    ck_assert(lip__dot(x, y, 0) == 0);
+    free(x), free(y);
+}
+END_TEST
+
+START_TEST(double_products_are_sums_of_products)
+{
+    size_t m = 13, n = 11, k = 29;
+
+    for (int way = 0; way < 4; way++) {
+        bool ta = way & 1, tb = way & 2;
+        double *a = double_noise(1, m * k), *b = double_noise(2, k * n), *c = double_noise(3, m * n);
+        lip__dgemm(ta, tb, m, n, k, 1, a, ta ? m : k, b, tb ? k : n, 0, c, n);
+        for (size_t i = 0; i < m; i++)
+            for (size_t j = 0; j < n; j++) {
+                double sum = 0;
+                for (size_t l = 0; l < k; l++)
+                    sum += a[ta ? l * m + i : i * k + l] * b[tb ? j * k + l : l * n + j];
+                ck_assert_double_lt(fabs(sum - c[i * n + j]), 1e-12);
+            }
+        free(a), free(b), free(c);
+    }
+}
+END_TEST
+
+START_TEST(eigenvectors_are_rows)
+{
+    size_t n = 20;
+    double *a = double_noise(1, n * n), *v = malloc(n * n * sizeof *v), w[20];
+
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < n; j++)
+            v[i * n + j] = a[i * n + j] + a[j * n + i];
+    memcpy(a, v, n * n * sizeof *a);
+    ck_assert_int_eq(lip__eigen(n, v, w), 0);
+    for (size_t e = 0; e < n; e++) {
+        ck_assert(!e || w[e] >= w[e - 1]);
+        for (size_t i = 0; i < n; i++) {
+            double sum = 0;
+            for (size_t j = 0; j < n; j++)
+                sum += a[i * n + j] * v[e * n + j];
+            ck_assert_double_lt(fabs(sum - w[e] * v[e * n + i]), 1e-12);
+        }
+    }
+    free(a), free(v);
+}
+END_TEST
+
+START_TEST(singular_values_are_roots_of_eigenvalues)
+{
+    size_t shape[][2] = {{9, 4}, {4, 9}, {1, 5}, {6, 6}};
+
+    for (size_t c = 0; c < 4; c++) {
+        size_t m = shape[c][0], n = shape[c][1], k = m < n ? m : n;
+        double *a = double_noise(c, m * n), g[100], w[10], s[10];
+        lip__dgemm(m >= n, m < n, k, k, m < n ? n : m, 1, a, n, a, n, 0, g, k);
+        ck_assert_int_eq(lip__eigen(k, g, w), 0);
+        ck_assert_int_eq(lip__singular_values(m, n, a, s), 0);
+        for (size_t i = 0; i < k; i++)
+            ck_assert_double_lt(fabs(s[i] * s[i] - w[k - 1 - i]), 1e-12);
+        free(a);
+    }
+}
+END_TEST
+
+START_TEST(qr_factors_what_it_was_given)
+{
+    size_t m = 12, n = 7;
+    double *a = double_noise(1, m * n), *q = malloc(m * n * sizeof *q), diag[7], g[49], r[49];
+
+    memcpy(q, a, m * n * sizeof *q);
+    ck_assert_int_eq(lip__qr(m, n, q, diag), 0);
+    lip__dgemm(true, false, n, n, m, 1, q, n, q, n, 0, g, n);
+    lip__dgemm(true, false, n, n, m, 1, q, n, a, n, 0, r, n); /* R = Q'A is upper triangular with this diagonal */
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < n; j++) {
+            ck_assert_double_lt(fabs(g[i * n + j] - (i == j)), 1e-13);
+            if (i >= j)
+                ck_assert_double_lt(fabs(r[i * n + j] - (i == j ? diag[i] : 0)), 1e-12);
+        }
+    free(a), free(q);
+}
+END_TEST
+
+static int allowed;
+
+static int fail_after(void)
+{
+    return allowed-- <= 0;
+}
+
+START_TEST(each_failing_allocation_is_minus_one)
+{
+    double a[6] = {1, 2, 3, 4, 5, 6}, w[2];
+
+    lip__alloc_hook = fail_after;
+    for (int n = 0; n < 2; n++) {
+        allowed = n;
+        ck_assert_int_eq(lip__eigen(2, a, w), -1);
+        allowed = n;
+        ck_assert_int_eq(lip__singular_values(3, 2, a, w), -1);
+    }
+    for (int n = 0; n < 3; n++) {
+        allowed = n;
+        ck_assert_int_eq(lip__qr(3, 2, a, w), -1);
+    }
+    allowed = 3;
+    ck_assert_int_eq(lip__qr(3, 2, a, w), 0);
+    lip__alloc_hook = NULL;
+}
+END_TEST
+
+START_TEST(the_core_has_a_name)
+{
+    ck_assert_uint_gt(strlen(lip__blas_core()), 0);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("gemm");
+    TCase *t = tcase_create("gemm");
+
+    tcase_add_loop_test(t, products_are_sums_of_products, 0, SIZES);
+    tcase_add_test(t, gemv_is_gemm_with_one_column);
+    tcase_add_test(t, sums_are_in_double);
+    tcase_add_test(t, double_products_are_sums_of_products);
+    tcase_add_test(t, eigenvectors_are_rows);
+    tcase_add_test(t, singular_values_are_roots_of_eigenvalues);
+    tcase_add_test(t, qr_factors_what_it_was_given);
+    tcase_add_test(t, each_failing_allocation_is_minus_one);
+    tcase_add_test(t, the_core_has_a_name);
+    suite_add_tcase(s, t);
+    return s;
+}
+
+CHECK_MAIN(suite)
