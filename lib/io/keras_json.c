@@ -274,6 +274,18 @@ static lip_err read_field(const json_t *v, const struct lip__field *f, void *obj
     return LIP_OK;
 }
 
+/* Keys without a default must be there. config: NULL where there is none. */
+static lip_err missing(const json_t *config, const struct lip__class *cls, const char *what, const char *pointer,
+                       lip_error *err)
+{
+    for (const struct lip__field *f = cls->fields; f->name; f++)
+        if ((f->type == LIP__INT || f->type == LIP__FLOAT) && isnan(f->def) && !(f->flags & LIP__NONE_OK) &&
+            !json_object_get(config, f->name))
+            return lip__fail_at(err, LIP_EDEFINITION, pointer, "%.160s: %s is missing, needs %s", what, f->name,
+                                f->type == LIP__INT ? "an integer" : "a number");
+    return LIP_OK;
+}
+
 lip_err lip__fields_read(const json_t *config, const struct lip__class *cls, void *object, const char *const *also,
                          const char *what, const char *pointer, lip_error *err)
 {
@@ -299,10 +311,7 @@ lip_err lip__fields_read(const json_t *config, const struct lip__class *cls, voi
         if (f->name && (rc = read_field(v, f, object, what, at, err)) != LIP_OK)
             return rc;
     }
-    for (const struct lip__field *f = cls->fields; f->name; f++)
-        if (f->type == LIP__INT && isnan(f->def) && !(f->flags & LIP__NONE_OK) && !json_object_get(config, f->name))
-            return lip__fail_at(err, LIP_EDEFINITION, pointer, "%.160s: %s is missing, needs an integer", what, f->name);
-    return LIP_OK;
+    return missing(config, cls, what, pointer, err);
 }
 
 /* ---- objects -------------------------------------------------------------------------------------- */
@@ -376,8 +385,11 @@ lip_err lip__object_read(const json_t *json, const struct lip__class *const *of,
     if (!o)
         return lip__nomem(err, (*cls)->size);
     snprintf(text, sizeof text, "%.60s %.60s", what, (*cls)->name);
-    if (config && !json_is_null(config) &&
-        (rc = lip__fields_read(config, *cls, o, NULL, text, join(at, pointer, "config"), err)) != LIP_OK) {
+    if (config && !json_is_null(config))
+        rc = lip__fields_read(config, *cls, o, NULL, text, join(at, pointer, "config"), err);
+    else
+        rc = missing(NULL, *cls, text, pointer, err);
+    if (rc != LIP_OK) {
         lip__object_free(o);
         return rc;
     }

@@ -6,6 +6,7 @@
 #include <check.h>
 #include <onelip/random.h>
 
+#include "io/keras_json.h"
 #include "losses/loss.h"
 
 enum { MOST = 512 };
@@ -377,6 +378,37 @@ START_TEST(config_keys_come_in_keras_order)
 }
 END_TEST
 
+static lip_err read_loss(const char *json, struct lip__object **loss, lip_error *err)
+{
+    json_t *root = json_loads(json, JSON_DECODE_ANY, NULL);
+    lip_err rc;
+
+    ck_assert_ptr_nonnull(root);
+    rc = lip__object_read(root, lip__losses, "loss", false, "/loss", loss, err);
+    json_decref(root);
+    return rc;
+}
+
+START_TEST(options_are_read_and_checked)
+{
+    struct lip__object *loss;
+    lip_error err = {0};
+
+    ck_assert_int_eq(read_loss("{\"class_name\": \"HKR\", \"config\": {\"alpha\": \"Infinity\"}}", &loss, &err),
+                     LIP_OK);
+    ck_assert(isinf(((struct lip__loss *)loss)->alpha));
+    ck_assert_double_eq(((struct lip__loss *)loss)->min_margin, 1);
+    lip__object_free(loss);
+    ck_assert_int_eq(read_loss("\"HKR\"", &loss, &err), LIP_EDEFINITION);
+    ck_assert_str_eq(err.text, "loss HKR: alpha is missing, needs a number");
+    err = (lip_error){0};
+    ck_assert_int_eq(read_loss("{\"class_name\": \"KR\", \"config\": {\"reduction\": \"none\"}}", &loss, &err),
+                     LIP_EDEFINITION);
+    ck_assert_str_eq(err.pointer, "/loss/config/reduction");
+    ck_assert_ptr_nonnull(strstr(err.text, "sum_over_batch_size"));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("losses");
@@ -393,6 +425,7 @@ int main(void)
     tcase_add_test(core, weights_multiply_before_the_mean);
     tcase_add_test(core, crossentropies_do_not_overflow);
     tcase_add_test(core, labels_outside_the_convention_are_refused);
+    tcase_add_test(core, options_are_read_and_checked);
     tcase_add_test(core, config_keys_come_in_keras_order);
     suite_add_tcase(suite, core);
     runner = srunner_create(suite);
