@@ -123,7 +123,7 @@ static void range_text(const struct lip__field *f, char *text, size_t size)
 static lip_err misfit(const struct lip__field *f, const json_t *v, const char *what, const char *wanted, const char *pointer,
                       lip_error *err)
 {
-    char range[96], *found = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+    char range[96], *found = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9));
     lip_err rc;
 
     range_text(f, range, sizeof range);
@@ -196,7 +196,7 @@ static lip_err read_fixed(const json_t *v, const struct lip__field *f, const cha
     json_decref(wanted);
     if (same)
         return LIP_OK;
-    char *found = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+    char *found = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9));
     lip_err rc = lip__fail_at(err, LIP_EUNSUPPORTED, pointer, "%.160s: %s is %.60s; only %.60s is built in", what, f->name,
                               found ? found : json_kind(v), f->choices);
     free(found);

@@ -251,7 +251,9 @@ START_TEST(saved_optimizer_goes_on_as_if_nothing_happened)
     setup(&b, MLP, runs[1]);
     for (int i = 0; i < 4; i++)
         step(&a);
+    lip_trainer_free(b.t);
     lip_state_free(b.s);
+    ck_assert_int_eq(lip_trainer_new(a.m, runs[1], strlen(runs[1]), &b.t, NULL), LIP_OK);
     ck_assert_int_eq(lip_state_copy(a.s, &b.s, NULL), LIP_OK);
     size_t n = lip_trainer_tensors(a.t);
     ck_assert_uint_le(n, 32);
