@@ -31,6 +31,15 @@ uint64_t lip__now_ns(void); /* CLOCK_MONOTONIC */
  * all run here with thread 0. Returns when all are done. Tasks must not call lip__parallel. */
 void lip__parallel(size_t n, void (*task)(void *ctx, size_t i, size_t thread), void *ctx);
 
+/* LIP__CLONES: compile a loop for several vector units; the machine chooses when the library is loaded. Not under the
+ * sanitizers, which are not ready that early. */
+#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && \
+    !defined(__SANITIZE_THREAD__) && !defined(__clang__)
+#define LIP__CLONES __attribute__((target_clones("default", "arch=haswell", "arch=skylake-avx512"), optimize("O3")))
+#else
+#define LIP__CLONES
+#endif
+
 /* lip__all_finite: whether x holds no NaN and no infinity; *at (may be NULL) is the first that is not. */
 int lip__all_finite(const float *x, size_t n, size_t *at);
 

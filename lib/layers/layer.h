@@ -156,13 +156,21 @@ lip_layer *lip__layer_new(const struct lip__kind *kind); /* defaults set; NULL: 
 void lip__layer_free(lip_layer *layer);
 void lip__declare(lip_layer *layer, const char *name, lip_role role, const lip_shape *shape,
                   const struct lip__object *initializer);
-/* lip__layer_build: check the input shape against rank rules, call kind->build, build the activation on its output. */
+/* lip__layer_build: kind->check and kind->build on this input shape, then the activation on its output. Checks that every
+ * number is finite and every shape fits memory, so that nobody behind it has to. */
 lip_err lip__layer_build(lip_layer *layer, const lip_shape *in, lip_error *err);
+/* lip__layer_fail: as lip__fail, with 'layer "d1" (SpectralDense): ' in front. */
+lip_err lip__layer_fail(const lip_layer *layer, lip_error *err, lip_err code, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+/* LIP__SHAPE: a shape of these dimensions. */
+#define LIP__SHAPE(...)                                                                                  \
+    ((lip_shape){sizeof((size_t[]){__VA_ARGS__}) / sizeof(size_t), {__VA_ARGS__}})
 double lip__layer_coefficient(const lip_layer *layer); /* L * k */
 
 const struct lip__kind *const *lip__kinds(void); /* NULL-terminated */
 const struct lip__kind *lip__kind_find(const char *name); /* bare class name; NULL: unknown */
-/* lip__activation_find: Keras's activation strings: "relu" -> the kind ReLU, "linear" -> NULL with *known true. */
+/* lip__activation_find: Keras's activation strings: "relu" -> the kind of that function, which has no options and is no
+ * layer class of its own; "linear" -> NULL with *known true. */
 const struct lip__kind *lip__activation_find(const char *identifier, bool *known);
 const char *lip__activation_identifier(const lip_layer *activation); /* "relu", or NULL: needs an object */
 /* lip__activation_new: the layer that an identifier stands for ("relu"), nameless; NULL: out of memory. The identifier is

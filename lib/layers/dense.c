@@ -1,0 +1,163 @@
+/* dense.c: y = x W + b on the last axis; Dense, and the kinds that differ only in how W comes from the kernel.
+ *
+ * Leading axes are more rows. Initial rows of y are the bias, to which the product is added.
+ */
+#include <stdint.h>
+#include <string.h>
+
+#include "layers/family.h"
+#include "tensor/gemm.h"
+
+static size_t inputs(const lip_layer *l)
+{
+    return l->in.dim[l->in.rank - 1];
+}
+
+static size_t outputs(const lip_layer *l)
+{
+    return (size_t)((const struct lip__dense *)l)->units;
+}
+
+/* Rows per sample. */
+static size_t rows(const lip_layer *l)
+{
+    return lip_shape_count(&l->in) / inputs(l);
+}
+
+static lip_err check(lip_layer *l, lip_error *err)
+{
+    long units = ((struct lip__dense *)l)->units;
+
+    if (units < 1 || units > INT32_MAX)
+        return lip__layer_fail(l, err, LIP_EDEFINITION, "units is %ld, needs an integer >= 1 and <= %d", units, INT32_MAX);
+    return LIP_OK;
+}
+
+static lip_err build(lip_layer *l, lip_error *err)
+{
+    struct lip__dense *d = (struct lip__dense *)l;
+
+    if (!l->in.rank)
+        return lip__layer_fail(l, err, LIP_ESHAPE, "its input has shape [], needs at least one axis beside the batch");
+    l->out.dim[l->out.rank - 1] = outputs(l);
+    lip__declare_kernel(l, &LIP__SHAPE(inputs(l), outputs(l)), outputs(l), d->use_bias, d->kernel_initializer,
+                        d->bias_initializer);
+    return LIP_OK;
+}
+
+static void forward(const lip_layer *l, const struct lip__pass *p, const float *x, float *y)
+{
+    size_t m = p->n * rows(l), d = inputs(l), units = outputs(l);
+
+    lip__fill_bias(y, m, units, p->w[1]);
+    lip__gemm(false, false, m, units, d, 1, x, d, p->w[0], units, 1, y, units);
+}
+
+static void backward(const lip_layer *l, const struct lip__pass *p, const float *x, const float *y, const float *dy,
+                     float *dx)
+{
+    size_t m = p->n * rows(l), d = inputs(l), units = outputs(l);
+
+    (void)x, (void)y;
+    lip__gemm(false, true, m, d, units, 1, dy, units, p->w[0], units, 0, dx, d);
+}
+
+static void gradient(const lip_layer *l, const struct lip__pass *p, const float *x, const float *dy)
+{
+    size_t m = p->n * rows(l), d = inputs(l), units = outputs(l);
+
+    if (p->dw[0])
+        lip__gemm_parallel(true, false, d, units, m, 1, x, d, dy, units, 0, p->dw[0], units);
+    if (p->dw[1]) {
+        double *sum = (double *)p->scratch;
+        memset(sum, 0, units * sizeof *sum);
+        lip__add_columns(dy, m, units, sum);
+        for (size_t j = 0; j < units; j++)
+            p->dw[1][j] = (float)sum[j];
+    }
+}
+
+static size_t scratch(const lip_layer *l)
+{
+    return 2 * outputs(l); /* the bias's gradient in double */
+}
+
+static double flops(const lip_layer *l)
+{
+    return 2.0 * (double)rows(l) * (double)inputs(l) * (double)outputs(l);
+}
+
+static double claims_nothing(const lip_layer *l)
+{
+    (void)l;
+    return NAN;
+}
+
+/* deel-lip's claim holds for each neuron alone; together they may reach k sqrt(units). */
+static bool per_output(const lip_layer *l)
+{
+    return lip__layer_disjoint(l) && outputs(l) > 1;
+}
+
+#define BASE_FIELDS(kernel_default)                                                                          \
+    {"units", LIP__INT, LIP__FIELD(lip__dense, units), .def = NAN, .min = 1, .max = INT32_MAX}, LIP__SLOT_FIELD, \
+        {"use_bias", LIP__BOOL, LIP__FIELD(lip__dense, use_bias), .def = 1},                                 \
+        LIP__KERNEL_FIELDS(lip__dense, kernel_default)
+
+static const struct lip__field dense_fields[] = {BASE_FIELDS(LIP__GLOROT_UNIFORM), {.name = NULL}};
+
+static const struct lip__field spectral_fields[] = {
+    BASE_FIELDS(LIP__SPECTRAL_INITIALIZER), LIP__K_FIELD, LIP__RKO_FIELDS(lip__dense), {.name = NULL}};
+
+static const struct lip__field frobenius_fields[] = {
+    BASE_FIELDS(LIP__SPECTRAL_INITIALIZER),
+    LIP__K_FIELD,
+    {"disjoint_neurons", LIP__BOOL, LIP__FIELD(lip__dense, disjoint), .def = 1},
+    {.name = NULL},
+};
+
+const struct lip__kind lip__dense = {
+    .cls = {.name = "Dense", .module = "keras.layers", .size = sizeof(struct lip__dense), .fields = dense_fields},
+    .op = LIP__MATRIX,
+    .check = check,
+    .build = build,
+    .forward = forward,
+    .backward = backward,
+    .gradient = gradient,
+    .scratch = scratch,
+    .flops = flops,
+    .claimed = claims_nothing,
+};
+
+const struct lip__kind lip__spectral_dense = {
+    .cls = {.name = "SpectralDense", .module = "deel.lip.layers.dense", .package = "deel-lip",
+            .size = sizeof(struct lip__dense), .fields = spectral_fields},
+    .flags = LIP__LIPSCHITZ | LIP__CONDENSABLE,
+    .op = LIP__MATRIX,
+    .vanilla = &lip__dense,
+    .check = check,
+    .build = build,
+    .reparam = &lip__spectral,
+    .forward = forward,
+    .backward = backward,
+    .gradient = gradient,
+    .scratch = scratch,
+    .flops = flops,
+};
+
+const struct lip__kind lip__frobenius_dense = {
+    .cls = {.name = "FrobeniusDense", .module = "deel.lip.layers.dense", .package = "deel-lip",
+            .size = sizeof(struct lip__dense), .fields = frobenius_fields},
+    .flags = LIP__LIPSCHITZ | LIP__CONDENSABLE,
+    .op = LIP__MATRIX,
+    .vanilla = &lip__dense,
+    .check = check,
+    .build = build,
+    .reparam = &lip__frobenius,
+    .forward = forward,
+    .backward = backward,
+    .gradient = gradient,
+    .scratch = scratch,
+    .flops = flops,
+    .per_output = per_output,
+};

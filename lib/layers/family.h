@@ -1,0 +1,49 @@
+/* family.h: rows of field tables that several families share, in Keras's order of emission. */
+#ifndef LIP_FAMILY_H
+#define LIP_FAMILY_H
+
+#include <math.h>
+
+#include "layers/layer.h"
+
+#define LIP__SLOT_FIELD {"activation", LIP__ACTIVATION, LIP__FIELD(lip_layer, activation), .def = NAN}
+
+/* kernel and bias: their initializers (indices into lip__initializers), then the five slots that are not built in yet. */
+#define LIP__KERNEL_FIELDS(struct_, kernel_default)                                                                     \
+    {"kernel_initializer", LIP__OBJECT, LIP__FIELD(struct_, kernel_initializer), .def = (kernel_default),               \
+     .of = lip__initializers},                                                                                          \
+        {"bias_initializer", LIP__OBJECT, LIP__FIELD(struct_, bias_initializer), .def = LIP__ZEROS,                     \
+         .of = lip__initializers},                                                                                      \
+        {.name = "kernel_regularizer", .type = LIP__NULL}, {.name = "bias_regularizer", .type = LIP__NULL},             \
+        {.name = "activity_regularizer", .type = LIP__NULL}, {.name = "kernel_constraint", .type = LIP__NULL},          \
+    {                                                                                                                   \
+        .name = "bias_constraint", .type = LIP__NULL                                                                    \
+    }
+
+enum { LIP__SPECTRAL_INITIALIZER = 0, LIP__GLOROT_UNIFORM = 1, LIP__ZEROS = 2 };
+
+#define LIP__K_FIELD {"k_coef_lip", LIP__FLOAT, LIP__FIELD(lip_layer, k), .def = 1, .min = 0, .max = INFINITY}
+
+#define LIP__RKO_FIELDS(struct_)                                                                                        \
+    {"eps_spectral", LIP__FLOAT, LIP__FIELD(struct_, rko.eps_spectral), .def = 1e-3, .min = 0, .max = INFINITY,         \
+     .flags = LIP__OPEN_MIN},                                                                                           \
+        {"eps_bjorck", LIP__FLOAT, LIP__FIELD(struct_, rko.eps_bjorck), .def = 1e-3, .min = 0, .max = INFINITY,         \
+         .flags = LIP__OPEN_MIN | LIP__NONE_OK},                                                                        \
+        {"beta_bjorck", LIP__FLOAT, LIP__FIELD(struct_, rko.beta_bjorck), .def = 0.5, .min = 0, .max = 0.5,             \
+         .flags = LIP__OPEN_MIN | LIP__NONE_OK},                                                                        \
+        {"maxiter_spectral", LIP__INT, LIP__FIELD(struct_, rko.maxiter_spectral), .def = 10, .min = -1e6, .max = 1e6},  \
+    {                                                                                                                   \
+        "maxiter_bjorck", LIP__INT, LIP__FIELD(struct_, rko.maxiter_bjorck), .def = 15, .min = -1e6, .max = 1e6         \
+    }
+
+/* Declare what every kind with a kernel has: kernel, bias unless there is none; then u and sigma, wbar, as `reparam` says. */
+void lip__declare_kernel(lip_layer *layer, const lip_shape *kernel, size_t outputs, bool use_bias,
+                         const struct lip__object *kernel_initializer, const struct lip__object *bias_initializer);
+
+/* rows of c (ldc = n) <- bias, or 0: lip__gemm with beta 1 then adds its product, at no further pass over c. */
+void lip__fill_bias(float *c, size_t rows, size_t n, const float *bias);
+
+/* sum[j] += the sum of column j of a (rows, n), in double. */
+void lip__add_columns(const float *a, size_t rows, size_t n, double *sum);
+
+#endif
