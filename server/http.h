@@ -54,6 +54,9 @@ void reply_clear(struct reply *rp);
 void reply_error(struct reply *rp, int status, const char *code, json_t *extra, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
 
+/* reply_finish: make a failure the body (http.c, once the handler is done). instance: the path; id: the request's. */
+void reply_finish(struct reply *rp, const char *instance, const char *id, bool problem_json);
+
 /* One entry of "errors". */
 json_t *error_at(const char *pointer, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

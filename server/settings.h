@@ -18,11 +18,11 @@ struct config {
     char **allowed_hosts; /* mutable */
     size_t n_allowed_hosts;
     bool insecure, triton_status;
-    long threads;
+    _Atomic long threads;
     _Atomic long max_body_bytes;             /* mutable */
     _Atomic double request_timeout_seconds;  /* mutable */
     _Atomic double checkpoint_seconds;       /* mutable */
-    double drain_delay_seconds, exit_timeout_seconds;
+    _Atomic double drain_delay_seconds, exit_timeout_seconds;
     char *log_format, *log_level;            /* mutable */
     bool check_config, print_config, version, help;
 
