@@ -3,7 +3,8 @@
  * tests/golden holds what deel-lip computes, one safetensors file per case; generate.py there says how the files came
  * about and what is in them. Every tensor of every file is used: an output that nothing compares fails its case, and so
  * do a file that cases.txt names and that is gone, a file it does not name, and a group without a case.
- * ONELIP_GOLDEN=worst in the environment prints each case's worst error.
+ * Every case runs with one thread and with three. ONELIP_GOLDEN=worst in the environment prints each case's worst error,
+ * ONELIP_GOLDEN=all that of every tensor.
  */
 #include <check.h>
 #include <dirent.h>
@@ -125,6 +126,13 @@ static void disagree(struct golden *g, const char *format, ...)
     va_end(arguments);
 }
 
+static bool says(const char *what)
+{
+    const char *wanted = getenv("ONELIP_GOLDEN");
+
+    return wanted && !strcmp(wanted, what);
+}
+
 #define OK(call) require_ok((call), #call, &err)
 
 static void require_ok(lip_err rc, const char *call, const lip_error *err)
@@ -183,6 +191,8 @@ static void judge(struct golden *g, enum kind kind, const char *name, double err
     if (!(error <= limit))
         disagree(g, "%s: off by %.3g, may be %.3g; element %zu is %.9g, deel-lip has %.9g", name, error, limit, at,
                  ours, theirs);
+    if (says("all"))
+        printf("# %s: %s off by %.2g of %.2g\n", g->name, name, error, limit);
     if (!(error <= g->worst * limit)) {
         g->worst = error / limit;
         snprintf(g->worst_text, sizeof g->worst_text, "%s off by %.2g of %.2g", name, error, limit);
@@ -682,11 +692,14 @@ START_TEST(agrees_with_deel_lip)
         i++;
     ck_assert_msg(i < GROUPS, "%s belongs to no group", g.name);
     ck_assert_str_eq(meta(&g, "group"), group[i].name);
-    group[i].check(&g);
+    for (size_t threads = 1; threads <= 3; threads += 2) {
+        OK(lip_set_threads(threads, &err));
+        group[i].check(&g);
+    }
     for (size_t t = 0; t < lip_safetensors_count(g.file); t++)
         if (!g.used[t])
             disagree(&g, "%s: nothing compares it", lip_safetensors_tensors(g.file)[t].name);
-    if (getenv("ONELIP_GOLDEN"))
+    if (says("worst"))
         printf("# %s: %s\n", g.name, g.worst > 0 ? g.worst_text : "exact");
     ck_assert_msg(g.failures == 0, "%s: %zu disagreements:%s", g.name, g.failures, g.text);
     lip_safetensors_free(g.file);
