@@ -494,12 +494,10 @@ static json_t *write_shape(const lip_shape *shape)
     return a;
 }
 
-/* The name a layer was given: a slot's layer is "<owner>/<name>" inside, and plain in Keras. */
+/* The name that the definition gave, without what is around it. */
 static const char *own_name(const lip_layer *l)
 {
-    const char *slash = strrchr(l->name, '/');
-
-    return slash && l->in_slot ? slash + 1 : l->name;
+    return l->name + l->path;
 }
 
 static json_t *write_config(const lip_layer *l, bool legacy)
@@ -549,21 +547,94 @@ char *lip_layer_config(const lip_layer *layer)
     return dump(write_config(layer, false));
 }
 
-char *lip_model_definition(const lip_model *m, bool legacy)
+/* Keras's node of a layer: [[[source, 0, tensor, {}], …]]. */
+static json_t *write_nodes(const struct lip__graph *g, const struct lip__entry *e)
 {
+    json_t *nodes = json_array(), *node = json_array();
+
+    for (size_t i = 0; i < e->n_from; i++) {
+        const struct lip__entry *source = &g->entry[e->from[i].entry];
+        const char *name = source->layer ? own_name(source->layer) : source->graph->name + source->graph->path;
+        json_array_append_new(node, json_pack("[s, i, I, {}]", name, 0, (json_int_t)e->from[i].tensor));
+    }
+    if (e->n_from)
+        json_array_append_new(nodes, node);
+    else
+        json_decref(node);
+    return nodes;
+}
+
+static json_t *write_ends(const struct lip__graph *g, const struct lip__source *ends, size_t n)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < n; i++) {
+        const struct lip__entry *e = &g->entry[ends[i].entry];
+        const char *name = e->layer ? own_name(e->layer) : e->graph->name + e->graph->path;
+        json_array_append_new(list, json_pack("[s, i, I]", name, 0, (json_int_t)ends[i].tensor));
+    }
+    return list;
+}
+
+static json_t *write_graph(const struct lip__graph *g, bool legacy);
+
+static json_t *write_entry(const struct lip__graph *g, const struct lip__entry *e, bool legacy)
+{
+    json_t *entry = e->layer ? write_layer(e->layer, legacy) : write_graph(e->graph, legacy);
+
+    if (entry && strcmp(g->class_name, "Sequential")) {
+        json_object_set_new(entry, "name", json_string(e->layer ? own_name(e->layer) : e->graph->name + e->graph->path));
+        json_object_set_new(entry, "inbound_nodes", write_nodes(g, e));
+    }
+    return entry;
+}
+
+/* The config of a graph; NULL: out of memory. */
+static json_t *write_graph_config(const struct lip__graph *g, bool legacy)
+{
+    bool sequential = !strcmp(g->class_name, "Sequential");
     json_t *layers = json_array(), *config = json_object();
 
-    for (size_t i = 0; i < m->n_layers; i++)
-        if (json_array_append_new(layers, write_layer(m->layer[i], legacy))) {
+    json_object_set_new(config, "name", json_string(g->name + g->path));
+    if (!sequential)
+        json_object_set_new(config, "trainable", json_true());
+    for (size_t i = 0; i < g->n_entries; i++)
+        if (json_array_append_new(layers, write_entry(g, &g->entry[i], legacy))) {
             json_decref(layers);
             json_decref(config);
             return NULL;
         }
-    json_object_set_new(config, "name", json_string(m->name));
     json_object_set_new(config, "layers", layers);
-    if (m->deel)
-        json_object_set_new(config, "k_coef_lip", json_real(m->k));
-    return dump(json_pack("{s:s, s:o, s:s, s:s}", "class_name", "Sequential", "config", config, "keras_version",
+    if (g->deel)
+        json_object_set_new(config, "k_coef_lip", json_real(g->k));
+    if (!sequential) {
+        struct lip__source input[LIP__MAX_JOINED] = {{0}};
+        for (size_t i = 0; i < g->n_inputs; i++)
+            input[i].entry = g->input[i];
+        json_object_set_new(config, "input_layers", write_ends(g, input, g->n_inputs));
+        json_object_set_new(config, "output_layers", write_ends(g, g->output, g->n_outputs));
+    }
+    return config;
+}
+
+/* A nested model, as an entry of its owner's layers. */
+static json_t *write_graph(const struct lip__graph *g, bool legacy)
+{
+    bool lipschitz = g->deel || !strcmp(g->class_name, "Model"), functional = !strcmp(g->class_name, "Functional");
+    struct lip__class cls = {.name = g->class_name,
+                             .module = lipschitz ? "deel.lip.model" : functional ? "keras.src.engine.functional" : "keras",
+                             .package = lipschitz ? "deel-lip" : NULL};
+
+    return wrap(&cls, write_graph_config(g, legacy), legacy);
+}
+
+char *lip_model_definition(const lip_model *m, bool legacy)
+{
+    json_t *config = write_graph_config(m->graph, legacy);
+
+    if (!config)
+        return NULL;
+    return dump(json_pack("{s:s, s:o, s:s, s:s}", "class_name", m->graph->class_name, "config", config, "keras_version",
                           legacy ? "2.12.0" : "2.15.0", "backend", "tensorflow"));
 }
 
@@ -597,6 +668,7 @@ struct names {
         const struct lip__kind *kind;
         size_t count;
     } seen[64];
+    size_t sequentials, models;
 };
 
 static char *make_name(struct names *names, const struct lip__kind *kind)
@@ -615,6 +687,20 @@ static char *make_name(struct names *names, const struct lip__kind *kind)
         snprintf(text, sizeof text, "%s_%zu", base, count);
     else
         snprintf(text, sizeof text, "%s", base);
+    return lip__strdup(text);
+}
+
+/* "sequential", "model_1": Keras's default names of models. */
+static char *make_graph_name(struct names *names, bool sequential)
+{
+    size_t *count = sequential ? &names->sequentials : &names->models;
+    char text[64];
+
+    (*count)++;
+    if (*count > 1)
+        snprintf(text, sizeof text, "%s_%zu", sequential ? "sequential" : "model", *count - 1);
+    else
+        snprintf(text, sizeof text, "%s", sequential ? "sequential" : "model");
     return lip__strdup(text);
 }
 
@@ -702,14 +788,18 @@ static lip_err find_shape(const json_t *entry, const json_t *config, lip_shape *
     return read_shape(built, true, shape, what, join(at, join(where, pointer, "build_config"), "input_shape"), err);
 }
 
+static bool has_shape_key(const json_t *config)
+{
+    for (const char *const *key = common_keys + 3; *key; key++)
+        if (json_object_get(config, *key))
+            return true;
+    return false;
+}
+
 static lip_err unknown_layer(const char *name, const char *pointer, lip_error *err)
 {
-    static const char *const later[] = {"Sequential", "Functional", "Model", NULL};
     char list[420] = "", at[POINTER];
 
-    if (listed(name, later))
-        return lip__fail_at(err, LIP_EUNSUPPORTED, join(at, pointer, "class_name"),
-                            "a %.20s inside a Sequential is not built in", name);
     for (const struct lip__kind *const *k = lip__kinds(); *k; k++)
         append(list, sizeof list, (*k)->cls.name);
     return lip__fail_at(err, LIP_ECLASS, join(at, pointer, "class_name"), "unknown layer class \"%.60s\"; built in: %s", name,
@@ -803,6 +893,38 @@ static lip_err read_slot(const json_t *v, const lip_layer *owner, lip_layer **sl
 
 /* ---- reading models ------------------------------------------------------------------------------- */
 
+/* One definition while it is read: default names count over all of it. */
+struct reading {
+    struct names names;
+    int depth;
+};
+
+#define MAX_DEPTH 8 /* of nested models */
+#define MAX_LAYERS 4096
+
+static bool is_graph(const char *name)
+{
+    return !strcmp(name, "Sequential") || !strcmp(name, "Functional") || !strcmp(name, "Model");
+}
+
+/* Puts what is around a layer in front of its name. */
+static lip_err put_path(char **name, size_t *path, const char *owner, lip_error *err)
+{
+    size_t length = strlen(owner);
+    char *text;
+
+    if (!length)
+        return LIP_OK;
+    text = lip__alloc(length + strlen(*name) + 2, 1);
+    if (!text)
+        return lip__nomem(err, length);
+    snprintf(text, length + strlen(*name) + 2, "%s/%s", owner, *name);
+    lip__free(*name);
+    *name = text;
+    *path = length + 1;
+    return LIP_OK;
+}
+
 /* The layer in a slot is called "<owner>/<its own name>". */
 static lip_err name_slot(lip_layer *owner, lip_error *err)
 {
@@ -811,118 +933,361 @@ static lip_err name_slot(lip_layer *owner, lip_error *err)
 
     if (!slot)
         return LIP_OK;
-    if (slot->name)
-        snprintf(own, sizeof own, "%.120s", slot->name);
-    else
+    if (!slot->name) {
         snake_case(slot->kind->cls.name, own, sizeof own);
-    size_t size = strlen(owner->name) + strlen(own) + 2;
-    char *name = lip__alloc(size, 1);
-    if (!name)
-        return lip__nomem(err, size);
-    snprintf(name, size, "%s/%s", owner->name, own);
-    lip__free(slot->name);
-    slot->name = name;
-    return LIP_OK;
+        slot->name = lip__strdup(own);
+    }
+    return slot->name ? put_path(&slot->name, &slot->path, owner->name, err) : lip__nomem(err, 0);
 }
 
-static lip_err read_layers(const json_t *list, lip_layer **layers, size_t *n, lip_shape *input, lip_error *err)
+static lip_err read_graph(struct reading *r, const json_t *json, const char *pointer, const char *owner,
+                          struct lip__graph **graph, lip_error *err);
+
+/* A layer's entry: the layer or model itself, named. */
+static lip_err read_entry(struct reading *r, const json_t *json, struct lip__graph *g, struct lip__entry *e, lip_error *err)
 {
-    struct names names = {0};
-    bool shaped = false;
-    size_t i;
-    json_t *entry;
+    const json_t *config;
+    const char *name, *owner = r->depth > 1 ? g->name : "";
     lip_err rc;
 
-    json_array_foreach((json_t *)list, i, entry)
+    if ((rc = take_apart(json, "a layer", e->pointer, &name, &config, err)) != LIP_OK)
+        return rc;
+    if (is_graph(name))
+        return read_graph(r, json, e->pointer, owner, &e->graph, err);
+    if ((rc = read_layer(json, e->pointer, &e->layer, err)) != LIP_OK)
+        return rc;
+    lip_layer *l = e->layer;
+    bool shaped = false;
+    lip_shape shape = {0};
+    if (!l->name && json_is_string(json_object_get(json, "name")))
+        l->name = lip__strdup(json_string_value(json_object_get(json, "name")));
+    if (!l->name && !(l->name = make_name(&r->names, l->kind)))
+        return lip__nomem(err, 0);
+    if ((rc = find_shape(json, config, &shape, &shaped, l->name, e->pointer, err)) != LIP_OK)
+        return rc;
+    if (lip_layer_is_input(l) && !shaped)
+        return lip__fail_at(err, LIP_EDEFINITION, e->pointer, "layer \"%.100s\" (InputLayer) needs batch_input_shape", l->name);
+    l->has_batch_shape = shaped && !lip_layer_is_input(l) && has_shape_key(config);
+    l->in = l->out = shape;
+    if ((rc = put_path(&l->name, &l->path, owner, err)) != LIP_OK)
+        return rc;
+    return name_slot(l, err);
+}
+
+static lip_err read_entries(struct reading *r, const json_t *list, const char *pointer, struct lip__graph *g, lip_error *err)
+{
+    size_t i, size = json_array_size(list);
+    json_t *json;
+    lip_err rc;
+
+    if (size == 0 || size > MAX_LAYERS) {
+        char at[POINTER];
+        return lip__fail_at(err, LIP_EDEFINITION, join(at, pointer, "layers"), "the model has %zu layers, needs 1 to %d", size,
+                            MAX_LAYERS);
+    }
+    g->entry = lip__alloc(size, sizeof *g->entry);
+    g->order = lip__alloc(size, sizeof *g->order);
+    if (!g->entry || !g->order)
+        return lip__nomem(err, size * sizeof *g->entry);
+    json_array_foreach((json_t *)list, i, json)
     {
-        char pointer[64];
-        snprintf(pointer, sizeof pointer, "/config/layers/%zu", i);
-        if ((rc = read_layer(entry, pointer, &layers[i], err)) != LIP_OK)
-            return rc;
-        lip_layer *l = layers[i];
-        *n = i + 1;
-        if (!l->name && !(l->name = make_name(&names, l->kind)))
+        char at[POINTER];
+        snprintf(at, sizeof at, "%.120s/layers/%zu", pointer, i);
+        g->n_entries = i + 1;
+        g->entry[i].pointer = lip__strdup(at);
+        if (!g->entry[i].pointer)
             return lip__nomem(err, 0);
-        if ((rc = name_slot(l, err)) != LIP_OK)
+        if ((rc = read_entry(r, json, g, &g->entry[i], err)) != LIP_OK)
             return rc;
-        if (i > 0 && lip_layer_is_input(l))
-            return lip__fail_at(err, LIP_EDEFINITION, pointer, "an InputLayer must come first in a Sequential");
-        if (i > 0)
-            continue;
-        const json_t *config = json_object_get(entry, "config");
-        if ((rc = find_shape(entry, config, input, &shaped, l->name, pointer, err)) != LIP_OK)
-            return rc;
-        l->has_batch_shape = shaped && !lip_layer_is_input(l);
-        if (!shaped)
-            return lip__fail_at(err, LIP_EDEFINITION, pointer,
-                                "layer \"%.100s\" comes first and carries no input shape: needs an InputLayer in front, or "
-                                "batch_input_shape or input_shape in its config", l->name);
     }
     return LIP_OK;
 }
 
-static lip_err read_sequential(const json_t *root, bool strict, lip_model **model, lip_error *err)
+static lip_err set_source(struct lip__entry *e, size_t n, lip_error *err)
 {
-    static const char *const known[] = {"name", "layers", "k_coef_lip", "trainable", "dtype", "build_input_shape", NULL};
-    const json_t *config = json_object_get(root, "config");
-    /* Keras up to 2.2 wrote the list itself as the config. */
-    const json_t *list = json_is_array(config) ? config : json_object_get(config, "layers");
+    e->from = lip__alloc(n, sizeof *e->from);
+    e->n_from = n;
+    return e->from ? LIP_OK : lip__nomem(err, n * sizeof *e->from);
+}
+
+/* The input shape that a Sequential without an InputLayer starts with. */
+static const lip_shape *first_shape(const struct lip__graph *g)
+{
+    const struct lip__entry *e = &g->entry[0];
+
+    if (e->layer)
+        return &e->layer->in;
+    return e->graph->n_inputs ? &e->graph->entry[e->graph->input[0]].layer->in : first_shape(e->graph);
+}
+
+static lip_err chain(struct lip__graph *g, bool top, lip_error *err)
+{
+    lip_err rc;
+
+    for (size_t i = 0; i < g->n_entries; i++) {
+        struct lip__entry *e = &g->entry[i];
+        bool input = e->layer && lip_layer_is_input(e->layer);
+        g->order[i] = i;
+        if (input && i > 0)
+            return lip__fail_at(err, LIP_EDEFINITION, e->pointer, "an InputLayer must come first in a Sequential");
+        if (input)
+            continue;
+        if ((rc = set_source(e, 1, err)) != LIP_OK)
+            return rc;
+        e->from[0].entry = i ? i - 1 : LIP__NOWHERE;
+    }
+    const struct lip__entry *first = &g->entry[0];
+    if (first->layer && lip_layer_is_input(first->layer)) {
+        if (g->n_entries == 1)
+            return lip__fail_at(err, LIP_EDEFINITION, first->pointer, "the model has an InputLayer and nothing behind it");
+        g->n_inputs = 1;
+        g->input = lip__alloc(1, sizeof *g->input);
+        if (!g->input)
+            return lip__nomem(err, sizeof *g->input);
+    } else {
+        g->shape = *first_shape(g);
+        if (top && !g->shape.rank)
+            return lip__fail_at(err, LIP_EDEFINITION, first->pointer,
+                                "layer \"%.100s\" comes first and carries no input shape: needs an InputLayer in front, or "
+                                "batch_input_shape or input_shape in its config",
+                                first->layer ? first->layer->name : first->graph->name);
+    }
+    g->n_outputs = 1;
+    g->output = lip__alloc(1, sizeof *g->output);
+    if (!g->output)
+        return lip__nomem(err, sizeof *g->output);
+    g->output[0].entry = g->n_entries - 1;
+    return LIP_OK;
+}
+
+/* [name, node, tensor, …] -> a source. */
+static lip_err read_source(const struct lip__graph *g, const json_t *v, const char *pointer, struct lip__source *source,
+                           lip_error *err)
+{
+    const json_t *name = json_array_get(v, 0), *node = json_array_get(v, 1), *tensor = json_array_get(v, 2),
+                 *extra = json_array_get(v, 3);
+
+    if (!json_is_string(name) || !json_is_integer(node) || !json_is_integer(tensor))
+        return lip__fail_at(err, LIP_EDEFINITION, pointer, "a source needs [layer name, node, tensor], not %s", json_kind(v));
+    if (json_integer_value(node) != 0)
+        return lip__fail_at(err, LIP_EUNSUPPORTED, pointer, "layer \"%.100s\" is used more than once; that is not built in",
+                            json_string_value(name));
+    if (json_object_size(extra))
+        return lip__fail_at(err, LIP_EUNSUPPORTED, pointer, "layer call arguments are not built in");
+    for (size_t i = 0; i < g->n_entries; i++) {
+        const struct lip__entry *e = &g->entry[i];
+        const char *own = e->layer ? own_name(e->layer) : e->graph->name + e->graph->path;
+        size_t outputs = e->graph ? e->graph->n_outputs : 1;
+        if (strcmp(own, json_string_value(name)))
+            continue;
+        if (json_integer_value(tensor) < 0 || (size_t)json_integer_value(tensor) >= outputs)
+            return lip__fail_at(err, LIP_EDEFINITION, pointer, "layer \"%.100s\" has %zu outputs, not one number %lld", own, outputs,
+                                (long long)json_integer_value(tensor));
+        *source = (struct lip__source){i, (size_t)json_integer_value(tensor)};
+        return LIP_OK;
+    }
+    return lip__fail_at(err, LIP_EDEFINITION, pointer, "no layer is named \"%.100s\"", json_string_value(name));
+}
+
+static lip_err read_nodes(struct lip__graph *g, const json_t *list, lip_error *err)
+{
+    size_t i, j;
+    json_t *json, *v;
+    lip_err rc;
+
+    json_array_foreach((json_t *)list, i, json)
+    {
+        struct lip__entry *e = &g->entry[i];
+        const json_t *nodes = json_object_get(json, "inbound_nodes"), *node = json_array_get(nodes, 0);
+        char at[POINTER];
+        join(at, e->pointer, "inbound_nodes");
+        if (e->layer && lip_layer_is_input(e->layer))
+            continue;
+        if (json_array_size(nodes) > 1)
+            return lip__fail_at(err, LIP_EUNSUPPORTED, at, "a layer that is used more than once is not built in");
+        if (!json_is_array(node) || !json_array_size(node) || json_array_size(node) > LIP__MAX_JOINED)
+            return lip__fail_at(err, LIP_EDEFINITION, at, "a layer needs one inbound node of 1 to %d sources", LIP__MAX_JOINED);
+        /* Keras writes a node of one source also as the source itself. */
+        bool bare_source = json_is_string(json_array_get(node, 0));
+        if ((rc = set_source(e, bare_source ? 1 : json_array_size(node), err)) != LIP_OK)
+            return rc;
+        if (bare_source) {
+            if ((rc = read_source(g, node, at, &e->from[0], err)) != LIP_OK)
+                return rc;
+            continue;
+        }
+        json_array_foreach((json_t *)node, j, v)
+            if ((rc = read_source(g, v, at, &e->from[j], err)) != LIP_OK)
+                return rc;
+    }
+    return LIP_OK;
+}
+
+/* Each entry behind those that it reads; in the definition's order where that leaves a choice. */
+static lip_err sort_entries(struct lip__graph *g, const char *pointer, lip_error *err)
+{
+    bool *done = lip__alloc(g->n_entries, sizeof *done);
+    size_t n = 0, before = LIP__NOWHERE;
+
+    if (!done)
+        return lip__nomem(err, g->n_entries);
+    while (n < g->n_entries && n != before) {
+        before = n;
+        for (size_t i = 0; i < g->n_entries; i++) {
+            bool ready = !done[i];
+            for (size_t j = 0; j < g->entry[i].n_from && ready; j++)
+                ready = done[g->entry[i].from[j].entry];
+            if (ready) {
+                done[i] = true;
+                g->order[n++] = i;
+            }
+        }
+    }
+    lip__free(done);
+    return n == g->n_entries ? LIP_OK : lip__fail_at(err, LIP_EDEFINITION, pointer, "the layers of \"%.100s\" form a cycle", g->name);
+}
+
+/* input_layers or output_layers: a list of sources, or one source itself. */
+static lip_err read_ends(const struct lip__graph *g, const json_t *v, const char *what, const char *pointer,
+                         struct lip__source **ends, size_t *n, lip_error *err)
+{
+    char at[POINTER];
+    bool one = json_is_string(json_array_get(v, 0));
+    size_t size = one ? 1 : json_array_size(v);
+    lip_err rc;
+
+    join(at, pointer, what);
+    if (!json_is_array(v) || !size || size > LIP__MAX_JOINED)
+        return lip__fail_at(err, LIP_EDEFINITION, at, "%s needs a list of 1 to %d [layer name, node, tensor]", what,
+                            LIP__MAX_JOINED);
+    *ends = lip__alloc(size, sizeof **ends);
+    if (!*ends)
+        return lip__nomem(err, size * sizeof **ends);
+    *n = size;
+    for (size_t i = 0; i < size; i++)
+        if ((rc = read_source(g, one ? v : json_array_get(v, i), at, &(*ends)[i], err)) != LIP_OK)
+            return rc;
+    return LIP_OK;
+}
+
+static lip_err wire(struct lip__graph *g, const json_t *config, const char *pointer, lip_error *err)
+{
+    struct lip__source *inputs = NULL;
+    size_t n_inputs = 0, listed_inputs = 0;
+    lip_err rc;
+
+    if ((rc = read_nodes(g, json_object_get(config, "layers"), err)) != LIP_OK || (rc = sort_entries(g, pointer, err)) != LIP_OK ||
+        (rc = read_ends(g, json_object_get(config, "output_layers"), "output_layers", pointer, &g->output, &g->n_outputs, err)) != LIP_OK)
+        return rc;
+    rc = read_ends(g, json_object_get(config, "input_layers"), "input_layers", pointer, &inputs, &n_inputs, err);
+    if (rc == LIP_OK && !(g->input = lip__alloc(n_inputs, sizeof *g->input)))
+        rc = lip__nomem(err, n_inputs * sizeof *g->input);
+    for (size_t i = 0; i < n_inputs && rc == LIP_OK; i++) {
+        const lip_layer *l = g->entry[inputs[i].entry].layer;
+        for (size_t j = 0; j < i; j++)
+            l = inputs[j].entry == inputs[i].entry ? NULL : l;
+        if (!l || !lip_layer_is_input(l))
+            rc = lip__fail_at(err, LIP_EDEFINITION, pointer, "input_layers: entry %zu needs an InputLayer of its own", i);
+        g->input[g->n_inputs++] = inputs[i].entry;
+    }
+    lip__free(inputs);
+    for (size_t i = 0; i < g->n_entries; i++)
+        listed_inputs += g->entry[i].layer && lip_layer_is_input(g->entry[i].layer);
+    if (rc == LIP_OK && listed_inputs != n_inputs)
+        rc = lip__fail_at(err, LIP_EDEFINITION, pointer, "%zu InputLayers, and input_layers names %zu", listed_inputs, n_inputs);
+    return rc;
+}
+
+static lip_err check_graph_keys(const json_t *config, bool sequential, const char *pointer, lip_error *err)
+{
+    static const char *const chain_keys[] = {"name", "layers", "k_coef_lip", "trainable", "dtype", "build_input_shape", NULL};
+    static const char *const graph_keys[] = {"name", "layers", "trainable", "dtype", "input_layers", "output_layers", NULL};
     const json_t *name = json_object_get(config, "name"), *k = json_object_get(config, "k_coef_lip");
-    lip_shape input = {0};
-    size_t n = 0, size = json_array_size(list);
     const char *key;
     json_t *v;
+    char at[POINTER];
+
+    if (json_is_object(config))
+        json_object_foreach((json_t *)config, key, v)
+            if (!listed(key, sequential ? chain_keys : graph_keys))
+                return lip__fail_at(err, LIP_EOPTION, join(at, pointer, key), "%s: unknown option \"%.60s\"; accepted: %s",
+                                    sequential ? "Sequential" : "Functional", key,
+                                    sequential ? "name, layers, k_coef_lip" : "name, layers, input_layers, output_layers");
+    if (k && !json_is_number(k))
+        return lip__fail_at(err, LIP_EDEFINITION, join(at, pointer, "k_coef_lip"), "k_coef_lip is %s, needs a number", json_kind(k));
+    if (name && !json_is_null(name) &&
+        (!json_is_string(name) || !good_name(json_string_value(name), json_string_length(name))))
+        return lip__fail_at(err, LIP_EDEFINITION, join(at, pointer, "name"),
+                            "a model's name needs 1 to 256 characters without control characters");
+    return LIP_OK;
+}
+
+static lip_err fill_graph(struct reading *r, const json_t *config, const char *pointer, const char *owner, struct lip__graph *g,
+                          lip_error *err)
+{
+    /* Keras up to 2.2 wrote the list of a Sequential itself as its config. */
+    const json_t *list = json_is_array(config) ? config : json_object_get(config, "layers");
+    const json_t *name = json_object_get(config, "name"), *k = json_object_get(config, "k_coef_lip");
+    bool sequential = !strcmp(g->class_name, "Sequential");
     char at[POINTER];
     lip_err rc;
 
     if (!json_is_array(list))
-        return lip__fail_at(err, LIP_EDEFINITION, "/config/layers", "config.layers is %s, needs a list of layers",
+        return lip__fail_at(err, LIP_EDEFINITION, join(at, pointer, "layers"), "config.layers is %s, needs a list of layers",
                             list ? json_kind(list) : "missing");
-    if (json_is_object(config))
-        json_object_foreach((json_t *)config, key, v)
-            if (!listed(key, known))
-                return lip__fail_at(err, LIP_EOPTION, join(at, "/config", key),
-                                    "Sequential: unknown option \"%.60s\"; accepted: name, layers, k_coef_lip", key);
-    if (k && !json_is_number(k))
-        return lip__fail_at(err, LIP_EDEFINITION, "/config/k_coef_lip", "k_coef_lip is %s, needs a number", json_kind(k));
-    if (name && !json_is_string(name) && !json_is_null(name))
-        return lip__fail_at(err, LIP_EDEFINITION, "/config/name", "name is %s, needs a string", json_kind(name));
-    if (size == 0 || size > 4096)
-        return lip__fail_at(err, LIP_EDEFINITION, "/config/layers", "the model has %zu layers, needs 1 to 4096", size);
-    lip_layer **layers = lip__alloc(size, sizeof *layers);
-    char *copy = lip__strdup(json_is_string(name) ? json_string_value(name) : "sequential");
-    if (!layers || !copy)
-        rc = lip__nomem(err, size * sizeof *layers);
-    else
-        rc = read_layers(list, layers, &n, &input, err);
-    if (rc == LIP_OK && n == 1 && lip_layer_is_input(layers[0]))
-        rc = lip__fail_at(err, LIP_EDEFINITION, "/config/layers", "the model has an InputLayer and nothing behind it");
-    if (rc == LIP_OK)
-        return lip__model_assemble(copy, k != NULL, k ? json_number_value(k) : NAN, layers, n, &input, strict, model, err);
-    while (n > 0)
-        lip__layer_free(layers[--n]);
-    lip__free(layers);
-    lip__free(copy);
-    return rc;
+    if ((rc = check_graph_keys(config, sequential, pointer, err)) != LIP_OK)
+        return rc;
+    g->deel = sequential && k != NULL;
+    g->k = g->deel ? json_number_value(k) : NAN;
+    g->name = json_is_string(name) ? lip__strdup(json_string_value(name)) : make_graph_name(&r->names, sequential);
+    if (!g->name)
+        return lip__nomem(err, 0);
+    if ((rc = put_path(&g->name, &g->path, owner, err)) != LIP_OK || (rc = read_entries(r, list, pointer, g, err)) != LIP_OK)
+        return rc;
+    return sequential ? chain(g, r->depth == 1, err) : wire(g, config, pointer, err);
+}
+
+static lip_err read_graph(struct reading *r, const json_t *json, const char *pointer, const char *owner,
+                          struct lip__graph **graph, lip_error *err)
+{
+    const json_t *config;
+    const char *name;
+    char at[POINTER];
+    lip_err rc;
+
+    if ((rc = take_apart(json, "the model", pointer, &name, &config, err)) != LIP_OK)
+        return rc;
+    join(at, pointer, "class_name");
+    if (!is_graph(name))
+        return lip__fail_at(err, LIP_ECLASS, at, "unknown model class \"%.60s\"; built in: Sequential, Functional, Model", name);
+    if (r->depth == MAX_DEPTH)
+        return lip__fail_at(err, LIP_EDEFINITION, at, "models are nested deeper than %d", MAX_DEPTH);
+    struct lip__graph *g = lip__alloc(1, sizeof *g);
+    if (!g)
+        return lip__nomem(err, sizeof *g);
+    g->class_name = !strcmp(name, "Sequential") ? "Sequential" : !strcmp(name, "Model") ? "Model" : "Functional";
+    r->depth++;
+    rc = fill_graph(r, config, join(at, pointer, "config"), owner, g, err);
+    r->depth--;
+    if (rc != LIP_OK) {
+        lip__graph_free(g);
+        return rc;
+    }
+    *graph = g;
+    return LIP_OK;
 }
 
 lip_err lip_model_read(const char *json, size_t bytes, bool strict, lip_model **model, lip_error *err)
 {
+    struct reading reading = {.depth = 0};
     json_error_t why;
     json_t *root = json_loadb(json, bytes, JSON_REJECT_DUPLICATES, &why);
-    const json_t *config;
-    const char *name;
+    struct lip__graph *graph = NULL;
     lip_err rc;
 
     if (!root)
         return lip__fail(err, LIP_EJSON, "line %d, column %d: %.200s", why.line, why.column, why.text);
-    rc = take_apart(root, "the model", "", &name, &config, err);
-    if (rc == LIP_OK && !strcmp(name, "Sequential"))
-        rc = read_sequential(root, strict, model, err);
-    else if (rc == LIP_OK && (!strcmp(name, "Functional") || !strcmp(name, "Model")))
-        rc = lip__fail_at(err, LIP_EUNSUPPORTED, "/class_name", "%.20s graphs are not built in; Sequential is", name);
-    else if (rc == LIP_OK)
-        rc = lip__fail_at(err, LIP_ECLASS, "/class_name", "unknown model class \"%.60s\"; built in: Sequential", name);
+    rc = read_graph(&reading, root, "", "", &graph, err);
     json_decref(root);
-    return rc;
+    return rc == LIP_OK ? lip__model_assemble(graph, strict, model, err) : rc;
 }

@@ -79,6 +79,7 @@ void lip__layer_free(lip_layer *layer)
     if (!layer)
         return;
     lip__fields_clear(&layer->kind->cls, layer); /* an activation too: every slot is in a table */
+    lip__free(layer->merged);
     lip__free(layer->name);
     lip__free(layer);
 }
@@ -135,6 +136,26 @@ lip_err lip__layer_build(lip_layer *layer, const lip_shape *in, lip_error *err)
         (layer->kind->build && (rc = layer->kind->build(layer, err))) || (rc = check_shapes(layer, err)))
         return rc;
     return layer->activation ? lip__layer_build(layer->activation, &layer->out, err) : LIP_OK;
+}
+
+lip_err lip__layer_join(lip_layer *layer, const lip_shape *in, size_t n, lip_error *err)
+{
+    if (!layer->kind->join && n == 1)
+        return lip__layer_build(layer, in, err);
+    if (!layer->kind->join)
+        return lip__layer_fail(layer, err, LIP_EDEFINITION, "it has %zu inputs, takes one", n);
+    if (n < 2)
+        return lip__layer_fail(layer, err, LIP_EDEFINITION, "it has %zu input%s, needs at least two", n, n == 1 ? "" : "s");
+    lip__free(layer->merged);
+    layer->merged = lip__alloc(n, sizeof *layer->merged);
+    if (!layer->merged)
+        return lip__nomem(err, n * sizeof *layer->merged);
+    memcpy(layer->merged, in, n * sizeof *in);
+    layer->n_merged = n;
+    layer->in = in[0];
+    layer->n_declared = 0;
+    lip_err rc = layer->kind->join(layer, err);
+    return rc == LIP_OK ? check_shapes(layer, err) : rc;
 }
 
 double lip__layer_coefficient(const lip_layer *layer)

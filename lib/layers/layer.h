@@ -119,6 +119,12 @@ struct lip__kind {
     const struct lip__reparam *reparam;
     /* n samples, one thread. x and y do not overlap. */
     void (*forward)(const lip_layer *, const struct lip__pass *, const float *x, float *y);
+    /* Kinds that join several tensors have these three instead of build, forward and backward: out from the shapes in
+     * layer->merged; y from all x; dx of input `which`. */
+    lip_err (*join)(lip_layer *, lip_error *);
+    void (*merge)(const lip_layer *, const struct lip__pass *, const float *const *x, float *y);
+    void (*unmerge)(const lip_layer *, const struct lip__pass *, const float *const *x, const float *dy, size_t which,
+                    float *dx);
     /* dx from dy; x and y as in forward. n samples, one thread. dx may be dy only if `inplace`. */
     void (*backward)(const lip_layer *, const struct lip__pass *, const float *x, const float *y, const float *dy, float *dx);
     /* dw over all n samples; may use lip__parallel, has lip_threads() scratches one behind the other. NULL: no variables. */
@@ -138,6 +144,8 @@ struct lip_layer {
     double k;    /* k_coef_lip; 1 for kinds without one */
     double coef; /* coef_lip, set by build; 1 for kinds without one */
     lip_shape in, out;     /* without the batch axis */
+    lip_shape *merged;     /* of a kind that joins: the shapes of its inputs */
+    size_t n_merged;
     lip_layer *activation; /* the activation slot, named "<layer>/<its own name>"; NULL: linear. Owned. */
     size_t index;          /* place in the definition */
     size_t var, n_vars;    /* its variables among the model's (the activation's excluded) */
@@ -150,6 +158,7 @@ struct lip_layer {
     size_t n_declared;
     bool has_batch_shape; /* its config carried batch_input_shape */
     bool in_slot;         /* it is the activation of another layer */
+    size_t path;          /* characters of its name that belong to the models and layers around it */
 };
 
 lip_layer *lip__layer_new(const struct lip__kind *kind); /* defaults set; NULL: out of memory */
@@ -159,6 +168,9 @@ void lip__declare(lip_layer *layer, const char *name, lip_role role, const lip_s
 /* lip__layer_build: kind->check and kind->build on this input shape, then the activation on its output. Checks that every
  * number is finite and every shape fits memory, so that nobody behind it has to. */
 lip_err lip__layer_build(lip_layer *layer, const lip_shape *in, lip_error *err);
+/* lip__layer_join: the same for a layer that joins n tensors. Other kinds take n == 1. */
+#define LIP__MAX_JOINED 64
+lip_err lip__layer_join(lip_layer *layer, const lip_shape *in, size_t n, lip_error *err);
 /* lip__layer_fail: as lip__fail, with 'layer "d1" (SpectralDense): ' in front. */
 lip_err lip__layer_fail(const lip_layer *layer, lip_error *err, lip_err code, const char *format, ...)
     __attribute__((format(printf, 4, 5)));

@@ -73,6 +73,8 @@ static lip_layer *clone(const lip_layer *l, const struct lip__kind *kind)
     c->name = lip__strdup(l->name);
     c->trainable = l->trainable;
     c->has_batch_shape = l->has_batch_shape;
+    c->in_slot = l->in_slot;
+    c->path = l->path;
     c->in = l->in;
     c->out = l->out;
     if (!c->name) {
@@ -82,26 +84,63 @@ static lip_layer *clone(const lip_layer *l, const struct lip__kind *kind)
     return c;
 }
 
+static void *duplicate(const void *array, size_t n, size_t size)
+{
+    void *copy = lip__alloc(n, size);
+
+    if (copy)
+        memcpy(copy, array, n * size);
+    return copy;
+}
+
+static bool copy_entry(const struct lip__entry *e, struct lip__entry *c);
+
+/* The same graph with vanilla layers; NULL: out of memory. A deel-lip Sequential becomes Keras's own. */
+static struct lip__graph *clone_graph(const struct lip__graph *g)
+{
+    struct lip__graph *c = lip__alloc(1, sizeof *c);
+
+    if (!c)
+        return NULL;
+    c->class_name = g->class_name;
+    c->name = lip__strdup(g->name);
+    c->path = g->path;
+    c->k = NAN;
+    c->shape = g->shape;
+    c->n_inputs = g->n_inputs;
+    c->n_outputs = g->n_outputs;
+    c->order = duplicate(g->order, g->n_entries, sizeof *g->order);
+    c->input = g->n_inputs ? duplicate(g->input, g->n_inputs, sizeof *g->input) : NULL;
+    c->output = duplicate(g->output, g->n_outputs, sizeof *g->output);
+    c->entry = lip__alloc(g->n_entries, sizeof *c->entry);
+    bool whole = c->name && c->order && (c->input || !g->n_inputs) && c->output && c->entry;
+    while (whole && c->n_entries < g->n_entries) {
+        whole = copy_entry(&g->entry[c->n_entries], &c->entry[c->n_entries]);
+        c->n_entries++;
+    }
+    if (whole)
+        return c;
+    lip__graph_free(c);
+    return NULL;
+}
+
+static bool copy_entry(const struct lip__entry *e, struct lip__entry *c)
+{
+    if (e->layer)
+        c->layer = clone(e->layer, e->layer->kind->vanilla ? e->layer->kind->vanilla : e->layer->kind);
+    else
+        c->graph = clone_graph(e->graph);
+    c->pointer = lip__strdup(e->pointer);
+    c->n_from = e->n_from;
+    c->from = e->n_from ? duplicate(e->from, e->n_from, sizeof *e->from) : NULL;
+    return (c->layer || c->graph) && c->pointer && (c->from || !e->n_from);
+}
+
 lip_err lip_model_vanilla(const lip_model *m, lip_model **vanilla, lip_error *err)
 {
-    lip_layer **layers = lip__alloc(m->n_layers, sizeof *layers);
-    char *name = lip__strdup(m->name);
-    size_t n = 0;
+    struct lip__graph *graph = clone_graph(m->graph);
 
-    while (layers && name && n < m->n_layers) {
-        const lip_layer *l = m->layer[n];
-        layers[n] = clone(l, l->kind->vanilla ? l->kind->vanilla : l->kind);
-        if (!layers[n])
-            break;
-        n++;
-    }
-    if (n == m->n_layers)
-        return lip__model_assemble(name, false, NAN, layers, n, &m->input, false, vanilla, err);
-    while (layers && n > 0)
-        lip__layer_free(layers[--n]);
-    lip__free(layers);
-    lip__free(name);
-    return lip__nomem(err, 0);
+    return graph ? lip__model_assemble(graph, false, vanilla, err) : lip__nomem(err, 0);
 }
 
 lip_err lip_snapshot_vanilla(const lip_snapshot *p, const lip_model *vanilla, lip_state **state, lip_error *err)

@@ -53,24 +53,51 @@ size_t lip__block_size(const lip_model *m, size_t n)
     return block < 1 ? 1 : block;
 }
 
+size_t lip__run_area(const lip_model *m, size_t block)
+{
+    size_t area = m->scratch;
+
+    for (size_t i = 0; i < m->n_slots; i++)
+        area += lip__round(block * m->slot[i]);
+    return area;
+}
+
+/* Where samples first.. of a value live. */
+static float *locate(const struct lip__run *run, float *const *buffer, size_t value, size_t first)
+{
+    const struct lip__value *v = &run->model->value[value];
+
+    if (v->producer == LIP__NOWHERE)
+        return (float *)run->x[v->input] + first * v->size;
+    if (run->keep)
+        return run->keep[value] + first * v->size;
+    return v->output != LIP__NOWHERE ? run->y[v->output] + first * v->size : buffer[v->slot];
+}
+
 static void run_block(void *ctx, size_t index, size_t thread)
 {
     const struct lip__run *run = ctx;
     const lip_model *m = run->model;
     size_t first = index * run->block, n = run->n - first < run->block ? run->n - first : run->block;
-    float *area = run->memory + thread * run->area;
-    float *buffer[2] = {area + m->scratch, area + m->scratch + lip__round(run->block * m->widest)};
-    const float *x = run->x + first * m->step[0].in;
+    float *area = run->memory + thread * run->area, *buffer[LIP__MAX_SLOT], *at = area + m->scratch;
 
+    for (size_t i = 0; i < m->n_slots; i++) {
+        buffer[i] = at;
+        at += lip__round(run->block * m->slot[i]);
+    }
     for (size_t i = 0; i < m->n_steps; i++) {
         const struct lip__step *s = &m->step[i];
-        const float *w[LIP__MAX_READ];
-        float *y = run->keep ? run->keep[i] + first * s->out : i + 1 == m->n_steps ? run->y + first * s->out : buffer[i & 1];
+        const float *w[LIP__MAX_READ], *x[LIP__MAX_JOINED];
         for (size_t r = 0; r < LIP__MAX_READ; r++)
             w[r] = s->read[r] == LIP__NOWHERE ? NULL : run->data[s->read[r]];
+        for (size_t j = 0; j < s->n_from; j++)
+            x[j] = locate(run, buffer, s->from[j], first);
+        float *y = locate(run, buffer, s->out, first);
         struct lip__pass pass = {.n = n, .w = w, .scratch = area};
-        s->layer->kind->forward(s->layer, &pass, x, y);
-        x = y;
+        if (s->layer->kind->merge)
+            s->layer->kind->merge(s->layer, &pass, x, y);
+        else
+            s->layer->kind->forward(s->layer, &pass, x[0], y);
     }
 }
 
@@ -79,7 +106,8 @@ void lip__run(const struct lip__run *run)
     lip__parallel((run->n + run->block - 1) / run->block, run_block, (void *)run);
 }
 
-lip_err lip_predict(const lip_snapshot *snapshot, lip_workspace *ws, size_t n, const float *x, float *y, lip_error *err)
+lip_err lip_predict_graph(const lip_snapshot *snapshot, lip_workspace *ws, size_t n, const float *const *x, float *const *y,
+                          lip_error *err)
 {
     const lip_model *m = snapshot->model;
     struct lip__run run = {.model = m, .data = snapshot->data, .n = n, .x = x, .y = y};
@@ -88,10 +116,20 @@ lip_err lip_predict(const lip_snapshot *snapshot, lip_workspace *ws, size_t n, c
     if (n == 0)
         return LIP_OK;
     run.block = lip__block_size(m, n);
-    run.area = m->scratch + 2 * lip__round(run.block * m->widest);
+    run.area = lip__run_area(m, run.block);
     if ((rc = lip__workspace_reserve(ws, lip_threads() * run.area, err)) != LIP_OK)
         return rc;
     run.memory = ws->memory;
     lip__run(&run);
     return LIP_OK;
+}
+
+lip_err lip_predict(const lip_snapshot *snapshot, lip_workspace *ws, size_t n, const float *x, float *y, lip_error *err)
+{
+    const lip_model *m = snapshot->model;
+
+    if (m->n_inputs != 1 || m->n_outputs != 1)
+        return lip__fail(err, LIP_ESHAPE, "the model has %zu inputs and %zu outputs; lip_predict_graph takes several",
+                         m->n_inputs, m->n_outputs);
+    return lip_predict_graph(snapshot, ws, n, &x, &y, err);
 }

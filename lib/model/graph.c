@@ -1,9 +1,31 @@
-/* graph.c: a model owns its layers in order; here they get their shapes, numbers and shares of k. */
+/* graph.c: a model's layers get their shapes, numbers and shares of k here, and become a list of steps.
+ *
+ * The definition stays as it was read, a tree of graphs; nested models are laid out flat, one step behind the other in
+ * topological order, with values that flow between them.
+ */
 #include "model/model.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+
+void lip__graph_free(struct lip__graph *g)
+{
+    if (!g)
+        return;
+    for (size_t i = 0; i < g->n_entries; i++) {
+        lip__layer_free(g->entry[i].layer);
+        lip__graph_free(g->entry[i].graph);
+        lip__free(g->entry[i].pointer);
+        lip__free(g->entry[i].from);
+    }
+    lip__free(g->output);
+    lip__free(g->input);
+    lip__free(g->order);
+    lip__free(g->entry);
+    lip__free(g->name);
+    lip__free(g);
+}
 
 static lip_err warn(lip_model *m, const char *layer)
 {
@@ -25,19 +47,27 @@ static lip_err warn(lip_model *m, const char *layer)
     return LIP_OK;
 }
 
-/* Each direct Lipschitz layer gets the n-th root of k (semantics.md 16.2). */
-static lip_err share_k(lip_model *m, lip_error *err)
+/* Each direct Lipschitz layer gets the n-th root of k; a nested deel-lip Sequential counts as one and splits its share again
+ * (semantics.md 16.2). */
+static lip_err share_k(struct lip__graph *g, lip_error *err)
 {
     size_t n = 0;
+    lip_err rc;
 
-    if (!(m->k > 0) || !isfinite(m->k))
+    if (g->deel && (!(g->k > 0) || !isfinite(g->k)))
         return lip__fail_at(err, LIP_EDEFINITION, "/config/k_coef_lip",
-                            "model \"%.100s\": k_coef_lip is %g, needs a finite number > 0", m->name, m->k);
-    for (size_t i = 0; i < m->n_layers; i++)
-        n += lip_layer_is_lipschitz(m->layer[i]);
-    for (size_t i = 0; i < m->n_layers; i++)
-        if (lip_layer_is_lipschitz(m->layer[i]))
-            m->layer[i]->k = pow(m->k, 1.0 / (double)n);
+                            "model \"%.100s\": k_coef_lip is %g, needs a finite number > 0", g->name, g->k);
+    for (size_t i = 0; i < g->n_entries; i++)
+        n += g->entry[i].layer ? lip_layer_is_lipschitz(g->entry[i].layer) : g->entry[i].graph->deel;
+    for (size_t i = 0; i < g->n_entries; i++) {
+        struct lip__entry *e = &g->entry[i];
+        if (g->deel && e->layer && lip_layer_is_lipschitz(e->layer))
+            e->layer->k = pow(g->k, 1.0 / (double)n);
+        if (g->deel && e->graph && e->graph->deel)
+            e->graph->k = pow(g->k, 1.0 / (double)n);
+        if (e->graph && (rc = share_k(e->graph, err)) != LIP_OK)
+            return rc;
+    }
     return LIP_OK;
 }
 
@@ -85,36 +115,280 @@ static void add_kernel(lip_model *m, size_t top, const lip_layer *l, size_t kern
     k->m = lip_shape_count(shape) / k->n;
 }
 
-static void add_step(lip_model *m, size_t top, const lip_layer *l)
-{
-    struct lip__step *s = &m->step[m->n_steps++];
-    size_t wbar = find(m, l, LIP_WBAR, NULL), n = 0;
+/* ---- laying out ---------------------------------------------------------------------------------------- */
 
-    s->layer = l;
-    s->top = top;
-    for (size_t i = 0; i < LIP__MAX_READ; i++)
-        s->read[i] = s->train[i] = LIP__NOWHERE;
-    for (size_t d = 0; d < l->n_declared; d++) {
-        const struct lip__declared *v = &l->declared[d];
-        if (!lip__trains(v->role))
+/* The model while it is laid out; the arrays of values and steps have room. */
+struct layout {
+    lip_model *m;
+    lip_shape *shape; /* of each value */
+    size_t n_shapes;
+    bool strict;
+};
+
+static void count(const struct lip__graph *g, bool top, size_t *layers, size_t *steps, size_t *values)
+{
+    for (size_t i = 0; i < g->n_entries; i++) {
+        const lip_layer *l = g->entry[i].layer;
+        if (!l) {
+            count(g->entry[i].graph, false, layers, steps, values);
             continue;
-        s->train[n] = find(m, l, v->role, v->name);
-        s->read[n] = v->role == LIP_KERNEL && wbar != LIP__NOWHERE ? wbar : s->train[n];
-        if (s->read[n] == wbar && wbar != LIP__NOWHERE)
-            add_kernel(m, top, l, s->train[n], wbar);
-        n++;
+        }
+        *layers += top || !lip_layer_is_input(l);
+        *steps += 2;
+        *values += 2;
     }
-    s->in = lip_shape_count(&l->in);
-    s->out = lip_shape_count(&l->out);
-    if (s->in > m->widest)
-        m->widest = s->in;
-    if (s->out > m->widest)
-        m->widest = s->out;
-    size_t scratch = l->kind->scratch ? lip__round(l->kind->scratch(l)) : 0;
-    if (scratch > m->scratch)
-        m->scratch = scratch;
-    m->flops += l->kind->flops ? l->kind->flops(l) : 2.0 * (double)s->out;
 }
+
+static void list_layers(lip_model *m, const struct lip__graph *g, bool top)
+{
+    for (size_t i = 0; i < g->n_entries; i++) {
+        lip_layer *l = g->entry[i].layer;
+        if (!l) {
+            list_layers(m, g->entry[i].graph, false);
+        } else {
+            l->index = i;
+            if (top || !lip_layer_is_input(l))
+                m->layer[m->n_layers++] = l;
+        }
+    }
+}
+
+static size_t add_value(struct layout *w, const lip_shape *shape, size_t producer)
+{
+    size_t v = w->m->n_values++;
+
+    w->shape[v] = *shape;
+    w->m->value[v] = (struct lip__value){.size = lip_shape_count(shape), .producer = producer, .output = LIP__NOWHERE,
+                                         .last = producer == LIP__NOWHERE ? 0 : producer};
+    if (w->m->value[v].size > w->m->widest)
+        w->m->widest = w->m->value[v].size;
+    return v;
+}
+
+static lip_err add_step(struct layout *w, const lip_layer *l, size_t top, const size_t *from, size_t n_from, size_t *out,
+                        lip_error *err)
+{
+    lip_model *m = w->m;
+    struct lip__step *s = &m->step[m->n_steps];
+
+    *s = (struct lip__step){.layer = l, .top = top, .n_from = n_from};
+    s->from = lip__alloc(n_from, sizeof *s->from);
+    if (!s->from)
+        return lip__nomem(err, n_from * sizeof *s->from);
+    for (size_t i = 0; i < n_from; i++) {
+        s->from[i] = from[i];
+        m->value[from[i]].last = m->n_steps;
+    }
+    s->out = *out = add_value(w, &l->out, m->n_steps);
+    m->n_steps++;
+    return LIP_OK;
+}
+
+static size_t layer_number(const lip_model *m, const lip_layer *l)
+{
+    size_t i = 0;
+
+    while (m->layer[i] != l)
+        i++;
+    return i;
+}
+
+static lip_err lay_layer(struct layout *w, struct lip__entry *e, const size_t *from, size_t *out, lip_error *err)
+{
+    lip_layer *l = e->layer;
+    lip_shape in[LIP__MAX_JOINED];
+    size_t top = layer_number(w->m, l);
+    char pointer[sizeof err->pointer];
+    lip_err rc;
+
+    for (size_t i = 0; i < e->n_from; i++)
+        in[i] = w->shape[from[i]];
+    snprintf(pointer, sizeof pointer, "%s/config", e->pointer);
+    rc = lip__layer_join(l, in, e->n_from, err);
+    if (rc == LIP_OK && isnan(lip_layer_claimed(l))) {
+        if (w->strict)
+            rc = lip__layer_fail(l, err, LIP_EDEFINITION, "it is not a 1-Lipschitz layer, and strict was asked for");
+        else if (warn(w->m, l->name) != LIP_OK)
+            rc = lip__nomem(err, 0);
+    }
+    if (rc == LIP_OK)
+        rc = add_step(w, l, top, from, e->n_from, out, err);
+    if (rc == LIP_OK && l->activation) {
+        size_t linear = *out;
+        rc = add_step(w, l->activation, top, &linear, 1, out, err);
+    }
+    if (rc != LIP_OK && err && !err->pointer[0])
+        memcpy(err->pointer, pointer, strlen(pointer) + 1);
+    return rc;
+}
+
+/* The entry of an InputLayer: what it hands on is the graph's own input. */
+static lip_err lay_input(struct layout *w, const struct lip__graph *g, size_t entry, const size_t *inputs, size_t *out,
+                         lip_error *err)
+{
+    const lip_layer *l = g->entry[entry].layer;
+    size_t i = 0;
+    char found[96], wanted[96];
+
+    while (g->input[i] != entry)
+        i++;
+    *out = inputs[i];
+    if (lip_shape_equal(&l->in, &w->shape[*out]))
+        return LIP_OK;
+    return lip__fail_at(err, LIP_ESHAPE, g->entry[entry].pointer, "layer \"%.100s\" is given shape %s, needs %s", l->name,
+                        lip_shape_text(&w->shape[*out], found, sizeof found), lip_shape_text(&l->in, wanted, sizeof wanted));
+}
+
+static lip_err lay_graph(struct layout *w, const struct lip__graph *g, const size_t *inputs, size_t *outputs, lip_error *err);
+
+static lip_err lay_entry(struct layout *w, const struct lip__graph *g, size_t entry, const size_t *inputs, size_t **made,
+                         lip_error *err)
+{
+    struct lip__entry *e = &g->entry[entry];
+    size_t from[LIP__MAX_JOINED], n = e->graph ? e->graph->n_outputs : 1;
+
+    made[entry] = lip__alloc(n, sizeof **made);
+    if (!made[entry])
+        return lip__nomem(err, n * sizeof **made);
+    if (e->layer && lip_layer_is_input(e->layer))
+        return lay_input(w, g, entry, inputs, made[entry], err);
+    if (e->graph && e->n_from != (e->graph->n_inputs ? e->graph->n_inputs : 1))
+        return lip__fail_at(err, LIP_EDEFINITION, e->pointer, "model \"%.100s\" has %zu inputs and is given %zu",
+                            e->graph->name, e->graph->n_inputs, e->n_from);
+    for (size_t i = 0; i < e->n_from; i++)
+        from[i] = e->from[i].entry == LIP__NOWHERE ? inputs[0] : made[e->from[i].entry][e->from[i].tensor];
+    return e->layer ? lay_layer(w, e, from, made[entry], err) : lay_graph(w, e->graph, from, made[entry], err);
+}
+
+static lip_err lay_graph(struct layout *w, const struct lip__graph *g, const size_t *inputs, size_t *outputs, lip_error *err)
+{
+    size_t **made = lip__alloc(g->n_entries, sizeof *made);
+    lip_err rc = LIP_OK;
+
+    if (!made)
+        return lip__nomem(err, g->n_entries * sizeof *made);
+    for (size_t i = 0; i < g->n_entries && rc == LIP_OK; i++)
+        rc = lay_entry(w, g, g->order[i], inputs, made, err);
+    for (size_t i = 0; i < g->n_outputs && rc == LIP_OK; i++)
+        outputs[i] = made[g->output[i].entry][g->output[i].tensor];
+    for (size_t i = 0; i < g->n_entries; i++)
+        lip__free(made[i]);
+    lip__free(made);
+    return rc;
+}
+
+/* ---- inputs and outputs --------------------------------------------------------------------------------- */
+
+/* "outer/inner" + suffix */
+static char *glue(const char *name, const char *suffix)
+{
+    size_t length = strlen(name), more = strlen(suffix);
+    char *text = lip__alloc(length + more + 1, 1);
+
+    if (text) {
+        memcpy(text, name, length);
+        memcpy(text + length, suffix, more + 1);
+    }
+    return text;
+}
+
+/* A Sequential without an InputLayer starts with a layer or a model that knows its shape. */
+static const char *first_name(const struct lip__graph *g)
+{
+    return g->entry[0].layer ? g->entry[0].layer->name : g->entry[0].graph->name;
+}
+
+static lip_err open_inputs(struct layout *w, lip_error *err)
+{
+    lip_model *m = w->m;
+    const struct lip__graph *g = m->graph;
+
+    m->n_inputs = g->n_inputs ? g->n_inputs : 1;
+    m->input = lip__alloc(m->n_inputs, sizeof *m->input);
+    m->input_name = lip__alloc(m->n_inputs, sizeof *m->input_name);
+    if (!m->input || !m->input_name)
+        return lip__nomem(err, m->n_inputs * sizeof *m->input);
+    for (size_t i = 0; i < m->n_inputs; i++) {
+        const lip_layer *l = g->n_inputs ? g->entry[g->input[i]].layer : NULL;
+        lip_err rc;
+        m->input[i] = l ? l->in : g->shape;
+        m->input_name[i] = l ? lip__strdup(l->name) : glue(first_name(g), "_input");
+        if (!m->input_name[i])
+            return lip__nomem(err, 0);
+        if ((rc = lip_shape_check(&m->input[i], sizeof(float), (size_t)1 << 31, err)) != LIP_OK)
+            return rc;
+        add_value(w, &m->input[i], LIP__NOWHERE);
+        m->value[i].input = i;
+    }
+    return LIP_OK;
+}
+
+static lip_err name_outputs(struct layout *w, lip_error *err)
+{
+    lip_model *m = w->m;
+    const struct lip__graph *g = m->graph;
+
+    m->output_name = lip__alloc(m->n_outputs, sizeof *m->output_name);
+    m->output = lip__alloc(m->n_outputs, sizeof *m->output);
+    if (!m->output || !m->output_name)
+        return lip__nomem(err, m->n_outputs * sizeof *m->output);
+    for (size_t i = 0; i < m->n_outputs; i++) {
+        size_t v = m->output_value[i];
+        const struct lip__entry *e = &g->entry[g->output[i].entry];
+        if (m->value[v].producer == LIP__NOWHERE || m->value[v].output != LIP__NOWHERE)
+            return lip__fail_at(err, LIP_EUNSUPPORTED, "/config/output_layers",
+                                "output %zu is an input or another output; each needs a layer of its own", i);
+        m->value[v].output = i;
+        m->output[i] = w->shape[v];
+        m->output_name[i] = lip__strdup(e->layer ? e->layer->name : e->graph->name);
+        if (!m->output_name[i])
+            return lip__nomem(err, 0);
+    }
+    return LIP_OK;
+}
+
+/* Buffers for the values of a block: a value takes the smallest free one that holds it, or the largest, which then grows.
+ * A chain needs two. */
+static lip_err share_buffers(lip_model *m, lip_error *err)
+{
+    bool *taken = lip__alloc(m->n_values + 1, sizeof *taken);
+
+    m->slot = lip__alloc(m->n_values + 1, sizeof *m->slot);
+    if (!m->slot || !taken) {
+        lip__free(taken);
+        return lip__nomem(err, m->n_values * sizeof *m->slot);
+    }
+    for (size_t s = 0; s < m->n_steps; s++) {
+        struct lip__value *v = &m->value[m->step[s].out];
+        size_t best = m->n_slots;
+        for (size_t i = 0; i < m->n_slots && v->output == LIP__NOWHERE; i++) {
+            bool fits = m->slot[i] >= v->size, better = best == m->n_slots || (m->slot[best] < v->size ? m->slot[i] > m->slot[best]
+                                                                                   : fits && m->slot[i] < m->slot[best]);
+            if (!taken[i] && better)
+                best = i;
+        }
+        if (v->output == LIP__NOWHERE) {
+            v->slot = best;
+            m->n_slots += best == m->n_slots;
+            m->slot[best] = m->slot[best] < v->size ? v->size : m->slot[best];
+            taken[best] = true;
+        }
+        for (size_t i = 0; i < m->step[s].n_from; i++) {
+            const struct lip__value *x = &m->value[m->step[s].from[i]];
+            if (x->producer != LIP__NOWHERE && x->output == LIP__NOWHERE && x->last == s)
+                taken[x->slot] = false;
+        }
+        if (v->output == LIP__NOWHERE && v->last == s) /* nobody reads it */
+            taken[v->slot] = false;
+    }
+    lip__free(taken);
+    if (m->n_slots > LIP__MAX_SLOT)
+        return lip__fail(err, LIP_EUNSUPPORTED, "the graph has %zu branches open at once, %d are built in", m->n_slots,
+                         LIP__MAX_SLOT);
+    return LIP_OK;
+}
+
+/* ---- variables -------------------------------------------------------------------------------------------- */
 
 /* Offsets: trained variables, then carried ones, then effective kernels. */
 static void place(lip_model *m)
@@ -133,64 +407,54 @@ static void place(lip_model *m)
     }
 }
 
-static lip_err check_names(const lip_model *m, lip_error *err)
+/* What a step reads, once the variables are numbered. */
+static void bind(lip_model *m, struct lip__step *s)
 {
-    for (size_t i = 0; i < m->n_layers; i++)
-        for (size_t j = 0; j < i; j++)
-            if (!strcmp(m->layer[i]->name, m->layer[j]->name)) {
-                char pointer[64];
-                snprintf(pointer, sizeof pointer, "/config/layers/%zu/config/name", i);
-                return lip__fail_at(err, LIP_EDEFINITION, pointer,
-                                    "two layers are named \"%.100s\", each needs a name of its own", m->layer[i]->name);
-            }
-    return LIP_OK;
+    const lip_layer *l = s->layer;
+    size_t wbar = find(m, l, LIP_WBAR, NULL), n = 0;
+
+    for (size_t i = 0; i < LIP__MAX_READ; i++)
+        s->read[i] = s->train[i] = LIP__NOWHERE;
+    for (size_t d = 0; d < l->n_declared; d++) {
+        const struct lip__declared *v = &l->declared[d];
+        if (!lip__trains(v->role))
+            continue;
+        s->train[n] = find(m, l, v->role, v->name);
+        s->read[n] = v->role == LIP_KERNEL && wbar != LIP__NOWHERE ? wbar : s->train[n];
+        if (wbar != LIP__NOWHERE && s->read[n] == wbar)
+            add_kernel(m, s->top, l, s->train[n], wbar);
+        n++;
+    }
+    size_t scratch = l->kind->scratch ? lip__round(l->kind->scratch(l)) : 0;
+    if (scratch > m->scratch)
+        m->scratch = scratch;
+    m->flops += l->kind->flops ? l->kind->flops(l) : 2.0 * (double)lip_shape_count(&l->out);
 }
 
-/* Shapes from front to back; layers that claim no constant earn a warning, or with strict an error. */
-static lip_err shape_layers(lip_model *m, bool strict, lip_error *err)
+/* Whether what a step makes depends on something that trains. */
+static void find_learners(lip_model *m)
 {
-    const lip_shape *shape = &m->input;
-    lip_err rc;
-
-    for (size_t i = 0; i < m->n_layers; i++) {
-        lip_layer *l = m->layer[i];
-        char pointer[64];
-        snprintf(pointer, sizeof pointer, "/config/layers/%zu/config", i);
-        if ((rc = lip__layer_build(l, shape, err)) != LIP_OK) {
-            if (err && !err->pointer[0])
-                memcpy(err->pointer, pointer, strlen(pointer) + 1);
-            return rc;
-        }
-        shape = &(l->activation ? l->activation : l)->out;
-        if (lip_layer_is_input(l) || !isnan(lip_layer_claimed(l)))
-            continue;
-        if (strict)
-            return lip__fail_at(err, LIP_EDEFINITION, pointer,
-                                "layer \"%.100s\" (%s) is not a 1-Lipschitz layer, and strict was asked for", l->name,
-                                lip_layer_class(l));
-        if (warn(m, l->name) != LIP_OK)
-            return lip__nomem(err, 0);
+    for (size_t s = 0; s < m->n_steps; s++) {
+        struct lip__value *out = &m->value[m->step[s].out];
+        for (size_t r = 0; r < LIP__MAX_READ; r++)
+            out->learns |= m->step[s].train[r] != LIP__NOWHERE && m->variable[m->step[s].train[r]].trainable;
+        for (size_t i = 0; i < m->step[s].n_from; i++)
+            out->learns |= m->value[m->step[s].from[i]].learns;
     }
-    m->output = *shape;
-    return LIP_OK;
 }
 
 static lip_err number_layers(lip_model *m, lip_error *err)
 {
-    size_t declared = 0, steps = 0;
+    size_t declared = 0;
     lip_err rc;
 
-    for (size_t i = 0; i < m->n_layers; i++) {
-        const lip_layer *l = m->layer[i];
-        declared += l->n_declared + (l->activation ? l->activation->n_declared : 0);
-        steps += 1 + (l->activation != NULL);
-    }
-    m->step = lip__alloc(steps + 1, sizeof *m->step);
-    m->kernel = lip__alloc(steps + 1, sizeof *m->kernel);
+    for (size_t i = 0; i < m->n_layers; i++)
+        declared += m->layer[i]->n_declared + (m->layer[i]->activation ? m->layer[i]->activation->n_declared : 0);
+    m->kernel = lip__alloc(m->n_steps + 1, sizeof *m->kernel);
     m->variable = lip__alloc(declared + 1, sizeof *m->variable);
     m->offset = lip__alloc(declared + 1, sizeof *m->offset);
-    if (!m->step || !m->kernel || !m->variable || !m->offset)
-        return lip__nomem(err, (declared + steps) * sizeof *m->step);
+    if (!m->kernel || !m->variable || !m->offset)
+        return lip__nomem(err, declared * sizeof *m->variable);
     for (size_t i = 0; i < m->n_layers; i++) {
         lip_layer *l = m->layer[i];
         l->var = m->n_variables;
@@ -200,85 +464,117 @@ static lip_err number_layers(lip_model *m, lip_error *err)
                 (l->activation && (rc = number(m, l, l->activation, trained, err)) != LIP_OK))
                 return rc;
         l->n_vars = m->n_variables - l->var;
-        if (lip_layer_is_input(l))
-            continue;
-        add_step(m, i, l);
-        if (l->activation)
-            add_step(m, i, l->activation);
     }
+    for (size_t s = 0; s < m->n_steps; s++)
+        bind(m, &m->step[s]);
     place(m);
+    find_learners(m);
     return LIP_OK;
+}
+
+static lip_err check_names(const struct lip__graph *g, lip_error *err)
+{
+    lip_err rc;
+
+    for (size_t i = 0; i < g->n_entries; i++) {
+        const char *a = g->entry[i].layer ? g->entry[i].layer->name : g->entry[i].graph->name;
+        for (size_t j = 0; j < i; j++) {
+            const char *b = g->entry[j].layer ? g->entry[j].layer->name : g->entry[j].graph->name;
+            char pointer[sizeof err->pointer];
+            if (strcmp(a, b))
+                continue;
+            snprintf(pointer, sizeof pointer, "%s/config/name", g->entry[i].pointer);
+            return lip__fail_at(err, LIP_EDEFINITION, pointer, "two layers are named \"%.100s\", each needs a name of its own",
+                                a);
+        }
+        if (g->entry[i].graph && (rc = check_names(g->entry[i].graph, err)) != LIP_OK)
+            return rc;
+    }
+    return LIP_OK;
+}
+
+/* ---- a model's life --------------------------------------------------------------------------------------- */
+
+static void free_names(char **name, size_t n)
+{
+    for (size_t i = 0; name && i < n; i++)
+        lip__free(name[i]);
+    lip__free(name);
 }
 
 static void free_model(lip_model *m)
 {
-    for (size_t i = 0; i < m->n_layers; i++)
-        lip__layer_free(m->layer[i]);
     for (size_t v = 0; v < m->n_variables; v++)
         lip__free((void *)m->variable[v].name);
-    for (size_t i = 0; i < m->n_warnings; i++)
-        lip__free(m->warning[i]);
-    lip__free(m->warning);
+    for (size_t s = 0; s < m->n_steps; s++)
+        lip__free(m->step[s].from);
+    free_names(m->warning, m->n_warnings);
+    free_names(m->input_name, m->n_inputs);
+    free_names(m->output_name, m->n_outputs);
     lip__free(m->offset);
     lip__free(m->variable);
     lip__free(m->kernel);
+    lip__free(m->output_value);
+    lip__free(m->output);
+    lip__free(m->input);
+    lip__free(m->slot);
+    lip__free(m->value);
     lip__free(m->step);
     lip__free(m->layer);
-    lip__free(m->input_name);
-    lip__free(m->name);
+    lip__graph_free(m->graph);
     lip__free(m);
 }
 
-/* Keras's name of the input: the InputLayer's, else "<first layer>_input". */
-static char *name_input(const lip_layer *first)
+static lip_err build(lip_model *m, bool strict, lip_error *err)
 {
-    static const char suffix[] = "_input";
-    size_t length = strlen(first->name);
+    struct layout w = {.m = m, .strict = strict};
+    size_t layers = 0, steps = 0, values = 0, *inputs = NULL;
+    lip_err rc;
 
-    if (lip_layer_is_input(first))
-        return lip__strdup(first->name);
-    char *name = lip__alloc(length + sizeof suffix, 1);
-    if (name) {
-        memcpy(name, first->name, length);
-        memcpy(name + length, suffix, sizeof suffix);
+    if ((rc = check_names(m->graph, err)) != LIP_OK || (rc = share_k(m->graph, err)) != LIP_OK)
+        return rc;
+    count(m->graph, true, &layers, &steps, &values);
+    values += m->graph->n_inputs + 1;
+    m->n_outputs = m->graph->n_outputs;
+    m->layer = lip__alloc(layers, sizeof *m->layer);
+    m->step = lip__alloc(steps + 1, sizeof *m->step);
+    m->value = lip__alloc(values, sizeof *m->value);
+    m->output_value = lip__alloc(m->n_outputs, sizeof *m->output_value);
+    w.shape = lip__alloc(values, sizeof *w.shape);
+    inputs = lip__alloc(m->graph->n_inputs + 1, sizeof *inputs);
+    if (!m->layer || !m->step || !m->value || !m->output_value || !w.shape || !inputs)
+        rc = lip__nomem(err, values * sizeof *m->value);
+    for (size_t i = 0; rc == LIP_OK && i <= m->graph->n_inputs; i++)
+        inputs[i] = i;
+    if (rc == LIP_OK) {
+        list_layers(m, m->graph, true);
+        rc = open_inputs(&w, err);
     }
-    return name;
+    if (rc == LIP_OK)
+        rc = lay_graph(&w, m->graph, inputs, m->output_value, err);
+    if (rc == LIP_OK)
+        rc = name_outputs(&w, err);
+    if (rc == LIP_OK)
+        rc = share_buffers(m, err);
+    if (rc == LIP_OK)
+        rc = number_layers(m, err);
+    lip__free(inputs);
+    lip__free(w.shape);
+    return rc;
 }
 
-lip_err lip__model_assemble(char *name, bool deel, double k, lip_layer **layers, size_t n_layers, const lip_shape *input,
-                            bool strict, lip_model **model, lip_error *err)
+lip_err lip__model_assemble(struct lip__graph *graph, bool strict, lip_model **model, lip_error *err)
 {
     lip_model *m = lip__alloc(1, sizeof *m);
-    lip_err rc = LIP_OK;
+    lip_err rc;
 
     if (!m) {
-        for (size_t i = 0; i < n_layers; i++)
-            lip__layer_free(layers[i]);
-        lip__free(layers);
-        lip__free(name);
+        lip__graph_free(graph);
         return lip__nomem(err, sizeof *m);
     }
     atomic_init(&m->refs, 1);
-    m->name = name;
-    m->deel = deel;
-    m->k = k;
-    m->layer = layers;
-    m->n_layers = n_layers;
-    m->input = *input;
-    m->widest = lip_shape_count(input);
-    for (size_t i = 0; i < n_layers; i++)
-        layers[i]->index = i;
-    m->input_name = name_input(layers[0]);
-    if (!m->input_name)
-        rc = lip__nomem(err, 0);
-    if (rc == LIP_OK)
-        rc = check_names(m, err);
-    if (rc == LIP_OK && deel)
-        rc = share_k(m, err);
-    if (rc == LIP_OK)
-        rc = shape_layers(m, strict, err);
-    if (rc == LIP_OK)
-        rc = number_layers(m, err);
+    m->graph = graph;
+    rc = build(m, strict, err);
     if (rc != LIP_OK) {
         free_model(m);
         return rc;
@@ -305,12 +601,12 @@ void lip_model_put(const lip_model *model)
 
 const char *lip_model_name(const lip_model *m)
 {
-    return m->name;
+    return m->graph->name;
 }
 
 double lip_model_k(const lip_model *m)
 {
-    return m->deel ? m->k : NAN;
+    return m->graph->deel ? m->graph->k : NAN;
 }
 
 double lip_model_claimed(const lip_model *m)
@@ -325,38 +621,32 @@ double lip_model_claimed(const lip_model *m)
 
 size_t lip_model_inputs(const lip_model *m)
 {
-    (void)m;
-    return 1;
+    return m->n_inputs;
 }
 
 size_t lip_model_outputs(const lip_model *m)
 {
-    (void)m;
-    return 1;
+    return m->n_outputs;
 }
 
 const char *lip_model_input_name(const lip_model *m, size_t i)
 {
-    (void)i;
-    return m->input_name;
+    return m->input_name[i];
 }
 
 const char *lip_model_output_name(const lip_model *m, size_t i)
 {
-    (void)i;
-    return m->layer[m->n_layers - 1]->name;
+    return m->output_name[i];
 }
 
 const lip_shape *lip_model_input_shape(const lip_model *m, size_t i)
 {
-    (void)i;
-    return &m->input;
+    return &m->input[i];
 }
 
 const lip_shape *lip_model_output_shape(const lip_model *m, size_t i)
 {
-    (void)i;
-    return &m->output;
+    return &m->output[i];
 }
 
 size_t lip_model_warnings(const lip_model *m)

@@ -20,14 +20,54 @@
 
 #define LIP__MAX_READ 6
 #define LIP__NOWHERE ((size_t)-1)
+#define LIP__MAX_SLOT 128 /* values of one block alive at once */
+
+/* What a definition says, as it says it: a Sequential or a functional graph, nested ones inside. Names are whole paths,
+ * "outer/inner"; `path` characters of one belong to the owner. */
+struct lip__graph {
+    const char *class_name; /* "Sequential", "Functional", "Model" */
+    char *name;
+    size_t path;
+    bool deel; /* deel-lip's Sequential: the definition has k_coef_lip */
+    double k;
+    struct lip__entry {
+        lip_layer *layer; /* one of the two; owned */
+        struct lip__graph *graph;
+        char *pointer; /* where it stands in the document */
+        struct lip__source {
+            size_t entry, tensor; /* an entry of the same graph, and which of its outputs */
+        } *from;       /* entry LIP__NOWHERE: the graph's own input */
+        size_t n_from;
+    } *entry;
+    size_t n_entries;
+    size_t *order;  /* entries, each behind those that it reads */
+    size_t *input;  /* entries that are InputLayers, in the definition's order of inputs */
+    struct lip__source *output;
+    size_t n_inputs, n_outputs;
+    lip_shape shape; /* of the input of a Sequential without an InputLayer; rank 0 while unknown */
+};
+
+void lip__graph_free(struct lip__graph *graph);
+
+/* A tensor that flows through the graph. */
+struct lip__value {
+    size_t size;     /* floats per sample */
+    size_t producer; /* a step; LIP__NOWHERE: an input of the model */
+    size_t input;    /* which one, then */
+    size_t output;   /* which output of the model it is; LIP__NOWHERE: none */
+    size_t last;     /* the last step that reads it */
+    size_t slot;     /* which buffer of a block holds it */
+    bool learns;     /* a variable in front of it trains */
+};
 
 /* One layer's arithmetic, or that of the layer in an activation slot. */
 struct lip__step {
     const lip_layer *layer;
-    size_t top;                 /* the definition's layer it belongs to: an index into lip_model.layer */
+    size_t top;                 /* the layer it belongs to: an index into lip_model.layer */
     size_t read[LIP__MAX_READ]; /* variables that forward reads: wbar in place of kernel; LIP__NOWHERE: none */
     size_t train[LIP__MAX_READ];/* where their gradients belong: kernel in place of wbar */
-    size_t in, out;             /* floats per sample */
+    size_t *from, n_from;       /* values */
+    size_t out;                 /* a value */
 };
 
 /* A kernel that is reparametrised: indices of its variables. */
@@ -40,31 +80,35 @@ struct lip__kernel {
 
 struct lip_model {
     _Atomic size_t refs;
-    char *name, *input_name;
-    bool deel; /* deel-lip's Sequential: the definition has k_coef_lip */
-    double k;
-    lip_shape input, output;
-    lip_layer **layer; /* in the definition's order; [0] may be an InputLayer */
+    struct lip__graph *graph;
+    lip_layer **layer; /* all of them, in the definition's order, without the InputLayers of nested models */
     size_t n_layers;
-    struct lip__step *step;
+    struct lip__step *step; /* each behind those that it reads */
     size_t n_steps;
+    struct lip__value *value; /* the inputs come first */
+    size_t n_values;
+    size_t *slot; /* sizes of a block's buffers, in floats per sample */
+    size_t n_slots;
+    lip_shape *input, *output;
+    char **input_name, **output_name;
+    size_t n_inputs, n_outputs;
+    size_t *output_value;
     struct lip__kernel *kernel;
     size_t n_kernels;
     lip_variable *variable;
     size_t *offset; /* of each variable, in floats */
     size_t n_variables;
     size_t trained, carried, arena; /* ends of the groups, in floats */
-    size_t widest;  /* largest activation of one sample, in floats, input and output included */
+    size_t widest;  /* largest value of one sample, in floats */
     size_t scratch; /* floats a step needs per thread, a multiple of 16 */
     double flops;
     char **warning;
     size_t n_warnings;
 };
 
-/* lip__model_assemble: what a reader of definitions calls at the end. Takes `name`, the array and the layers over, on
- * failure too. input: the first layer's input shape. deel: share k among the Lipschitz layers (semantics.md 16.2). */
-lip_err lip__model_assemble(char *name, bool deel, double k, lip_layer **layers, size_t n_layers, const lip_shape *input,
-                            bool strict, lip_model **model, lip_error *err);
+/* lip__model_assemble: what a reader of definitions calls at the end: shapes, numbers, shares of k. Takes the graph over, on
+ * failure too. */
+lip_err lip__model_assemble(struct lip__graph *graph, bool strict, lip_model **model, lip_error *err);
 
 struct lip_state {
     const lip_model *model;
@@ -109,19 +153,19 @@ static inline size_t lip__round(size_t floats)
 }
 
 /* A forward pass in blocks of samples, each a task for lip__parallel that takes its block through all steps. With `keep`,
- * step s leaves its output in keep[s] (of the whole batch); else activations alternate between two buffers of the thread's
- * area and the last step writes y. */
+ * value v is left in keep[v] (of the whole batch); else values share the buffers of the thread's area and outputs go to y. */
 struct lip__run {
     const lip_model *model;
     const float *const *data; /* of each variable */
     size_t n, block;          /* samples, and samples per block */
-    const float *x;
-    float *y;
+    const float *const *x;    /* of each input */
+    float *const *y;          /* of each output */
     float *const *keep;
     float *memory; /* lip_threads() areas, one behind the other */
     size_t area;   /* floats of one */
 };
 size_t lip__block_size(const lip_model *model, size_t n);
+size_t lip__run_area(const lip_model *model, size_t block); /* floats, for a run without keep */
 void lip__run(const struct lip__run *run);
 
 /* lip__kernel_effective: wbar of one kernel from kernel and u. u_new, sigma: out, NULL for Frobenius. scratch: the

@@ -101,9 +101,11 @@ lip_err lip__trainer_make(const lip_model *m, struct lip__object *optimizer, str
     t->told = lip__alloc(m->n_kernels + 1, sizeof *t->told);
     t->scratch = lip__alloc(m->n_kernels + 1, sizeof *t->scratch);
     t->data = lip__alloc(m->n_variables + 1, sizeof *t->data);
-    t->activation = lip__alloc(m->n_steps, sizeof *t->activation);
+    t->activation = lip__alloc(m->n_values, sizeof *t->activation);
+    t->delta = lip__alloc(m->n_values, sizeof *t->delta);
+    t->born = lip__alloc(m->n_values, sizeof *t->born);
     if (!t->slot_now || !t->slot_next || !t->gradient || !t->carried || !t->wbar || !t->info || !t->told || !t->scratch ||
-        !t->data || !t->activation)
+        !t->data || !t->activation || !t->delta || !t->born)
         rc = lip__nomem(err, (2 * t->slots + 1) * m->trained * sizeof(float));
     for (size_t i = 0; rc == LIP_OK && i < m->n_kernels; i++) {
         size_t need = lip__kernel_scratch(&m->kernel[i], true);
@@ -115,10 +117,12 @@ lip_err lip__trainer_make(const lip_model *m, struct lip__object *optimizer, str
         rc = plan_update(t, err);
     if (rc == LIP_OK)
         rc = name_tensors(t, err);
-    if (rc == LIP_OK && m->output.rank != 1) {
+    if (rc == LIP_OK && m->n_outputs != 1)
+        rc = lip__fail(err, LIP_EUNSUPPORTED, "the model has %zu outputs; training one output is built in", m->n_outputs);
+    if (rc == LIP_OK && m->output[0].rank != 1) {
         char found[96];
         rc = lip__fail(err, LIP_ESHAPE, "the model's output \"%.100s\" has shape %s per sample; losses need one axis",
-                       lip_model_output_name(m, 0), lip_shape_text(&m->output, found, sizeof found));
+                       m->output_name[0], lip_shape_text(&m->output[0], found, sizeof found));
     }
     if (rc != LIP_OK) {
         lip_trainer_free(t);
@@ -140,6 +144,8 @@ void lip_trainer_free(lip_trainer *t)
     }
     lip__free(t->batch);
     lip__free(t->loss_scratch);
+    lip__free(t->born);
+    lip__free(t->delta);
     lip__free(t->activation);
     lip__free(t->data);
     lip__free(t->scratch);
@@ -263,7 +269,7 @@ static lip_err check_index(const lip_trainer *t, size_t i, float y, size_t c, li
 static lip_err prepare_labels(const lip_trainer *t, const lip_batch *b, float *out, lip_error *err)
 {
     const struct lip__loss_class *loss = loss_class(t);
-    size_t n = b->n, c = t->model->output.dim[0], at, count = lip_shape_count(&b->y_shape);
+    size_t n = b->n, c = t->model->output[0].dim[0], at, count = lip_shape_count(&b->y_shape);
     const lip_shape *s = &b->y_shape;
     bool column = (s->rank == 1 || (s->rank == 2 && s->dim[1] == 1)) && s->dim[0] == n;
     bool full = s->rank == 2 && s->dim[0] == n && s->dim[1] == c;
@@ -303,19 +309,25 @@ static lip_err check_weights(const lip_batch *b, lip_error *err)
 
 static lip_err check_batch(const lip_model *m, const lip_batch *b, lip_error *err)
 {
-    size_t at, in = lip_shape_count(&m->input);
+    size_t at;
 
     if (b->n == 0)
         return lip__fail(err, LIP_ESHAPE, "the batch is empty, needs at least one sample");
-    if (!lip__all_finite(b->x, b->n * in, &at))
-        return lip__fail(err, LIP_ENONFINITE, "input \"%.100s\" holds %g in sample %zu", lip_model_input_name(m, 0),
-                         (double)b->x[at], at / in);
+    if (m->n_inputs > 1 && !b->inputs)
+        return lip__fail(err, LIP_ESHAPE, "the model has %zu inputs, the batch one", m->n_inputs);
+    for (size_t i = 0; i < m->n_inputs; i++) {
+        const float *x = b->inputs ? b->inputs[i] : b->x;
+        size_t size = m->value[i].size;
+        if (!lip__all_finite(x, b->n * size, &at))
+            return lip__fail(err, LIP_ENONFINITE, "input \"%.100s\" holds %g in sample %zu", m->input_name[i], (double)x[at],
+                             at / size);
+    }
     return check_weights(b, err);
 }
 
 static size_t fill_metrics(const lip_trainer *t, double loss, size_t n, const float *y, const float *p, lip_metric *metrics)
 {
-    size_t c = t->model->output.dim[0];
+    size_t c = t->model->output[0].dim[0];
 
     metrics[0] = (lip_metric){"loss", loss};
     for (size_t i = 0; i < t->n_metrics; i++) {
@@ -327,14 +339,14 @@ static size_t fill_metrics(const lip_trainer *t, double loss, size_t n, const fl
 
 /* ---- the step --------------------------------------------------------------------------------------- */
 
-/* Memory for a batch of n: activations of every step, two gradients, labels, the threads' scratch. */
+/* Memory for a batch of n: every value and its gradient, labels, the threads' scratch. */
 static lip_err reserve(lip_trainer *t, size_t n, lip_error *err)
 {
     const lip_model *m = t->model;
-    size_t c = m->output.dim[0], total = 2 * lip__round(n * m->widest) + lip__round(n * c) + lip_threads() * m->scratch;
+    size_t c = m->output[0].dim[0], total = lip__round(n * m->widest) + lip__round(n * c) + lip_threads() * m->scratch;
 
-    for (size_t i = 0; i < m->n_steps; i++)
-        total += lip__round(n * m->step[i].out);
+    for (size_t v = m->n_inputs; v < m->n_values; v++)
+        total += 2 * lip__round(n * m->value[v].size);
     if (t->batch_size < total) {
         lip__free(t->batch);
         t->batch_size = 0;
@@ -354,13 +366,14 @@ static lip_err reserve(lip_trainer *t, size_t n, lip_error *err)
     float *at = t->batch;
     t->area = at;
     at += lip_threads() * m->scratch;
-    for (size_t i = 0; i < m->n_steps; i++) {
-        t->activation[i] = at;
-        at += lip__round(n * m->step[i].out);
+    for (size_t v = m->n_inputs; v < m->n_values; v++) {
+        size_t size = lip__round(n * m->value[v].size);
+        t->activation[v] = at;
+        t->delta[v] = at + size;
+        at += 2 * size;
     }
-    t->delta[0] = at;
-    t->delta[1] = at + lip__round(n * m->widest);
-    t->labels = at + 2 * lip__round(n * m->widest);
+    t->spare = at;
+    t->labels = at + lip__round(n * m->widest);
     return LIP_OK;
 }
 
@@ -382,11 +395,16 @@ static lip_err orthogonalize(lip_trainer *t, const float *arena, lip_error *err)
     return LIP_OK;
 }
 
+static const float *const *inputs_of(const lip_batch *b)
+{
+    return b->inputs ? b->inputs : &b->x;
+}
+
 static void forward(lip_trainer *t, const float *arena, const lip_batch *b)
 {
     const lip_model *m = t->model;
-    struct lip__run run = {.model = m, .data = t->data, .n = b->n, .x = b->x, .keep = t->activation, .memory = t->area,
-                           .area = m->scratch};
+    struct lip__run run = {.model = m, .data = t->data, .n = b->n, .x = inputs_of(b), .keep = t->activation,
+                           .memory = t->area, .area = m->scratch};
 
     for (size_t v = 0; v < m->n_variables; v++)
         t->data[v] = m->offset[v] < m->carried ? arena + m->offset[v] : t->wbar + (m->offset[v] - m->carried);
@@ -394,61 +412,78 @@ static void forward(lip_trainer *t, const float *arena, const lip_batch *b)
     lip__run(&run);
 }
 
+/* dx of one input of one step, in blocks of samples. */
 struct back {
     const lip_trainer *t;
     const struct lip__step *s;
-    const float *const *w;
-    const float *x, *y, *dy;
+    const float *const *w, *const *x;
+    const float *y, *dy;
     float *dx;
-    size_t n, block;
+    size_t which, n, block;
 };
 
 static void back_block(void *ctx, size_t index, size_t thread)
 {
     const struct back *b = ctx;
+    const lip_model *m = b->t->model;
+    const struct lip__kind *kind = b->s->layer->kind;
     size_t first = index * b->block, n = b->n - first < b->block ? b->n - first : b->block;
-    struct lip__pass pass = {.n = n, .w = b->w, .scratch = b->t->area + thread * b->t->model->scratch};
+    size_t out = m->value[b->s->out].size, in = m->value[b->s->from[b->which]].size;
+    struct lip__pass pass = {.n = n, .w = b->w, .scratch = b->t->area + thread * m->scratch};
+    const float *x[LIP__MAX_JOINED];
 
-    b->s->layer->kind->backward(b->s->layer, &pass, b->x + first * b->s->in, b->y + first * b->s->out,
-                                b->dy + first * b->s->out, b->dx + first * b->s->in);
+    if (!kind->merge) {
+        kind->backward(b->s->layer, &pass, b->x[0] + first * in, b->y + first * out, b->dy + first * out, b->dx + first * in);
+        return;
+    }
+    for (size_t i = 0; i < b->s->n_from; i++)
+        x[i] = b->x[i] + first * m->value[b->s->from[i]].size;
+    kind->unmerge(b->s->layer, &pass, x, b->dy + first * out, b->which, b->dx + first * in);
 }
 
-/* Whether any variable of the step takes part in the update. */
-static bool learns(const lip_model *m, const struct lip__step *s)
+/* Gradients of the step's variables and of the values it reads; a value that several steps read gathers a sum. */
+static void backward_step(lip_trainer *t, const struct lip__step *s, const lip_batch *b)
 {
-    for (size_t r = 0; r < LIP__MAX_READ; r++)
-        if (s->train[r] != LIP__NOWHERE && m->variable[s->train[r]].trainable)
-            return true;
-    return false;
+    const lip_model *m = t->model;
+    const float *x[LIP__MAX_JOINED], *w[LIP__MAX_READ];
+    float *dw[LIP__MAX_READ];
+    bool learns = false;
+
+    for (size_t r = 0; r < LIP__MAX_READ; r++) {
+        bool trains = s->train[r] != LIP__NOWHERE && m->variable[s->train[r]].trainable;
+        w[r] = s->read[r] == LIP__NOWHERE ? NULL : t->data[s->read[r]];
+        dw[r] = trains ? t->gradient + m->offset[s->train[r]] : NULL;
+        learns |= trains;
+    }
+    for (size_t i = 0; i < s->n_from; i++)
+        x[i] = m->value[s->from[i]].producer == LIP__NOWHERE ? inputs_of(b)[m->value[s->from[i]].input] : t->activation[s->from[i]];
+    if (learns) {
+        struct lip__pass pass = {.n = b->n, .w = w, .dw = dw, .scratch = t->area};
+        s->layer->kind->gradient(s->layer, &pass, x[0], t->delta[s->out]);
+    }
+    for (size_t i = 0; i < s->n_from; i++) {
+        size_t v = s->from[i], size = b->n * m->value[v].size;
+        if (!m->value[v].learns)
+            continue;
+        struct back back = {t, s, w, x, t->activation[s->out], t->delta[s->out], t->born[v] ? t->spare : t->delta[v], i, b->n,
+                            lip__block_size(m, b->n)};
+        lip__parallel((b->n + back.block - 1) / back.block, back_block, &back);
+        for (size_t j = 0; j < size && t->born[v]; j++)
+            t->delta[v][j] += t->spare[j];
+        t->born[v] = true;
+    }
 }
 
-/* From delta[0] = dL/doutput back to the first step that learns; gradients of effective kernels into t->gradient. */
+/* From dL/doutput back to whatever learns; gradients of effective kernels into t->gradient. */
 static void backward(lip_trainer *t, const lip_batch *b)
 {
     const lip_model *m = t->model;
-    size_t first = 0, now = 0;
 
-    while (first < m->n_steps && !learns(m, &m->step[first]))
-        first++;
-    for (size_t i = m->n_steps; i-- > first;) {
-        const struct lip__step *s = &m->step[i];
-        const float *x = i ? t->activation[i - 1] : b->x, *w[LIP__MAX_READ];
-        float *dw[LIP__MAX_READ];
-        for (size_t r = 0; r < LIP__MAX_READ; r++) {
-            w[r] = s->read[r] == LIP__NOWHERE ? NULL : t->data[s->read[r]];
-            dw[r] = s->train[r] == LIP__NOWHERE || !m->variable[s->train[r]].trainable ? NULL
-                                                                                       : t->gradient + m->offset[s->train[r]];
-        }
-        if (learns(m, s)) {
-            struct lip__pass pass = {.n = b->n, .w = w, .dw = dw, .scratch = t->area};
-            s->layer->kind->gradient(s->layer, &pass, x, t->delta[now]);
-        }
-        if (i == first)
-            break;
-        struct back back = {t, s, w, x, t->activation[i], t->delta[now], t->delta[1 - now], b->n, lip__block_size(m, b->n)};
-        lip__parallel((b->n + back.block - 1) / back.block, back_block, &back);
-        now = 1 - now;
-    }
+    memset(t->born, 0, m->n_values * sizeof *t->born);
+    t->born[m->output_value[0]] = true;
+    for (size_t i = m->n_steps; i-- > 0;)
+        if (t->born[m->step[i].out] && m->value[m->step[i].out].learns)
+            backward_step(t, &m->step[i], b);
 }
 
 /* dL/dkernel from dL/dwbar, in place. */
@@ -572,9 +607,10 @@ static void commit(lip_trainer *t, lip_state *s, bool lagging)
 /* Everything up to the update; the state is only read. */
 static lip_err differentiate(lip_trainer *t, const lip_state *s, const lip_batch *b, lip_step_report *report, lip_error *err)
 {
-    size_t c = t->model->output.dim[0];
-    const float *p = t->activation[t->model->n_steps - 1];
+    size_t c = t->model->output[0].dim[0];
+    size_t out = t->model->output_value[0];
     uint64_t start = lip__now_ns(), then;
+    const float *p;
     lip_err rc;
 
     if (t->ready != s->generation) {
@@ -586,7 +622,8 @@ static lip_err differentiate(lip_trainer *t, const lip_state *s, const lip_batch
     tell_layers(t, report);
     start = lip__now_ns();
     forward(t, s->now, b);
-    report->loss = lip__loss(t->loss, b->n, c, t->labels, p, b->sample_weight, t->delta[0], t->loss_scratch);
+    p = t->activation[out];
+    report->loss = lip__loss(t->loss, b->n, c, t->labels, p, b->sample_weight, t->delta[out], t->loss_scratch);
     report->n_metrics = fill_metrics(t, report->loss, b->n, t->labels, p, report->metrics);
     then = lip__now_ns();
     report->forward_ns = then - start;
@@ -640,7 +677,7 @@ lip_err lip_train_step(lip_trainer *t, lip_state *s, const lip_batch *b, const l
 lip_err lip_evaluate(const lip_trainer *t, const lip_snapshot *p, lip_workspace *ws, const lip_batch *b, lip_metric *metrics,
                      size_t *n_metrics, lip_error *err)
 {
-    size_t c = t->model->output.dim[0], n = b->n;
+    size_t c = t->model->output[0].dim[0], n = b->n;
     float *y = NULL, *out = NULL;
     double *scratch = NULL;
     lip_err rc;
@@ -657,7 +694,7 @@ lip_err lip_evaluate(const lip_trainer *t, const lip_snapshot *p, lip_workspace 
     if (rc == LIP_OK)
         rc = prepare_labels(t, b, y, err);
     if (rc == LIP_OK)
-        rc = lip_predict(p, ws, n, b->x, out, err);
+        rc = lip_predict_graph(p, ws, n, inputs_of(b), &out, err);
     if (rc == LIP_OK)
         *n_metrics = fill_metrics(t, lip__loss(t->loss, n, c, y, out, b->sample_weight, NULL, scratch), n, y, out, metrics);
     lip__free(scratch);

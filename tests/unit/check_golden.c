@@ -345,7 +345,7 @@ static float *predict(const lip_state *s, size_t n, const float *x)
 struct trained {
     const lip_model *m;
     const float *data[64];        /* what each variable is for the forward pass */
-    float *out[64];               /* each step's */
+    float *out[65];               /* each value's: of a chain, the input (NULL) and then each step's */
     float *wbar[16], *u[16], *scratch[16];
     float sigma[16];
     lip_rko_info info[16];
@@ -368,11 +368,10 @@ static void forward(struct trained *t, const lip_state *s, size_t n, const float
                                  &t->sigma[i], t->wbar[i], t->scratch[i], true, &t->info[i], &err));
         t->data[k->wbar] = t->wbar[i];
     }
-    for (size_t i = 0; i < m->n_steps; i++)
-        t->out[i] = floats(n * m->step[i].out);
-    size_t area = m->scratch + 2 * lip__round(n * m->widest);
-    struct lip__run run = {.model = m, .data = t->data, .n = n, .block = n, .x = x, .y = t->out[m->n_steps - 1],
-                           .keep = t->out, .memory = floats(lip_threads() * area), .area = area};
+    for (size_t v = 1; v < m->n_values; v++)
+        t->out[v] = floats(n * m->value[v].size);
+    struct lip__run run = {.model = m, .data = t->data, .n = n, .block = n, .x = &x, .keep = t->out,
+                           .memory = floats(lip_threads() * m->scratch), .area = m->scratch};
     lip__run(&run);
 }
 
@@ -387,8 +386,8 @@ static void backward(struct trained *t, size_t n, const float *x, const float *d
         grad[v] = NULL;
     for (size_t i = m->n_steps; i-- > 0;) {
         const struct lip__step *s = &m->step[i];
-        const float *w[LIP__MAX_READ], *in = i ? t->out[i - 1] : x;
-        float *dw[LIP__MAX_READ] = {NULL}, *din = i ? floats(n * s->in) : dx;
+        const float *w[LIP__MAX_READ], *in = i ? t->out[i] : x;
+        float *dw[LIP__MAX_READ] = {NULL}, *din = i ? floats(n * m->value[s->from[0]].size) : dx;
         for (size_t r = 0; r < LIP__MAX_READ; r++) {
             w[r] = s->read[r] == LIP__NOWHERE ? NULL : t->data[s->read[r]];
             if (s->read[r] != LIP__NOWHERE)
@@ -397,7 +396,7 @@ static void backward(struct trained *t, size_t n, const float *x, const float *d
         struct lip__pass pass = {.n = n, .w = w, .dw = dw, .scratch = scratch};
         if (s->layer->kind->gradient)
             s->layer->kind->gradient(s->layer, &pass, in, dy);
-        s->layer->kind->backward(s->layer, &pass, in, t->out[i], dy, din);
+        s->layer->kind->backward(s->layer, &pass, in, t->out[s->out], dy, din);
         dy = din;
     }
     for (size_t i = 0; i < m->n_kernels; i++) {
@@ -438,7 +437,7 @@ static void check_layer(struct golden *g)
     load(g, s, true);
     compare(g, FORWARD, "y_infer", predict(s, n, x->data), n * out);
     forward(&t, s, n, x->data);
-    compare(g, FORWARD, "y_train", t.out[m->n_steps - 1], n * out);
+    compare(g, FORWARD, "y_train", t.out[m->output_value[0]], n * out);
     compare_after(g, &t, "after/");
     backward(&t, n, x->data, dy->data, dx, grad);
     compare(g, GRADIENT, "dx", dx, n * in);
@@ -614,7 +613,7 @@ static void check_model(struct golden *g)
     load(g, s, true);
     compare(g, FORWARD, "y_infer", predict(s, n, x->data), out);
     forward(&t, s, n, x->data);
-    compare(g, FORWARD, "y_train", t.out[m->n_steps - 1], out);
+    compare(g, FORWARD, "y_train", t.out[m->output_value[0]], out);
     compare_after(g, &t, "after/");
 
     /* What deel-lip's training-mode forward leaves behind is what its export and condense start from. */

@@ -382,7 +382,7 @@ static const struct {
 } bad[] = {
     {"{", LIP_EJSON, "", "line 1"},
     {"[]", LIP_EDEFINITION, "", "an array"},
-    {"{\"class_name\":\"Functional\",\"config\":{}}", LIP_EUNSUPPORTED, "/class_name", "Functional"},
+    {"{\"class_name\":\"Functional\",\"config\":{}}", LIP_EDEFINITION, "/config/layers", "missing"},
     {"{\"class_name\":\"Tree\",\"config\":{}}", LIP_ECLASS, "/class_name", "Tree"},
     {"{\"class_name\":\"Sequential\",\"config\":{}}", LIP_EDEFINITION, "/config/layers", "missing"},
     {"{\"class_name\":\"Sequential\",\"config\":{\"layers\":[],\"depth\":3}}", LIP_EOPTION, "/config/depth", "depth"},

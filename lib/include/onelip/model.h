@@ -203,13 +203,17 @@ size_t lip_threads(void);
 lip_workspace *lip_workspace_new(void);
 void lip_workspace_free(lip_workspace *ws);
 
-/* lip_predict: y = f(x), inference.
+/* lip_predict: y = f(x), inference, of a model with one input and one output (else LIP_ESHAPE).
  *
  * x  n samples of the model's input shape;  y  n samples of its output shape; n may be 0
  * Returns  LIP_OK, LIP_ENOMEM. NaN and infinity pass through as they do in arithmetic.
  * Memory   at most twice the largest activation, for the samples that run at once, in ws.
  * Threads  safe on distinct ws and y. */
 lip_err lip_predict(const lip_snapshot *snapshot, lip_workspace *ws, size_t n, const float *x, float *y, lip_error *err);
+
+/* lip_predict_graph: the same for any number of inputs and outputs: one array each, in the model's order. */
+lip_err lip_predict_graph(const lip_snapshot *snapshot, lip_workspace *ws, size_t n, const float *const *x, float *const *y,
+                          lip_error *err);
 
 #ifdef __cplusplus
 }

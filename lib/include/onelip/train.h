@@ -51,7 +51,8 @@ typedef struct lip_batch {
     const float *x;
     lip_shape y_shape; /* batch axis included */
     const float *y;
-    const float *sample_weight; /* n, or NULL */
+    const float *sample_weight;  /* n, or NULL */
+    const float *const *inputs;  /* one array for each of the model's inputs, instead of x; NULL: there is one, x */
 } lip_batch;
 
 #define LIP_MAX_METRICS 16
