@@ -509,7 +509,7 @@ static json_t *write_config(const lip_layer *l, bool legacy)
         json_object_set_new(config, "dtype", json_string("float32"));
         json_object_set_new(config, "sparse", json_false());
         json_object_set_new(config, "ragged", json_false());
-        json_object_set_new(config, "name", json_string(l->name));
+        json_object_set_new(config, "name", json_string(own_name(l)));
         return config;
     }
     json_object_set_new(config, "name", json_string(own_name(l)));
@@ -524,12 +524,25 @@ static json_t *write_config(const lip_layer *l, bool legacy)
     return config;
 }
 
+static json_t *write_built(const lip_layer *l)
+{
+    json_t *list = json_array();
+
+    if (!l->n_merged) {
+        json_decref(list);
+        return write_shape(&l->in);
+    }
+    for (size_t i = 0; i < l->n_merged; i++)
+        json_array_append_new(list, write_shape(&l->merged[i]));
+    return list;
+}
+
 static json_t *write_layer(const lip_layer *l, bool legacy)
 {
     json_t *entry = wrap(&l->kind->cls, write_config(l, legacy), legacy);
 
     if (entry && !legacy && !lip_layer_is_input(l))
-        json_object_set_new(entry, "build_config", json_pack("{s:o}", "input_shape", write_shape(&l->in)));
+        json_object_set_new(entry, "build_config", json_pack("{s:o}", "input_shape", write_built(l)));
     return entry;
 }
 
@@ -555,7 +568,7 @@ static json_t *write_nodes(const struct lip__graph *g, const struct lip__entry *
     for (size_t i = 0; i < e->n_from; i++) {
         const struct lip__entry *source = &g->entry[e->from[i].entry];
         const char *name = source->layer ? own_name(source->layer) : source->graph->name + source->graph->path;
-        json_array_append_new(node, json_pack("[s, i, I, {}]", name, 0, (json_int_t)e->from[i].tensor));
+        json_array_append_new(node, json_pack("[s, I, I, {}]", name, (json_int_t)source->node, (json_int_t)e->from[i].tensor));
     }
     if (e->n_from)
         json_array_append_new(nodes, node);
@@ -571,7 +584,7 @@ static json_t *write_ends(const struct lip__graph *g, const struct lip__source *
     for (size_t i = 0; i < n; i++) {
         const struct lip__entry *e = &g->entry[ends[i].entry];
         const char *name = e->layer ? own_name(e->layer) : e->graph->name + e->graph->path;
-        json_array_append_new(list, json_pack("[s, i, I]", name, 0, (json_int_t)ends[i].tensor));
+        json_array_append_new(list, json_pack("[s, I, I]", name, (json_int_t)e->node, (json_int_t)ends[i].tensor));
     }
     return list;
 }
@@ -782,7 +795,8 @@ static lip_err find_shape(const json_t *entry, const json_t *config, lip_shape *
         return read_shape(v, keys[i].batch, shape, what, join(at, join(where, pointer, "config"), keys[i].key), err);
     }
     const json_t *built = json_object_get(json_object_get(entry, "build_config"), "input_shape");
-    if (!built)
+    /* Of a layer that joins several, it is a list of shapes. */
+    if (!built || json_is_array(json_array_get(built, 0)))
         return LIP_OK;
     *found = true;
     return read_shape(built, true, shape, what, join(at, join(where, pointer, "build_config"), "input_shape"), err);
@@ -1061,7 +1075,7 @@ static lip_err chain(struct lip__graph *g, bool top, lip_error *err)
 }
 
 /* [name, node, tensor, …] -> a source. */
-static lip_err read_source(const struct lip__graph *g, const json_t *v, const char *pointer, struct lip__source *source,
+static lip_err read_source(struct lip__graph *g, const json_t *v, const char *pointer, struct lip__source *source,
                            lip_error *err)
 {
     const json_t *name = json_array_get(v, 0), *node = json_array_get(v, 1), *tensor = json_array_get(v, 2),
@@ -1069,17 +1083,18 @@ static lip_err read_source(const struct lip__graph *g, const json_t *v, const ch
 
     if (!json_is_string(name) || !json_is_integer(node) || !json_is_integer(tensor))
         return lip__fail_at(err, LIP_EDEFINITION, pointer, "a source needs [layer name, node, tensor], not %s", json_kind(v));
-    if (json_integer_value(node) != 0)
-        return lip__fail_at(err, LIP_EUNSUPPORTED, pointer, "layer \"%.100s\" is used more than once; that is not built in",
-                            json_string_value(name));
     if (json_object_size(extra))
         return lip__fail_at(err, LIP_EUNSUPPORTED, pointer, "layer call arguments are not built in");
     for (size_t i = 0; i < g->n_entries; i++) {
-        const struct lip__entry *e = &g->entry[i];
+        struct lip__entry *e = &g->entry[i];
         const char *own = e->layer ? own_name(e->layer) : e->graph->name + e->graph->path;
         size_t outputs = e->graph ? e->graph->n_outputs : 1;
         if (strcmp(own, json_string_value(name)))
             continue;
+        if (json_integer_value(node) < 0 || (e->layer && json_integer_value(node) > 0) || (e->node && (json_int_t)e->node != json_integer_value(node)))
+            return lip__fail_at(err, LIP_EUNSUPPORTED, pointer, "layer \"%.100s\" is used more than once; that is not built in",
+                                own);
+        e->node = (size_t)json_integer_value(node);
         if (json_integer_value(tensor) < 0 || (size_t)json_integer_value(tensor) >= outputs)
             return lip__fail_at(err, LIP_EDEFINITION, pointer, "layer \"%.100s\" has %zu outputs, not one number %lld", own, outputs,
                                 (long long)json_integer_value(tensor));
@@ -1148,7 +1163,7 @@ static lip_err sort_entries(struct lip__graph *g, const char *pointer, lip_error
 }
 
 /* input_layers or output_layers: a list of sources, or one source itself. */
-static lip_err read_ends(const struct lip__graph *g, const json_t *v, const char *what, const char *pointer,
+static lip_err read_ends(struct lip__graph *g, const json_t *v, const char *what, const char *pointer,
                          struct lip__source **ends, size_t *n, lip_error *err)
 {
     char at[POINTER];

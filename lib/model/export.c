@@ -132,6 +132,7 @@ static bool copy_entry(const struct lip__entry *e, struct lip__entry *c)
         c->graph = clone_graph(e->graph);
     c->pointer = lip__strdup(e->pointer);
     c->n_from = e->n_from;
+    c->node = e->node;
     c->from = e->n_from ? duplicate(e->from, e->n_from, sizeof *e->from) : NULL;
     return (c->layer || c->graph) && c->pointer && (c->from || !e->n_from);
 }

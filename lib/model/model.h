@@ -38,6 +38,7 @@ struct lip__graph {
             size_t entry, tensor; /* an entry of the same graph, and which of its outputs */
         } *from;       /* entry LIP__NOWHERE: the graph's own input */
         size_t n_from;
+        size_t node; /* Keras's number of this use: a nested model's making of itself may count as 0 */
     } *entry;
     size_t n_entries;
     size_t *order;  /* entries, each behind those that it reads */
