@@ -1,0 +1,32 @@
+# libcore.la: all of lib/, for libonelip.so and the unit tests.
+noinst_LTLIBRARIES += %D%/libcore.la
+%C%_libcore_la_SOURCES = \
+	%D%/base/alloc.c %D%/base/clock.c %D%/base/error.c %D%/base/finite.c %D%/base/parallel.c %D%/base/random.c \
+	%D%/io/keras_json.c \
+	%D%/layers/fields.c \
+	%D%/model/export.c %D%/model/forward.c %D%/model/graph.c %D%/model/state.c \
+	%D%/tensor/gemm.c %D%/tensor/tensor.c
+
+# Private headers and the lists of kinds, losses, optimizers.
+noinst_HEADERS += \
+	%D%/base/base.h \
+	%D%/io/keras_json.h \
+	%D%/layers/kinds.def %D%/layers/layer.h \
+	%D%/losses/loss.h \
+	%D%/optim/optimizer.h \
+	%D%/tensor/gemm.h
+
+# libonelip.so: what <onelip/*.h> declares and nothing else.
+lib_LTLIBRARIES += %D%/libonelip.la
+%C%_libonelip_la_SOURCES =
+%C%_libonelip_la_LIBADD = %D%/libcore.la $(BLAS_LIBS) $(JANSSON_LIBS) -lm
+%C%_libonelip_la_LDFLAGS = $(AM_LDFLAGS) -no-undefined -version-info $(LIP_ABI) -export-symbols-regex '^lip_[a-z]'
+
+onelipincludedir = $(includedir)/onelip
+onelipinclude_HEADERS = \
+	%D%/include/onelip/bound.h %D%/include/onelip/error.h %D%/include/onelip/io.h %D%/include/onelip/model.h \
+	%D%/include/onelip/norm.h %D%/include/onelip/onelip.h %D%/include/onelip/random.h %D%/include/onelip/tensor.h \
+	%D%/include/onelip/train.h
+
+pkgconfigdir = $(libdir)/pkgconfig
+nodist_pkgconfig_DATA = %D%/onelip.pc

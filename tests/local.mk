@@ -1,0 +1,33 @@
+# Every test prints TAP. To add one: a line here, nothing else.
+#   unit_tests    tests/unit/check_<module>.c: includes check_main.h, sees lib/'s private headers, links libcore.la
+#   script_tests  *.py (standard library only) and *.sh
+#   benches       tests/bench/bench_<thing>.c: built by `make check`, run by `make bench`
+unit_tests +=
+script_tests +=
+benches +=
+
+# What a test or bench is linked with unless it says otherwise (check_x_LDADD).
+LDADD = lib/libcore.la $(BLAS_LIBS) $(JANSSON_LIBS) $(CHECK_LIBS) -lm
+
+check_PROGRAMS = $(unit_tests) $(benches)
+noinst_HEADERS += %D%/unit/check_main.h
+EXTRA_DIST += $(script_tests) %D%/golden
+
+TESTS = $(unit_tests) $(script_tests)
+TEST_EXTENSIONS = .py .sh
+LOG_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh
+PY_LOG_DRIVER = $(LOG_DRIVER)
+PY_LOG_COMPILER = $(PYTHON3)
+SH_LOG_DRIVER = $(LOG_DRIVER)
+SH_LOG_COMPILER = $(SHELL)
+
+# Automake adds srcdir (the top of the source tree). The programs are those of this build, never installed ones.
+AM_TESTS_ENVIRONMENT = \
+	ONELIPD='$(abs_top_builddir)/server/onelipd'; ONELIP='$(abs_top_builddir)/clients/cli/onelip'; \
+	LIBONELIP='$(abs_top_builddir)/lib/.libs/libonelip.so'; PYTHONDONTWRITEBYTECODE=1; \
+	export ONELIPD ONELIP LIBONELIP PYTHONDONTWRITEBYTECODE;
+
+# Times mean something only with the kernels that OpenBLAS chooses by itself.
+.PHONY: bench
+bench: $(benches)
+	@for b in $(benches); do env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE srcdir='$(srcdir)' ./$$b || exit 1; done
