@@ -2,9 +2,13 @@
 noinst_LTLIBRARIES += %D%/libcore.la
 %C%_libcore_la_SOURCES = \
 	%D%/base/alloc.c %D%/base/clock.c %D%/base/error.c %D%/base/finite.c %D%/base/parallel.c %D%/base/random.c \
-	%D%/io/keras_json.c \
-	%D%/layers/fields.c \
-	%D%/model/export.c %D%/model/forward.c %D%/model/graph.c %D%/model/state.c \
+	%D%/io/keras_json.c %D%/io/safetensors.c %D%/io/training_json.c \
+	%D%/layers/fields.c %D%/layers/initializers.c %D%/layers/reparam.c \
+	%D%/losses/accuracy.c %D%/losses/crossentropy.c %D%/losses/hinge.c %D%/losses/hkr.c %D%/losses/kr.c \
+	%D%/losses/labels.c %D%/losses/loss.c %D%/losses/margin.c \
+	%D%/model/export.c %D%/model/forward.c %D%/model/graph.c %D%/model/state.c %D%/model/train.c \
+	%D%/norm/bjorck.c %D%/norm/conv_factor.c %D%/norm/frobenius.c %D%/norm/lanczos.c %D%/norm/rko.c %D%/norm/spectral.c \
+	%D%/optim/adam.c %D%/optim/optimizer.c %D%/optim/sgd.c \
 	%D%/tensor/gemm.c %D%/tensor/tensor.c
 
 # Private headers and the lists of kinds, losses, optimizers.
@@ -12,8 +16,10 @@ noinst_HEADERS += \
 	%D%/base/base.h \
 	%D%/io/keras_json.h \
 	%D%/layers/kinds.def %D%/layers/layer.h \
-	%D%/losses/loss.h \
-	%D%/optim/optimizer.h \
+	%D%/losses/family.h %D%/losses/loss.h %D%/losses/losses.def %D%/losses/metric.h \
+	%D%/model/model.h %D%/model/train.h \
+	%D%/norm/rko.h \
+	%D%/optim/family.h %D%/optim/optimizer.h %D%/optim/optimizers.def \
 	%D%/tensor/gemm.h
 
 # libonelip.so: what <onelip/*.h> declares and nothing else.

@@ -6,10 +6,12 @@ SERVER_LIBS = lib/libonelip.la $(MHD_LIBS) $(GNUTLS_LIBS) $(JANSSON_LIBS) $(ZLIB
 noinst_LTLIBRARIES += %D%/libserver.la
 %C%_libserver_la_CPPFLAGS = $(SERVER_CPPFLAGS)
 %C%_libserver_la_SOURCES = \
-	%D%/number.c
+	%D%/disk.c %D%/files.c %D%/head.c %D%/log.c %D%/metrics.c %D%/number.c %D%/recipe.c %D%/scheduler.c %D%/sha256.c \
+	%D%/store.c
 
 noinst_HEADERS += \
-	%D%/ctx.h %D%/http.h %D%/log.h %D%/metrics.h %D%/scheduler.h %D%/settings.h
+	%D%/ctx.h %D%/disk.h %D%/files.h %D%/http.h %D%/listen.h %D%/log.h %D%/metrics.def %D%/metrics.h %D%/number.h \
+	%D%/router.h %D%/scheduler.h %D%/settings.h %D%/sha256.h %D%/store.h %D%/store_private.h
 
 # onelipd itself, as soon as main.c is there:
 #   sbin_PROGRAMS += %D%/onelipd

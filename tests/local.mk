@@ -2,7 +2,15 @@
 #   unit_tests    tests/unit/check_<module>.c: includes check_main.h, sees lib/'s private headers, links libcore.la
 #   script_tests  *.py (standard library only) and *.sh
 #   benches       tests/bench/bench_<thing>.c: built by `make check`, run by `make bench`
-unit_tests +=
+unit_tests += %D%/unit/check_base
+unit_tests += %D%/unit/check_gemm
+unit_tests += %D%/unit/check_golden
+unit_tests += %D%/unit/check_losses
+unit_tests += %D%/unit/check_model
+unit_tests += %D%/unit/check_optim
+unit_tests += %D%/unit/check_random
+unit_tests += %D%/unit/check_safetensors
+unit_tests += %D%/unit/check_train
 script_tests +=
 benches +=
 
@@ -10,7 +18,7 @@ benches +=
 LDADD = lib/libcore.la $(BLAS_LIBS) $(JANSSON_LIBS) $(CHECK_LIBS) -lm
 
 check_PROGRAMS = $(unit_tests) $(benches)
-noinst_HEADERS += %D%/unit/check_main.h
+noinst_HEADERS += %D%/unit/check_main.h %D%/unit/models.h
 EXTRA_DIST += $(script_tests) %D%/golden
 
 TESTS = $(unit_tests) $(script_tests)
@@ -25,7 +33,8 @@ SH_LOG_COMPILER = $(SHELL)
 AM_TESTS_ENVIRONMENT = \
 	ONELIPD='$(abs_top_builddir)/server/onelipd'; ONELIP='$(abs_top_builddir)/clients/cli/onelip'; \
 	LIBONELIP='$(abs_top_builddir)/lib/.libs/libonelip.so'; PYTHONDONTWRITEBYTECODE=1; \
-	export ONELIPD ONELIP LIBONELIP PYTHONDONTWRITEBYTECODE;
+	CK_TAP_LOG_FILE_NAME=-; CK_VERBOSITY=silent; \
+	export ONELIPD ONELIP LIBONELIP PYTHONDONTWRITEBYTECODE CK_TAP_LOG_FILE_NAME CK_VERBOSITY;
 
 # Times mean something only with the kernels that OpenBLAS chooses by itself.
 .PHONY: bench
