@@ -3,24 +3,26 @@ noinst_LTLIBRARIES += %D%/libcore.la
 %C%_libcore_la_SOURCES = \
 	%D%/base/alloc.c %D%/base/clock.c %D%/base/error.c %D%/base/finite.c %D%/base/parallel.c %D%/base/random.c \
 	%D%/io/keras_json.c %D%/io/safetensors.c %D%/io/training_json.c \
-	%D%/layers/fields.c %D%/layers/initializers.c %D%/layers/reparam.c \
+	%D%/layers/activation.c %D%/layers/conv2d.c %D%/layers/dense.c %D%/layers/family.c %D%/layers/fields.c \
+	%D%/layers/flatten.c %D%/layers/group_sort.c %D%/layers/initializers.c %D%/layers/input_layer.c %D%/layers/layer.c %D%/layers/merge.c \
+	%D%/layers/reparam.c %D%/layers/scaled_pooling.c \
 	%D%/losses/accuracy.c %D%/losses/crossentropy.c %D%/losses/hinge.c %D%/losses/hkr.c %D%/losses/kr.c \
 	%D%/losses/labels.c %D%/losses/loss.c %D%/losses/margin.c \
 	%D%/model/export.c %D%/model/forward.c %D%/model/graph.c %D%/model/state.c %D%/model/train.c \
 	%D%/norm/bjorck.c %D%/norm/conv_factor.c %D%/norm/frobenius.c %D%/norm/lanczos.c %D%/norm/rko.c %D%/norm/spectral.c \
 	%D%/optim/adam.c %D%/optim/optimizer.c %D%/optim/sgd.c \
-	%D%/tensor/gemm.c %D%/tensor/tensor.c
+	%D%/tensor/gemm.c %D%/tensor/im2col.c %D%/tensor/small_conv.c %D%/tensor/tensor.c
 
 # Private headers and the lists of kinds, losses, optimizers.
 noinst_HEADERS += \
 	%D%/base/base.h \
 	%D%/io/keras_json.h \
-	%D%/layers/kinds.def %D%/layers/layer.h \
+	%D%/layers/family.h %D%/layers/kinds.def %D%/layers/layer.h \
 	%D%/losses/family.h %D%/losses/loss.h %D%/losses/losses.def %D%/losses/metric.h \
 	%D%/model/model.h %D%/model/train.h \
 	%D%/norm/rko.h \
 	%D%/optim/family.h %D%/optim/optimizer.h %D%/optim/optimizers.def \
-	%D%/tensor/gemm.h
+	%D%/tensor/gemm.h %D%/tensor/im2col.h %D%/tensor/small_conv.h
 
 # libonelip.so: what <onelip/*.h> declares and nothing else.
 lib_LTLIBRARIES += %D%/libonelip.la

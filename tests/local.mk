@@ -5,20 +5,22 @@
 unit_tests += %D%/unit/check_base
 unit_tests += %D%/unit/check_gemm
 unit_tests += %D%/unit/check_golden
+unit_tests += %D%/unit/check_initializers
 unit_tests += %D%/unit/check_losses
 unit_tests += %D%/unit/check_model
+unit_tests += %D%/unit/check_norm
 unit_tests += %D%/unit/check_optim
 unit_tests += %D%/unit/check_random
 unit_tests += %D%/unit/check_safetensors
 unit_tests += %D%/unit/check_train
 script_tests +=
-benches +=
+benches += %D%/bench/bench_mlp
 
 # What a test or bench is linked with unless it says otherwise (check_x_LDADD).
 LDADD = lib/libcore.la $(BLAS_LIBS) $(JANSSON_LIBS) $(CHECK_LIBS) -lm
 
 check_PROGRAMS = $(unit_tests) $(benches)
-noinst_HEADERS += %D%/unit/check_main.h %D%/unit/models.h
+noinst_HEADERS += %D%/unit/check_main.h %D%/unit/models.h %D%/unit/norm_reference.h %D%/bench/bench.h
 EXTRA_DIST += $(script_tests) %D%/golden
 
 TESTS = $(unit_tests) $(script_tests)

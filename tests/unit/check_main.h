@@ -1,34 +1,16 @@
 /* check_main.h: the main of every test program on libcheck.
  *
- * A program includes this once, after its own headers, and defines
- *
- *     static Suite *suite(void)
- *
- * Every test case becomes one line of TAP on stdout. Limits: a test has 120 s unless CK_DEFAULT_TIMEOUT or
- * tcase_set_timeout says otherwise (machines that build packages are slow); CK_FORK=no for a debugger; CK_RUN_CASE=name
- * for one case alone.
+ * A program includes this after its own headers and ends with CHECK_MAIN(suite), `suite` being a function that makes its
+ * Suite. Every test case becomes one line of TAP on stdout. A test has 120 s (machines that build packages are slow)
+ * unless CK_DEFAULT_TIMEOUT or tcase_set_timeout says otherwise; CK_FORK=no is for a debugger, CK_RUN_CASE=name runs one case.
  */
 #ifndef CHECK_MAIN_H
 #define CHECK_MAIN_H
 
 #include <check.h>
-#include <stdio.h>
 #include <stdlib.h>
 
-static Suite *suite(void);
-
-/* golden_path: the path of a file in tests/golden/. Automake names the source tree in `srcdir`; by hand, run from its
- * top. The text is overwritten by the next call. */
-__attribute__((unused)) static const char *golden_path(const char *name)
-{
-    static char path[1024];
-    const char *top = getenv("srcdir");
-
-    snprintf(path, sizeof path, "%s/tests/golden/%s", top ? top : ".", name);
-    return path;
-}
-
-int main(void)
+static inline int check_main(Suite *(*suite)(void))
 {
     SRunner *runner;
     int failed;
@@ -41,5 +23,11 @@ int main(void)
     srunner_free(runner);
     return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
+
+#define CHECK_MAIN(suite)         \
+    int main(void)                \
+    {                             \
+        return check_main(suite); \
+    }
 
 #endif
