@@ -11,7 +11,7 @@
 #include "check_main.h"
 #include "models.h"
 
-static const char *const definitions[] = {MLP, CNN};
+static const char *const definitions[] = {MLP, CNN, GRAPH};
 
 static lip_model *read_model(const char *json)
 {
@@ -309,6 +309,54 @@ START_TEST(k_is_shared_by_roots)
 }
 END_TEST
 
+START_TEST(nested_models_share_their_own_k)
+{
+    lip_model *m = read_model(GRAPH);
+    const lip_layer *sort = lip_model_find_layer(m, "tower/sort"), *d = lip_model_find_layer(m, "tower/d");
+
+    ck_assert_double_eq_tol(lip_layer_k(sort), 2, 1e-12);
+    ck_assert_double_eq_tol(lip_layer_k(d), 2, 1e-12);
+    ck_assert_double_eq(lip_layer_k(lip_model_find_layer(m, "d1")), 1);
+    ck_assert_uint_lt(lip_model_find_variable(m, "tower/d/kernel"), lip_model_variables(m));
+    ck_assert_ptr_null(lip_model_find_layer(m, "tower/in"));
+    ck_assert_uint_eq(lip_model_layers(m), 7);
+    lip_model_put(m);
+}
+END_TEST
+
+START_TEST(branches_meet_as_arithmetic_says)
+{
+    /* y = (x W1 + b1) - x, then beside x: two outputs of a graph without anything to learn in between. */
+    const char *json =
+        "{\"class_name\":\"Functional\",\"config\":{\"layers\":["
+        "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,2],\"name\":\"a\"},\"inbound_nodes\":[]},"
+        "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,2],\"name\":\"b\"},\"inbound_nodes\":[]},"
+        "{\"class_name\":\"Subtract\",\"config\":{\"name\":\"minus\"},\"inbound_nodes\":[[[\"a\",0,0],[\"b\",0,0]]]},"
+        "{\"class_name\":\"Multiply\",\"config\":{\"name\":\"times\"},\"inbound_nodes\":[[[\"minus\",0,0],[\"b\",0,0]]]},"
+        "{\"class_name\":\"Average\",\"config\":{\"name\":\"mean\"},\"inbound_nodes\":[[[\"a\",0,0],[\"b\",0,0],"
+        "[\"times\",0,0]]]}],\"input_layers\":[[\"a\",0,0],[\"b\",0,0]],\"output_layers\":[[\"times\",0,0],[\"mean\",0,0]]}}";
+    const float a[4] = {1, 2, 3, 4}, b[4] = {5, -1, 0.5f, 2};
+    const float *x[2] = {a, b};
+    float times[4], mean[4], *y[2] = {times, mean};
+    lip_model *m = read_model(json);
+    lip_state *s = new_state(m);
+    lip_snapshot *p = NULL;
+    lip_workspace *ws = lip_workspace_new();
+
+    ck_assert_int_eq(lip_state_publish(s, &p, NULL), LIP_OK);
+    ck_assert_int_eq(lip_predict(p, ws, 2, a, times, NULL), LIP_ESHAPE); /* two inputs */
+    ck_assert_int_eq(lip_predict_graph(p, ws, 2, x, y, NULL), LIP_OK);
+    for (int i = 0; i < 4; i++) {
+        ck_assert_float_eq(times[i], (a[i] - b[i]) * b[i]);
+        ck_assert_float_eq_tol(mean[i], (a[i] + b[i] + times[i]) / 3, 1e-6f);
+    }
+    lip_workspace_free(ws);
+    lip_snapshot_put(p);
+    lip_state_free(s);
+    lip_model_put(m);
+}
+END_TEST
+
 static int countdown; /* allocations that still succeed; < 0: all do */
 static int allocations;
 
@@ -356,7 +404,7 @@ START_TEST(each_failing_allocation_is_an_error)
         size_t n;
         ck_assert_int_lt(fail, 5000);
         countdown = fail;
-        rc = lip_model_read(CNN, strlen(CNN), false, &m, NULL);
+        rc = lip_model_read(definitions[_i], strlen(definitions[_i]), false, &m, NULL);
         if (rc == LIP_OK)
             rc = lip_state_new(m, 1, &s, NULL);
         if (rc == LIP_OK)
@@ -375,11 +423,25 @@ END_TEST
 #define LAYERS(text) "{\"class_name\":\"Sequential\",\"config\":{\"layers\":[" text "]}}"
 #define INPUT "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,4],\"name\":\"x\"}},"
 
+#define GRAPH_OF(layers, in, out) \
+    "{\"class_name\":\"Functional\",\"config\":{\"layers\":[" layers "],\"input_layers\":" in ",\"output_layers\":" out "}}"
+#define A "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,4],\"name\":\"a\"},\"inbound_nodes\":[]}"
+#define DENSE(name, nodes) ",{\"class_name\":\"Dense\",\"config\":{\"units\":4,\"name\":\"" name "\"},\"inbound_nodes\":" nodes "}"
+
 static const struct {
     const char *json;
     lip_err code;
     const char *pointer, *text;
 } bad[] = {
+    {GRAPH_OF(A DENSE("d", "[[[\"e\",0,0]]]"), "[[\"a\",0,0]]", "[[\"d\",0,0]]"), LIP_EDEFINITION,
+     "/config/layers/1/inbound_nodes", "\"e\""},
+    {GRAPH_OF(A DENSE("d", "[[[\"e\",0,0]]]") DENSE("e", "[[[\"d\",0,0]]]"), "[[\"a\",0,0]]", "[[\"d\",0,0]]"),
+     LIP_EDEFINITION, "/config", "cycle"},
+    {GRAPH_OF(A DENSE("d", "[[[\"a\",0,0],[\"a\",0,0]]]"), "[[\"a\",0,0]]", "[[\"d\",0,0]]"), LIP_EDEFINITION,
+     "/config/layers/1/config", "takes one"},
+    {GRAPH_OF(A DENSE("d", "[[[\"a\",0,0]]]"), "[]", "[[\"d\",0,0]]"), LIP_EDEFINITION, "/config/input_layers", "input_layers"},
+    {GRAPH_OF(A DENSE("d", "[[[\"a\",0,0]],[[\"a\",0,0]]]"), "[[\"a\",0,0]]", "[[\"d\",0,0]]"), LIP_EUNSUPPORTED,
+     "/config/layers/1/inbound_nodes", "more than once"},
     {"{", LIP_EJSON, "", "line 1"},
     {"[]", LIP_EDEFINITION, "", "an array"},
     {"{\"class_name\":\"Functional\",\"config\":{}}", LIP_EDEFINITION, "/config/layers", "missing"},
@@ -456,8 +518,10 @@ static Suite *suite(void)
     tcase_add_loop_test(t, outputs_do_not_depend_on_the_batch_around_them, 0, all);
     tcase_add_test(t, claim_holds_on_random_pairs);
     tcase_add_test(t, k_is_shared_by_roots);
+    tcase_add_test(t, nested_models_share_their_own_k);
+    tcase_add_test(t, branches_meet_as_arithmetic_says);
     tcase_add_loop_test(t, steady_state_allocates_nothing, 0, all);
-    tcase_add_test(t, each_failing_allocation_is_an_error);
+    tcase_add_loop_test(t, each_failing_allocation_is_an_error, 1, all);
     tcase_add_loop_test(t, bad_definitions_say_where_and_what, 0, sizeof bad / sizeof *bad);
     tcase_add_test(t, strict_refuses_what_only_warns);
     tcase_set_timeout(t, 60);

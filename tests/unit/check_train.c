@@ -12,7 +12,7 @@
 
 #define HKR "{\"class_name\":\"MulticlassHKR\",\"config\":{\"alpha\":10.0,\"min_margin\":0.5}}"
 
-static const char *const definitions[] = {MLP, CNN};
+static const char *const definitions[] = {MLP, CNN, GRAPH};
 static const char *const runs[] = {
     "{\"optimizer\":{\"class_name\":\"SGD\",\"config\":{\"learning_rate\":0.05}},\"loss\":" HKR ",\"metrics\":[\"accuracy\"]}",
     "{\"optimizer\":\"adam\",\"loss\":" HKR ",\"metrics\":[\"accuracy\"]}",
@@ -89,7 +89,7 @@ START_TEST(loss_falls)
     struct rig r;
     double first, last = 0;
 
-    setup(&r, definitions[_i % 2], runs[_i / 2]);
+    setup(&r, definitions[_i % 3], runs[_i / 3]);
     first = step(&r).loss;
     for (int i = 0; i < 150; i++)
         last = step(&r).loss;
@@ -106,7 +106,7 @@ START_TEST(update_is_the_gradient_of_the_loss)
 
     /* SGD with rate 1: w - w' is the gradient. Central differences of the training-mode loss, read from steps of copies. */
     setup(&r, definitions[_i], runs[0]);
-    size_t k = lip_model_find_variable(r.m, _i ? "c1/kernel" : "d1/kernel"), checked = 0;
+    size_t k = lip_model_find_variable(r.m, _i == 1 ? "c1/kernel" : "d1/kernel"), checked = 0;
     const lip_variable *var = lip_model_variable(r.m, k);
     size_t n = lip_shape_count(&var->shape);
     lip_state *moved = NULL;
@@ -414,16 +414,16 @@ static Suite *suite(void)
     Suite *s = suite_create("train");
     TCase *t = tcase_create("train");
 
-    tcase_add_loop_test(t, loss_falls, 0, 6);
-    tcase_add_loop_test(t, update_is_the_gradient_of_the_loss, 0, 2);
-    tcase_add_loop_test(t, state_after_a_step_is_fresh, 0, 2);
+    tcase_add_loop_test(t, loss_falls, 0, 9);
+    tcase_add_loop_test(t, update_is_the_gradient_of_the_loss, 0, 3);
+    tcase_add_loop_test(t, state_after_a_step_is_fresh, 0, 3);
     tcase_add_test(t, errors_change_nothing);
     tcase_add_test(t, skip_counts_and_changes_nothing_else);
-    tcase_add_loop_test(t, runs_repeat_bit_for_bit, 0, 2);
+    tcase_add_loop_test(t, runs_repeat_bit_for_bit, 0, 3);
     tcase_add_test(t, saved_optimizer_goes_on_as_if_nothing_happened);
     tcase_add_test(t, frozen_layers_keep_their_kernels);
     tcase_add_test(t, lagging_kernels_are_those_of_the_steps_own_forward);
-    tcase_add_loop_test(t, steady_state_allocates_nothing, 0, 2);
+    tcase_add_loop_test(t, steady_state_allocates_nothing, 0, 3);
     tcase_add_test(t, evaluate_sees_what_is_served);
     tcase_add_loop_test(t, bad_training_says_where_and_what, 0, sizeof bad / sizeof *bad);
     tcase_add_loop_test(t, written_configuration_reads_back, 0, 3);

@@ -22,4 +22,24 @@
     "{\"class_name\":\"SpectralDense\",\"config\":{\"units\":5,\"name\":\"d\"}},"                                       \
     "{\"class_name\":\"FrobeniusDense\",\"config\":{\"units\":3,\"name\":\"y\"}}]}}"
 
+/* Branches that meet, a nested Sequential that shares its own k, a nested model's name in paths. */
+#define GRAPH                                                                                                            \
+    "{\"class_name\":\"Functional\",\"config\":{\"name\":\"graph\",\"layers\":["                                      \
+    "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,6],\"name\":\"x\"},\"name\":\"x\","        \
+    "\"inbound_nodes\":[]},"                                                                                            \
+    "{\"class_name\":\"Concatenate\",\"config\":{\"name\":\"cat\"},\"name\":\"cat\","                                \
+    "\"inbound_nodes\":[[[\"sum\",0,0,{}],[\"x\",0,0,{}]]]},"                                                          \
+    "{\"class_name\":\"SpectralDense\",\"config\":{\"units\":8,\"name\":\"d1\"},\"name\":\"d1\","                    \
+    "\"inbound_nodes\":[[[\"x\",0,0,{}]]]},"                                                                            \
+    "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"tower\",\"k_coef_lip\":4.0,\"layers\":["                  \
+    "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,8],\"name\":\"in\"}},"                     \
+    "{\"class_name\":\"GroupSort2\",\"config\":{\"name\":\"sort\"}},"                                                \
+    "{\"class_name\":\"SpectralDense\",\"config\":{\"units\":8,\"name\":\"d\"}}]},\"name\":\"tower\","               \
+    "\"inbound_nodes\":[[[\"d1\",0,0,{}]]]},"                                                                           \
+    "{\"class_name\":\"Add\",\"config\":{\"name\":\"sum\"},\"name\":\"sum\","                                        \
+    "\"inbound_nodes\":[[[\"d1\",0,0,{}],[\"tower\",1,0,{}]]]},"                                                       \
+    "{\"class_name\":\"FrobeniusDense\",\"config\":{\"units\":3,\"name\":\"y\"},\"name\":\"y\","                     \
+    "\"inbound_nodes\":[[[\"cat\",0,0,{}]]]}],"                                                                        \
+    "\"input_layers\":[[\"x\",0,0]],\"output_layers\":[[\"y\",0,0]]}}"
+
 #endif
