@@ -6,6 +6,7 @@ unit_tests += %D%/unit/check_base
 unit_tests += %D%/unit/check_gemm
 unit_tests += %D%/unit/check_golden
 unit_tests += %D%/unit/check_initializers
+unit_tests += %D%/unit/check_layers
 unit_tests += %D%/unit/check_losses
 unit_tests += %D%/unit/check_model
 unit_tests += %D%/unit/check_norm

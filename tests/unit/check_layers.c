@@ -1,0 +1,1010 @@
+/* check_layers.c: laws that every kind of layer obeys, and the worked numbers of single ones.
+ *
+ * A kind without a line in `sample` fails, so a new kind is tested the day it is listed in kinds.def.
+ */
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "check_main.h"
+#include "io/keras_json.h"
+#include "layers/layer.h"
+#include "tensor/im2col.h"
+
+/* ---- layers to try ----------------------------------------------------------------------------------- */
+
+struct sample {
+    const char *name, *config;
+    lip_shape in; /* of every input, where the kind joins several */
+};
+
+static const struct sample sample[] = {
+    {"InputLayer", "{}", {2, {3, 4}}},
+    {"Dense", "{'units':5}", {1, {7}}},
+    {"Dense", "{'units':3,'use_bias':false}", {3, {2, 3, 4}}},
+    {"SpectralDense", "{'units':9}", {1, {6}}},
+    {"SpectralDense", "{'units':1,'use_bias':false,'k_coef_lip':2.0,'eps_bjorck':null}", {2, {2, 6}}},
+    {"FrobeniusDense", "{'units':4}", {1, {6}}},
+    {"Conv2D", "{'filters':3,'kernel_size':3}", {3, {5, 6, 2}}},
+    {"Conv2D", "{'filters':17,'kernel_size':[2,3],'padding':'SAME','strides':[2,1]}", {3, {5, 4, 5}}},
+    {"Conv2D", "{'filters':4,'kernel_size':1,'use_bias':false}", {3, {3, 4, 6}}},
+    {"SpectralConv2D", "{'filters':5,'kernel_size':[3,3]}", {3, {6, 5, 1}}},
+    {"SpectralConv2D", "{'filters':2,'kernel_size':4,'strides':3,'use_bias':false}", {3, {7, 8, 6}}},
+    {"GroupSort", "{}", {1, {9}}},
+    {"GroupSort", "{'n':4,'k_coef_lip':3.0}", {3, {2, 3, 8}}},
+    {"GroupSort", "{'n':2}", {2, {3, 6}}},
+    {"GroupSort", "{'n':50}", {1, {40}}},
+    {"GroupSort2", "{'k_coef_lip':0.5}", {1, {22}}},
+    {"GroupSort2", "{}", {3, {2, 2, 1}}},
+    {"ReLU", "{}", {1, {11}}},
+    {"ReLU", "{'max_value':0.8,'negative_slope':0.25}", {2, {3, 5}}},
+    {"Activation", "{'activation':'relu'}", {1, {8}}},
+    {"Activation", "{'activation':'linear'}", {2, {2, 8}}},
+    {"ScaledAveragePooling2D", "{'k_coef_lip':3.0}", {3, {5, 4, 3}}},
+    {"ScaledAveragePooling2D", "{'pool_size':[2,3],'strides':[2,3]}", {3, {4, 7, 2}}},
+    {"ScaledL2NormPooling2D", "{'k_coef_lip':0.5}", {3, {5, 5, 2}}},
+    {"ScaledL2NormPooling2D", "{'pool_size':3,'eps_grad_sqrt':0}", {3, {3, 6, 4}}},
+    {"Flatten", "{}", {3, {2, 3, 4}}},
+    {"Add", "{}", {2, {2, 5}}},
+    {"Average", "{}", {1, {5}}},
+    {"Subtract", "{}", {1, {6}}},
+    {"Multiply", "{}", {1, {4}}},
+    {"Concatenate", "{'axis':1}", {2, {2, 3}}},
+};
+
+enum { SAMPLES = sizeof sample / sizeof *sample };
+
+static lip_err make_joined(const char *name, const char *config, const lip_shape *in, size_t inputs, lip_layer **layer,
+                           lip_error *err)
+{
+    lip_shape shapes[] = {*in, *in, *in};
+    const struct lip__kind *kind = lip__kind_find(name);
+    char *text = strdup(config);
+    lip_err rc;
+
+    ck_assert_msg(kind != NULL, "no kind is called %s", name);
+    for (char *c = text; *c; c++)
+        if (*c == '\'')
+            *c = '"';
+    json_t *json = json_loads(text, 0, NULL);
+    ck_assert_msg(json != NULL, "%s is no JSON", text);
+    free(text);
+    *layer = lip__layer_new(kind);
+    rc = *layer ? lip__fields_read(json, &kind->cls, *layer, NULL, name, "", err) : lip__nomem(err, kind->cls.size);
+    json_decref(json);
+    if (!rc)
+        rc = lip__layer_join(*layer, shapes, inputs, err);
+    if (rc) {
+        lip__layer_free(*layer);
+        *layer = NULL;
+    }
+    return rc;
+}
+
+static lip_err make(const char *name, const char *config, const lip_shape *in, lip_layer **layer, lip_error *err)
+{
+    return make_joined(name, config, in, 1, layer, err);
+}
+
+static size_t inputs_of(const struct sample *s)
+{
+    if (!lip__kind_find(s->name)->join)
+        return 1;
+    return strcmp(s->name, "Subtract") ? 3 : 2;
+}
+
+/* ---- a layer with weights, arrays of exact length, so that a sanitizer sees the end of each ------------ */
+
+enum { MOST = 6 };
+
+struct rig {
+    lip_layer *l;
+    size_t in, out, n;       /* floats per sample, all inputs; samples */
+    size_t inputs;           /* x and dx hold one input's batch behind the other's */
+    size_t n_w, size[MOST];  /* what forward reads */
+    float *w[MOST], *dw[MOST];
+    float *scratch, *x, *y, *dy, *dx;
+};
+
+static float *array(size_t n)
+{
+    void *memory = NULL;
+
+    ck_assert_int_eq(posix_memalign(&memory, 64, n ? n * sizeof(float) : 1), 0);
+    return memory;
+}
+
+static void fill(float *x, size_t n, uint64_t stream)
+{
+    lip_random r = {7, stream, 0};
+
+    lip_random_normal(&r, x, n);
+}
+
+/* Distinct multiples of 1/8 in a random order, none of them a multiple of 1/4: no small step reaches a tie or a corner. */
+static void fill_apart(float *x, size_t n, uint64_t stream)
+{
+    lip_random r = {7, stream, 0};
+
+    for (size_t i = 0; i < n; i++)
+        x[i] = ((float)i - (float)(n / 2)) / 4 + 0.125f;
+    for (size_t i = n; i > 1; i--) {
+        size_t j = lip_random_u64(&r) % i;
+        float swap = x[i - 1];
+        x[i - 1] = x[j];
+        x[j] = swap;
+    }
+}
+
+static void rig_with(struct rig *r, lip_layer *l, size_t n)
+{
+    *r = (struct rig){.l = l, .n = n, .inputs = l->n_merged ? l->n_merged : 1, .out = lip_shape_count(&l->out)};
+    r->in = r->inputs * lip_shape_count(&l->in);
+    for (size_t i = 0; i < l->n_declared; i++) {
+        lip_role role = l->declared[i].role;
+        if (role == LIP_U || role == LIP_SIGMA || role == LIP_WBAR)
+            continue;
+        r->size[r->n_w] = lip_shape_count(&l->declared[i].shape);
+        r->w[r->n_w] = array(r->size[r->n_w]);
+        r->dw[r->n_w] = array(r->size[r->n_w]);
+        fill(r->w[r->n_w], r->size[r->n_w], 100 + r->n_w);
+        r->n_w++;
+    }
+    r->scratch = array(l->kind->scratch ? lip_threads() * l->kind->scratch(l) : 0);
+    r->x = array(n * r->in), r->dx = array(n * r->in);
+    r->y = array(n * r->out), r->dy = array(n * r->out);
+    fill_apart(r->x, n * r->in, 1);
+    fill(r->dy, n * r->out, 2);
+}
+
+static void rig_up(struct rig *r, const struct sample *s, size_t n)
+{
+    lip_layer *l;
+    lip_error err = {0};
+
+    ck_assert_msg(!make_joined(s->name, s->config, &s->in, inputs_of(s), &l, &err), "%s %s: %s", s->name, s->config,
+                  err.text);
+    rig_with(r, l, n);
+}
+
+static void rig_down(struct rig *r)
+{
+    for (size_t i = 0; i < r->n_w; i++)
+        free(r->w[i]), free(r->dw[i]);
+    free(r->scratch), free(r->x), free(r->y), free(r->dx), free(r->dy);
+    lip__layer_free(r->l);
+}
+
+static struct lip__pass pass(const struct rig *r, size_t n)
+{
+    return (struct lip__pass){.n = n, .w = (const float *const *)r->w, .dw = r->dw, .scratch = r->scratch};
+}
+
+/* Samples first .. first + n - 1 of a batch x: y and, unless dx is NULL, dx from dy. */
+static void run(const struct rig *r, size_t first, size_t n, const float *x, float *y, const float *dy, float *dx)
+{
+    struct lip__pass p = pass(r, n);
+    size_t in = r->in / r->inputs;
+    const float *xs[LIP__MAX_JOINED];
+
+    y += first * r->out;
+    for (size_t i = 0; i < r->inputs; i++)
+        xs[i] = x + (i * r->n + first) * in;
+    if (r->l->kind->join)
+        r->l->kind->merge(r->l, &p, xs, y);
+    else
+        r->l->kind->forward(r->l, &p, xs[0], y);
+    for (size_t i = 0; i < r->inputs && dx; i++)
+        if (r->l->kind->join)
+            r->l->kind->unmerge(r->l, &p, xs, dy + first * r->out, i, dx + (i * r->n + first) * in);
+        else
+            r->l->kind->backward(r->l, &p, xs[0], y, dy + first * r->out, dx + first * in);
+}
+
+static void forward(const struct rig *r, const float *x, float *y)
+{
+    run(r, 0, r->n, x, y, NULL, NULL);
+}
+
+static void backward(const struct rig *r)
+{
+    struct lip__pass p = pass(r, r->n);
+
+    run(r, 0, r->n, r->x, r->y, r->dy, r->dx);
+    if (r->l->kind->gradient)
+        r->l->kind->gradient(r->l, &p, r->x, r->dy);
+}
+
+static double largest(const float *x, size_t n)
+{
+    double most = 0;
+
+    for (size_t i = 0; i < n; i++)
+        most = fmax(most, fabs(x[i]));
+    return most;
+}
+
+static void ck_close(const float *a, const float *b, size_t n, double tolerance, const char *what)
+{
+    double size = fmax(1e-3, largest(b, n));
+
+    for (size_t i = 0; i < n; i++)
+        ck_assert_msg(fabs((double)a[i] - b[i]) <= tolerance * size, "%s: [%zu] is %g, needs %g", what, i, a[i], b[i]);
+}
+
+/* ---- laws of every kind ------------------------------------------------------------------------------ */
+
+START_TEST(every_kind_has_a_sample)
+{
+    const struct lip__kind *kind = lip__kinds()[_i];
+    int found = 0;
+
+    for (size_t s = 0; s < SAMPLES; s++)
+        found += !strcmp(sample[s].name, kind->cls.name);
+    ck_assert_msg(found > 0, "%s has no sample", kind->cls.name);
+    ck_assert_ptr_eq(lip__kind_find(kind->cls.name), kind);
+}
+END_TEST
+
+/* sum(dy f) in double, as a function of one number. */
+static double loss(struct rig *r, float *where, float value)
+{
+    float before = *where;
+    double sum = 0;
+
+    *where = value;
+    forward(r, r->x, r->y);
+    *where = before;
+    for (size_t i = 0; i < r->n * r->out; i++)
+        sum += (double)r->dy[i] * r->y[i];
+    return sum;
+}
+
+/* Steps of 1/32 are exact in float and reach no corner; only L2 pooling is not linear within them. */
+static void ck_differences(struct rig *r, float *x, const float *dx, size_t n, const char *what)
+{
+    const float h = 1.0f / 32;
+    double size = largest(dx, n);
+
+    for (size_t i = 0; i < n; i++) {
+        double slope = (loss(r, x + i, x[i] + h) - loss(r, x + i, x[i] - h)) / (2 * (double)h);
+        ck_assert_msg(fabs(slope - dx[i]) <= 1e-3 * size + 1e-6, "%s: [%zu] is %g, differences say %g", what, i, dx[i], slope);
+    }
+}
+
+START_TEST(gradient_agrees_with_differences)
+{
+    struct rig r;
+
+    rig_up(&r, &sample[_i], 3);
+    backward(&r);
+    ck_differences(&r, r.x, r.dx, r.n * r.in, "dx");
+    for (size_t i = 0; i < r.n_w; i++)
+        ck_differences(&r, r.w[i], r.dw[i], r.size[i], i ? "db" : "dw");
+    rig_down(&r);
+}
+END_TEST
+
+static double distance(const float *x, const float *z, size_t n)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < n; i++)
+        sum += ((double)x[i] - z[i]) * ((double)x[i] - z[i]);
+    return sqrt(sum);
+}
+
+START_TEST(keeps_its_bound)
+{
+    struct rig r;
+
+    rig_up(&r, &sample[_i], 1);
+    if (r.l->kind->constant && !isnan(r.l->kind->constant(r.l))) {
+        double k = r.l->kind->constant(r.l), reached = 0;
+        for (uint64_t t = 0; t < 200; t++) {
+            fill(r.x, r.in, 2 * t);
+            fill(r.dx, r.in, 2 * t + 1);
+            if (t % 2)
+                for (size_t i = 0; i < r.in; i++) /* near pairs too: there sorting is its Jacobian */
+                    r.dx[i] = r.x[i] + 1e-2f * r.dx[i];
+            forward(&r, r.x, r.y);
+            forward(&r, r.dx, r.dy);
+            double rate = distance(r.y, r.dy, r.out) / distance(r.x, r.dx, r.in);
+            ck_assert_double_le(rate, k * (1 + 1e-4));
+            reached = fmax(reached, rate);
+        }
+        ck_assert_double_ge(reached, 0.4 * k); /* the constant is not a wild one */
+    }
+    rig_down(&r);
+}
+END_TEST
+
+START_TEST(parts_of_a_batch_equal_the_whole)
+{
+    struct rig r;
+    float *y, *dx;
+
+    rig_up(&r, &sample[_i], 7);
+    backward(&r);
+    y = array(r.n * r.out), dx = array(r.n * r.in);
+    for (size_t first = 0, n; first < r.n; first += n) {
+        n = first ? 5 : 2;
+        run(&r, first, n, r.x, y, r.dy, dx);
+    }
+    ck_close(y, r.y, r.n * r.out, 1e-6, "y");
+    ck_close(dx, r.dx, r.n * r.in, 1e-6, "dx");
+    free(y), free(dx);
+    rig_down(&r);
+}
+END_TEST
+
+START_TEST(threads_agree_on_gradients)
+{
+    struct rig r;
+    float *alone[MOST] = {0};
+
+    rig_up(&r, &sample[_i], 9);
+    backward(&r);
+    for (size_t i = 0; i < r.n_w; i++) {
+        alone[i] = array(r.size[i]);
+        memcpy(alone[i], r.dw[i], r.size[i] * sizeof **alone);
+    }
+    rig_down(&r);
+    ck_assert_int_eq(lip_set_threads(3, NULL), LIP_OK);
+    rig_up(&r, &sample[_i], 9);
+    backward(&r);
+    for (size_t i = 0; i < r.n_w; i++) {
+        ck_close(r.dw[i], alone[i], r.size[i], 1e-5, "dw");
+        free(alone[i]);
+    }
+    rig_down(&r);
+    ck_assert_int_eq(lip_set_threads(1, NULL), LIP_OK);
+}
+END_TEST
+
+START_TEST(unwanted_gradients_are_left_out)
+{
+    struct rig r;
+
+    rig_up(&r, &sample[_i], 2);
+    backward(&r);
+    for (size_t i = 0; i < r.n_w; i++) {
+        float *wanted = array(r.size[i]);
+        struct lip__pass p = pass(&r, r.n);
+        float *dw[MOST] = {0};
+        p.dw = dw;
+        dw[i] = wanted;
+        r.l->kind->gradient(r.l, &p, r.x, r.dy);
+        ck_close(wanted, r.dw[i], r.size[i], 1e-6, "dw");
+        free(wanted);
+    }
+    rig_down(&r);
+}
+END_TEST
+
+START_TEST(no_samples_are_no_work)
+{
+    struct rig r;
+
+    rig_up(&r, &sample[_i], 0);
+    backward(&r);
+    for (size_t i = 0; i < r.n_w; i++)
+        ck_assert_double_eq(largest(r.dw[i], r.size[i]), 0);
+    rig_down(&r);
+}
+END_TEST
+
+static int allocations_left;
+
+static int run_out(void)
+{
+    return allocations_left-- <= 0;
+}
+
+START_TEST(survives_every_allocation_that_fails)
+{
+    lip_layer *l = NULL;
+    lip_error err;
+    int most;
+
+    for (most = 0; !l; most++) {
+        ck_assert_int_lt(most, 50);
+        err = (lip_error){0};
+        allocations_left = most;
+        lip__alloc_hook = run_out;
+        lip_err rc = make_joined(sample[_i].name, sample[_i].config, &sample[_i].in, inputs_of(&sample[_i]), &l, &err);
+        lip__alloc_hook = NULL;
+        ck_assert_msg(rc == (l ? LIP_OK : LIP_ENOMEM), "%s: %s", lip_err_name(rc), err.text);
+    }
+    ck_assert_int_gt(most, 1);
+    lip__layer_free(l);
+}
+END_TEST
+
+/* ---- what layers say of themselves -------------------------------------------------------------------- */
+
+START_TEST(variables_come_in_keras_order)
+{
+    static const char *const spectral[] = {"kernel", "bias", "u", "sigma", "wbar"};
+    lip_layer *l;
+
+    ck_assert_int_eq(make("SpectralConv2D", "{'filters':4,'kernel_size':[3,2]}", &LIP__SHAPE(5, 5, 2), &l, NULL), LIP_OK);
+    ck_assert_uint_eq(l->n_declared, 5);
+    for (size_t i = 0; i < 5; i++)
+        ck_assert_str_eq(l->declared[i].name, spectral[i]);
+    ck_assert(lip_shape_equal(&l->declared[0].shape, &LIP__SHAPE(3, 2, 2, 4)));
+    ck_assert(lip_shape_equal(&l->declared[1].shape, &LIP__SHAPE(4)));
+    ck_assert(lip_shape_equal(&l->declared[2].shape, &LIP__SHAPE(1, 4)));
+    ck_assert(lip_shape_equal(&l->declared[3].shape, &LIP__SHAPE(1, 1)));
+    ck_assert(lip_shape_equal(&l->declared[4].shape, &LIP__SHAPE(3, 2, 2, 4)));
+    ck_assert_uint_eq(lip_layer_parameters(l), 3 * 2 * 2 * 4 + 4);
+    l->trainable = false;
+    ck_assert_uint_eq(lip_layer_parameters(l), 0);
+    ck_assert(lip_layer_has_effective(l) && lip_layer_is_lipschitz(l) && !lip_layer_is_input(l));
+    lip__layer_free(l);
+    ck_assert_int_eq(make("FrobeniusDense", "{'units':4,'use_bias':false}", &LIP__SHAPE(3), &l, NULL), LIP_OK);
+    ck_assert_uint_eq(l->n_declared, 2);
+    ck_assert_str_eq(l->declared[1].name, "wbar");
+    lip__layer_free(l);
+}
+END_TEST
+
+/* Field tables in the order in which Keras 2.15 emits their keys. */
+START_TEST(options_come_in_keras_order)
+{
+    static const char *const keys[][2] = {
+        {"InputLayer", "sparse,ragged"},
+        {"Dense", "units,activation,use_bias,kernel_initializer,bias_initializer,kernel_regularizer,bias_regularizer,"
+                  "activity_regularizer,kernel_constraint,bias_constraint"},
+        {"FrobeniusDense", "units,activation,use_bias,kernel_initializer,bias_initializer,kernel_regularizer,"
+                           "bias_regularizer,activity_regularizer,kernel_constraint,bias_constraint,k_coef_lip,"
+                           "disjoint_neurons"},
+        {"SpectralConv2D", "filters,kernel_size,strides,padding,data_format,dilation_rate,groups,activation,use_bias,"
+                           "kernel_initializer,bias_initializer,kernel_regularizer,bias_regularizer,activity_regularizer,"
+                           "kernel_constraint,bias_constraint,k_coef_lip,eps_spectral,eps_bjorck,beta_bjorck,"
+                           "maxiter_spectral,maxiter_bjorck"},
+        {"GroupSort", "n,k_coef_lip,data_format"},
+        {"ReLU", "max_value,negative_slope,threshold"},
+        {"ScaledL2NormPooling2D", "pool_size,padding,strides,data_format,k_coef_lip,eps_grad_sqrt"},
+        {"Flatten", "data_format"},
+    };
+
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        char text[600] = "";
+        for (const struct lip__field *f = lip__kind_find(keys[i][0])->cls.fields; f->name; f++)
+            sprintf(text + strlen(text), "%s%s", *text ? "," : "", f->name);
+        ck_assert_str_eq(text, keys[i][1]);
+    }
+}
+END_TEST
+
+START_TEST(claims_are_those_of_deel_lip)
+{
+    static const struct {
+        const char *name, *config;
+        lip_shape in;
+        double claimed, k, coef;
+    } wanted[] = {
+        {"Dense", "{'units':2}", {1, {3}}, NAN, NAN, NAN},
+        {"SpectralDense", "{'units':2,'k_coef_lip':3}", {1, {3}}, 3, 3, 1},
+        {"Conv2D", "{'filters':2,'kernel_size':3}", {3, {5, 5, 1}}, NAN, NAN, NAN},
+        {"SpectralConv2D", "{'filters':2,'kernel_size':3}", {3, {5, 5, 1}}, 1, 1, 5 / 13.0},
+        {"SpectralConv2D", "{'filters':2,'kernel_size':3,'strides':2}", {3, {5, 5, 1}}, 1, 1, 0.5},
+        {"ScaledAveragePooling2D", "{'pool_size':[2,3]}", {3, {4, 6, 1}}, 1, 1, 2.449489742783178},
+        {"ScaledL2NormPooling2D", "{'k_coef_lip':2}", {3, {4, 6, 1}}, 2, 2, 2},
+        {"GroupSort2", "{}", {1, {4}}, 1, 1, 1},
+        {"Flatten", "{}", {1, {4}}, 1, NAN, NAN},
+        {"ReLU", "{}", {1, {4}}, 1, NAN, NAN},
+        {"ReLU", "{'negative_slope':1.5}", {1, {4}}, NAN, NAN, NAN},
+        {"ReLU", "{'threshold':0.5}", {1, {4}}, NAN, NAN, NAN},
+        {"Activation", "{'activation':'relu'}", {1, {4}}, 1, NAN, NAN},
+    };
+
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        lip_layer *l;
+        ck_assert_int_eq(make(wanted[i].name, wanted[i].config, &wanted[i].in, &l, NULL), LIP_OK);
+        double found[] = {lip_layer_claimed(l), lip_layer_k(l), lip_layer_coef(l)};
+        double want[] = {wanted[i].claimed, wanted[i].k, wanted[i].coef};
+        for (int j = 0; j < 3; j++)
+            ck_assert_msg(isnan(want[j]) ? isnan(found[j]) : fabs(found[j] - want[j]) < 1e-12, "%s %s [%d]: %g, needs %g",
+                          wanted[i].name, wanted[i].config, j, found[j], want[j]);
+        lip__layer_free(l);
+    }
+}
+END_TEST
+
+START_TEST(disjoint_neurons_are_bounded_one_by_one)
+{
+    lip_layer *l;
+
+    ck_assert_int_eq(make("FrobeniusDense", "{'units':4}", &LIP__SHAPE(3), &l, NULL), LIP_OK);
+    ck_assert(lip_layer_per_output(l));
+    lip__layer_free(l);
+    ck_assert_int_eq(make("FrobeniusDense", "{'units':4,'disjoint_neurons':false}", &LIP__SHAPE(3), &l, NULL), LIP_OK);
+    ck_assert(!lip_layer_per_output(l));
+    lip__layer_free(l);
+    ck_assert_int_eq(make("SpectralDense", "{'units':4}", &LIP__SHAPE(3), &l, NULL), LIP_OK);
+    ck_assert(!lip_layer_per_output(l));
+    lip__layer_free(l);
+}
+END_TEST
+
+/* ---- convolution --------------------------------------------------------------------------------------- */
+
+/* The formula itself, in double, with its adjoints. */
+struct naive {
+    double *y, *dx, *dk, *db;
+};
+
+static struct naive convolve(const struct lip__windows *g, size_t n, size_t f, const float *x, const float *k,
+                             const float *b, const float *dy)
+{
+    struct naive r = {calloc(n * g->oh * g->ow * f, sizeof(double)), calloc(n * g->h * g->w * g->c, sizeof(double)),
+                      calloc(g->kh * g->kw * g->c * f, sizeof(double)), calloc(f, sizeof(double))};
+
+    for (size_t i = 0; i < n * g->oh * g->ow; i++)
+        for (size_t o = 0; o < f; o++) {
+            r.y[i * f + o] = b[o];
+            r.db[o] += dy[i * f + o];
+        }
+    for (size_t i = 0; i < n; i++)
+        for (size_t p = 0; p < g->oh; p++)
+            for (size_t q = 0; q < g->ow; q++)
+                for (size_t a = 0; a < g->kh; a++)
+                    for (size_t c = 0; c < g->kw; c++) {
+                        long row = (long)(p * g->sh + a) - (long)g->top, column = (long)(q * g->sw + c) - (long)g->left;
+                        if (row < 0 || row >= (long)g->h || column < 0 || column >= (long)g->w)
+                            continue;
+                        for (size_t m = 0; m < g->c; m++)
+                            for (size_t o = 0; o < f; o++) {
+                                size_t at_x = ((i * g->h + (size_t)row) * g->w + (size_t)column) * g->c + m;
+                                size_t at_k = ((a * g->kw + c) * g->c + m) * f + o;
+                                size_t at_y = ((i * g->oh + p) * g->ow + q) * f + o;
+                                r.y[at_y] += (double)x[at_x] * k[at_k];
+                                r.dx[at_x] += (double)dy[at_y] * k[at_k];
+                                r.dk[at_k] += (double)dy[at_y] * x[at_x];
+                            }
+                    }
+    return r;
+}
+
+static void ck_near(const float *a, double *b, size_t n, const char *what, const char *config)
+{
+    double size = 1;
+
+    for (size_t i = 0; i < n; i++)
+        size = fmax(size, fabs(b[i]));
+    for (size_t i = 0; i < n; i++)
+        ck_assert_msg(fabs(a[i] - b[i]) <= 2e-6 * size, "%s: %s[%zu] is %g, needs %g", config, what, i, a[i], b[i]);
+    free(b);
+}
+
+/* Kernels 1 to 5 by 1 to 5, even ones too; one pass for each depth, number of filters and padding. */
+START_TEST(convolution_is_the_formula)
+{
+    static const struct {
+        size_t channels, filters;
+    } depth[] = {{1, 16}, {1, 3}, {3, 8}, {4, 19}, {5, 4}, {17, 2}};
+    size_t c = depth[_i / 2].channels, f = depth[_i / 2].filters;
+
+    for (size_t kernels = 0; kernels < 25; kernels++)
+        for (size_t strides = 0; strides < 9; strides++)
+            for (size_t image = 0; image < 2; image++) {
+                struct lip__windows g = {.h = image ? 9 : 5, .w = image ? 6 : 13, .c = c, .kh = 1 + kernels / 5,
+                                         .kw = 1 + kernels % 5, .sh = 1 + strides / 3, .sw = 1 + strides % 3};
+                const char *padding = _i % 2 ? "same" : "valid";
+                char config[200];
+                struct rig r;
+                struct naive want;
+
+                ck_assert(lip__windows_set(&g, _i % 2));
+                sprintf(config, "{'filters':%zu,'kernel_size':[%zu,%zu],'strides':[%zu,%zu],'padding':'%s'}", f, g.kh, g.kw,
+                        g.sh, g.sw, padding);
+                rig_up(&r, &(struct sample){"Conv2D", config, LIP__SHAPE(g.h, g.w, c)}, 2);
+                ck_assert(lip_shape_equal(&r.l->out, &LIP__SHAPE(g.oh, g.ow, f)));
+                fill(r.x, r.n * r.in, 5);
+                backward(&r);
+                want = convolve(&g, r.n, f, r.x, r.w[0], r.w[1], r.dy);
+                ck_near(r.y, want.y, r.n * r.out, "y", config);
+                ck_near(r.dx, want.dx, r.n * r.in, "dx", config);
+                ck_near(r.dw[0], want.dk, r.size[0], "dk", config);
+                ck_near(r.dw[1], want.db, f, "db", config);
+                rig_down(&r);
+            }
+}
+END_TEST
+
+/* More windows than one panel holds. */
+START_TEST(panels_join)
+{
+    struct lip__windows g = {.h = 40, .w = 31, .c = 24, .kh = 3, .kw = 3, .sh = 1, .sw = 1};
+    struct rig r;
+    struct naive want;
+
+    ck_assert(lip__windows_set(&g, true));
+    rig_up(&r, &(struct sample){"Conv2D", "{'filters':4,'kernel_size':3,'padding':'same'}", LIP__SHAPE(40, 31, 24)}, 2);
+    fill(r.x, r.n * r.in, 5);
+    backward(&r);
+    want = convolve(&g, r.n, 4, r.x, r.w[0], r.w[1], r.dy);
+    ck_near(r.y, want.y, r.n * r.out, "y", "40x31x24");
+    ck_near(r.dx, want.dx, r.n * r.in, "dx", "40x31x24");
+    ck_near(r.dw[0], want.dk, r.size[0], "dk", "40x31x24");
+    ck_near(r.dw[1], want.db, 4, "db", "40x31x24");
+    rig_down(&r);
+}
+END_TEST
+
+START_TEST(windows_lie_where_tensorflow_puts_them)
+{
+    static const size_t same[][6] = {{5, 3, 1, 5, 1}, {5, 2, 1, 5, 0}, {6, 3, 2, 3, 0}, {5, 3, 2, 3, 1}, {7, 5, 2, 4, 2},
+                                     {4, 2, 2, 2, 0}, {5, 4, 3, 2, 1}, {6, 1, 2, 3, 0}, {3, 5, 1, 3, 2}};
+
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        struct lip__windows g = {.h = same[i][0], .w = 1, .c = 1, .kh = same[i][1], .kw = 1, .sh = same[i][2], .sw = 1};
+        ck_assert(lip__windows_set(&g, true));
+        ck_assert_uint_eq(g.oh, same[i][3]);
+        ck_assert_uint_eq(g.top, same[i][4]);
+    }
+}
+END_TEST
+
+/* One row of pixels, kernel [1, 10, 100] (semantics.md 5.2). */
+START_TEST(one_row_examples)
+{
+    static const struct {
+        size_t n, stride;
+        float y[5];
+    } example[] = {{5, 1, {210, 321, 432, 543, 54}}, {5, 2, {210, 432, 54}}, {6, 2, {321, 543, 65}}};
+
+    for (size_t i = 0; i < 3; i++) {
+        char config[200];
+        struct rig r;
+        sprintf(config, "{'filters':1,'kernel_size':[1,3],'strides':%zu,'padding':'same','use_bias':false}",
+                example[i].stride);
+        rig_up(&r, &(struct sample){"Conv2D", config, LIP__SHAPE(1, example[i].n, 1)}, 1);
+        memcpy(r.w[0], (float[]){1, 10, 100}, 3 * sizeof(float));
+        for (size_t j = 0; j < r.in; j++)
+            r.x[j] = (float)(j + 1);
+        forward(&r, r.x, r.y);
+        for (size_t j = 0; j < r.out; j++)
+            ck_assert_float_eq(r.y[j], example[i].y[j]);
+        rig_down(&r);
+    }
+}
+END_TEST
+
+/* semantics.md 5.4: a 3x3 kernel 1..9 on 5x5 pixels; an impulse gives the kernel, turned by 180 degrees. */
+START_TEST(spectral_convolution_example)
+{
+    static const double wbar[] = {0.0227826, 0.0455653, 0.0683479, 0.0911306, 0.1139132,
+                                  0.1366959, 0.1594785, 0.1822612, 0.2050438};
+    const float kernel[] = {1, 2, 3, 4, 5, 6, 7, 8, 9}, u = 1;
+
+    for (size_t stride = 1; stride < 3; stride++) {
+        char config[100];
+        struct rig r;
+        lip_rko_info info;
+        float u_new;
+        sprintf(config, "{'filters':1,'kernel_size':3,'strides':%zu}", stride);
+        rig_up(&r, &(struct sample){"SpectralConv2D", config, LIP__SHAPE(5, 5, 1)}, 1);
+        const struct lip__reparam *re = r.l->kind->reparam;
+        float *scratch = array(re->scratch(r.l, 9, 1, false));
+        ck_assert_int_eq(re->forward(r.l, kernel, 9, 1, &u, &u_new, r.w[0], scratch, false, &info, NULL), LIP_OK);
+        free(scratch);
+        ck_assert_double_eq_tol(info.sigma, 16.8819430, 1e-5);
+        r.w[1][0] = 0;
+        memset(r.x, 0, 25 * sizeof *r.x);
+        r.x[12] = 1;
+        forward(&r, r.x, r.y);
+        if (stride == 1)
+            for (size_t a = 0; a < 3; a++)
+                for (size_t b = 0; b < 3; b++) {
+                    ck_assert_double_eq_tol(r.w[0][a * 3 + b], wbar[a * 3 + b], 1e-7);
+                    ck_assert_float_eq(r.y[(3 - a) * 5 + 3 - b], r.w[0][a * 3 + b]);
+                }
+        else
+            ck_assert_double_eq_tol(r.y[4], 0.1480872, 1e-6);
+        rig_down(&r);
+    }
+}
+END_TEST
+
+/* ---- pooling, sorting, functions ------------------------------------------------------------------------ */
+
+START_TEST(pooling_examples)
+{
+    static const float image[] = {1, 2, 3, 4, 3, 4, 1, 2, 1, 2, 3, 4, 3, 4, 1, 2};
+    static const double wanted[] = {5, 5.477225575051661};
+
+    for (int i = 0; i < 2; i++) {
+        struct rig r;
+        rig_up(&r, &(struct sample){i ? "ScaledL2NormPooling2D" : "ScaledAveragePooling2D", "{}", LIP__SHAPE(4, 4, 1)}, 1);
+        forward(&r, image, r.y);
+        for (int j = 0; j < 4; j++)
+            ck_assert_double_eq_tol(r.y[j], wanted[i], 1e-6);
+        rig_down(&r);
+    }
+}
+END_TEST
+
+START_TEST(norm_pooling_gradient_has_its_epsilon)
+{
+    struct rig r;
+
+    rig_up(&r, &(struct sample){"ScaledL2NormPooling2D", "{}", LIP__SHAPE(2, 2, 1)}, 1);
+    memcpy(r.x, (float[]){3, 4, 0, 0}, 4 * sizeof(float));
+    r.dy[0] = 1;
+    backward(&r);
+    ck_assert_float_eq(r.y[0], 5);
+    ck_assert_double_eq_tol(r.dx[0], 0.59999976, 6e-8);
+    ck_assert_double_eq_tol(r.dx[1], 0.79999968, 6e-8);
+    ck_assert_float_eq(r.dx[2], 0);
+    memset(r.x, 0, 4 * sizeof(float));
+    backward(&r);
+    ck_assert_float_eq(r.dx[0], 0);
+    rig_down(&r);
+    rig_up(&r, &(struct sample){"ScaledL2NormPooling2D", "{'eps_grad_sqrt':0}", LIP__SHAPE(2, 2, 1)}, 1);
+    memset(r.x, 0, 4 * sizeof(float));
+    backward(&r);
+    ck_assert_float_eq(r.dx[0], 0); /* deel-lip: NaN */
+    rig_down(&r);
+}
+END_TEST
+
+START_TEST(ties_go_where_tensorflow_sends_them)
+{
+    static const struct {
+        const char *config;
+        float dx[4];
+    } example[] = {{"{'n':2}", {11, 0, 1100, 0}}, {"{'n':4}", {1, 10, 100, 1000}}};
+
+    for (int i = 0; i < 2; i++) {
+        struct rig r;
+        rig_up(&r, &(struct sample){"GroupSort", example[i].config, LIP__SHAPE(4)}, 1);
+        memcpy(r.x, (float[]){3, 3, 5, 5}, 4 * sizeof(float));
+        memcpy(r.dy, (float[]){1, 10, 100, 1000}, 4 * sizeof(float));
+        backward(&r);
+        for (int j = 0; j < 4; j++)
+            ck_assert_float_eq(r.dx[j], example[i].dx[j]);
+        rig_down(&r);
+    }
+}
+END_TEST
+
+START_TEST(pairs_with_a_nan_are_nan_and_zeros_copy_the_first)
+{
+    struct rig r;
+
+    rig_up(&r, &(struct sample){"GroupSort2", "{}", LIP__SHAPE(8)}, 1);
+    memcpy(r.x, (float[]){NAN, 1, 1, NAN, 0.0f, -0.0f, -0.0f, 0.0f}, 8 * sizeof(float));
+    forward(&r, r.x, r.y);
+    for (int j = 0; j < 4; j++)
+        ck_assert(isnan(r.y[j]));
+    for (int j = 4; j < 8; j++)
+        ck_assert_int_eq(!signbit(r.y[j]), j < 6);
+    rig_down(&r);
+}
+END_TEST
+
+static int ascending(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+
+    return (x > y) - (x < y);
+}
+
+START_TEST(sorting_sorts_and_keeps_norms)
+{
+    static const size_t lengths[] = {1, 2, 3, 15, 16, 17, 31, 48, 100, 1000};
+
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        struct rig r;
+        size_t n = lengths[i];
+        rig_up(&r, &(struct sample){"GroupSort", "{'k_coef_lip':2}", LIP__SHAPE(n)}, 3);
+        ck_assert_uint_eq(*(long *)((char *)r.l + r.l->kind->cls.fields[0].offset), n); /* what get_config will report */
+        for (size_t j = 0; j < r.n * n; j++)
+            r.x[j] = (float)((j * 7919) % 13); /* many ties */
+        if (n != 2)
+            backward(&r);
+        else
+            forward(&r, r.x, r.y);
+        for (size_t row = 0; row < r.n; row++) {
+            float *x = r.x + row * n;
+            if (n != 2)
+                ck_assert_double_eq_tol(distance(r.dx + row * n, (float[1000]){0}, n),
+                                        2 * distance(r.dy + row * n, (float[1000]){0}, n), 1e-4);
+            qsort(x, n, sizeof *x, ascending);
+            for (size_t j = 0; j < n; j++)
+                ck_assert_float_eq(r.y[row * n + j], 2 * x[j]);
+        }
+        rig_down(&r);
+    }
+}
+END_TEST
+
+/* Keras's definition of ReLU, at and around its corners. */
+START_TEST(relu_examples)
+{
+    static const struct {
+        const char *config;
+        float x, y, dx;
+    } example[] = {
+        {"{}", -1, 0, 0},
+        {"{}", 0, 0, 0},
+        {"{}", 2, 2, 1},
+        {"{'negative_slope':0.5}", -2, -1, 0.5f},
+        {"{'negative_slope':0.5}", 0, 0, 0.5f},
+        {"{'max_value':6}", 7, 6, 0},
+        {"{'max_value':6}", 6, 6, 0},
+        {"{'max_value':2}", 2, 2, 1},
+        {"{'max_value':2}", 3, 2, 0},
+        {"{'threshold':1}", 1, 0, 0},
+        {"{'threshold':1}", 1.5f, 1.5f, 1},
+        {"{'threshold':1,'negative_slope':0.5}", 0, -0.5f, 0.5f},
+        {"{'threshold':1,'max_value':3,'negative_slope':2}", -1, -4, 2},
+    };
+
+    for (size_t i = 0; i < sizeof example / sizeof *example; i++) {
+        struct rig r;
+        rig_up(&r, &(struct sample){"ReLU", example[i].config, LIP__SHAPE(1)}, 1);
+        r.x[0] = example[i].x;
+        r.dy[0] = 1;
+        backward(&r);
+        ck_assert_msg(r.y[0] == example[i].y && r.dx[0] == example[i].dx, "%s at %g: %g, %g", example[i].config,
+                      example[i].x, r.y[0], r.dx[0]);
+        r.x[0] = NAN;
+        forward(&r, r.x, r.y);
+        ck_assert(isnan(r.y[0]));
+        rig_down(&r);
+    }
+}
+END_TEST
+
+START_TEST(functions_have_names)
+{
+    bool known;
+    const struct lip__kind *kind = lip__activation_find("relu", &known);
+    lip_layer *l = lip__activation_new("relu");
+
+    ck_assert(known && kind && l->kind == kind);
+    ck_assert_str_eq(lip__activation_identifier(l), "relu");
+    lip__layer_free(l);
+    ck_assert(!lip__activation_find("linear", &known) && known);
+    ck_assert(!lip__activation_find("GroupSort2", &known) && !known);
+    ck_assert_str_eq(lip__activation_identifier(NULL), "linear");
+    l = lip__layer_new(lip__kind_find("ReLU"));
+    ck_assert_ptr_null(lip__activation_identifier(l)); /* a layer object, with options */
+    lip__layer_free(l);
+}
+END_TEST
+
+/* ---- what is refused, and how it is said ------------------------------------------------------------------ */
+
+static const struct refusal {
+    const char *name, *config;
+    lip_shape in;
+    lip_err code;
+    const char *text;
+} refusal[] = {
+    {"Dense", "{'units':0}", {1, {3}}, LIP_EDEFINITION, "units is 0"},
+    {"Dense", "{'units':3}", {0, {0}}, LIP_ESHAPE, "shape [], needs at least one axis"},
+    {"Dense", "{'units':3}", {2, {3, 0}}, LIP_ESHAPE, "shape [3,0]"},
+    {"Dense", "{'units':2000000000}", {1, {2000000000}}, LIP_ESHAPE, "needs at most 8 axes"},
+    {"Dense", "{'units':200000}", {1, {200000}}, LIP_ESHAPE, "kernel of shape [200000,200000] needs more than"},
+    {"Dense", "{'units':20}", {2, {50000000, 2}}, LIP_ESHAPE, "its output of shape [50000000,20] needs more than"},
+    {"SpectralDense", "{'units':3,'k_coef_lip':'Infinity'}", {1, {3}}, LIP_EDEFINITION, "k_coef_lip is inf"},
+    {"SpectralDense", "{'units':3,'eps_spectral':0}", {1, {3}}, LIP_EDEFINITION, "eps_spectral"},
+    {"SpectralDense", "{'units':3,'beta_bjorck':0.75}", {1, {3}}, LIP_EDEFINITION, "beta_bjorck"},
+    {"Conv2D", "{'filters':0,'kernel_size':3}", {3, {5, 5, 1}}, LIP_EDEFINITION, "filters is 0"},
+    {"Conv2D", "{'filters':1,'kernel_size':[3,0]}", {3, {5, 5, 1}}, LIP_EDEFINITION, "kernel_size"},
+    {"Conv2D", "{'filters':1,'kernel_size':3,'strides':0}", {3, {5, 5, 1}}, LIP_EDEFINITION, "strides"},
+    {"Conv2D", "{'filters':2,'kernel_size':3,'groups':2}", {3, {5, 5, 2}}, LIP_EUNSUPPORTED, "groups is 2; only 1"},
+    {"Conv2D", "{'filters':2,'kernel_size':3,'dilation_rate':2}", {3, {5, 5, 2}}, LIP_EUNSUPPORTED,
+     "dilation_rate is [2,2]; only 1"},
+    {"Conv2D", "{'filters':2,'kernel_size':3,'data_format':'channels_first'}", {3, {5, 5, 2}}, LIP_EUNSUPPORTED,
+     "\"channels_first\" is not built in"},
+    {"Conv2D", "{'filters':2,'kernel_size':3}", {1, {5}}, LIP_ESHAPE, "shape [5], needs [height,width,channels]"},
+    {"Conv2D", "{'filters':2,'kernel_size':[2,6]}", {3, {5, 5, 1}}, LIP_ESHAPE, "[5,5,1], smaller than kernel_size [2,6]"},
+    {"SpectralConv2D", "{'filters':2,'kernel_size':3,'padding':'valid'}", {3, {5, 5, 2}}, LIP_EDEFINITION,
+     "SpectralConv2D only supports padding='same'"},
+    {"SpectralConv2D", "{'filters':2,'kernel_size':3,'dilation_rate':[1,2]}", {3, {5, 5, 2}}, LIP_EDEFINITION,
+     "SpectralConv2D does not support dilation rate"},
+    {"SpectralConv2D", "{'filters':2,'kernel_size':5}", {3, {1, 4, 2}}, LIP_ESHAPE, "no correction factor"},
+    {"GroupSort", "{'n':3}", {1, {4}}, LIP_ESHAPE, "n has to be a divisor of the number of channels"},
+    {"GroupSort", "{'n':0}", {1, {4}}, LIP_EDEFINITION, "n is 0"},
+    {"GroupSort", "{}", {0, {0}}, LIP_ESHAPE, "shape []"},
+    {"GroupSort", "{'data_format':'channels_first'}", {1, {4}}, LIP_EDEFINITION, "last axis only"},
+    {"ScaledAveragePooling2D", "{'padding':'same'}", {3, {4, 4, 1}}, LIP_EDEFINITION,
+     "ScaledAveragePooling2D only supports padding='valid'"},
+    {"ScaledAveragePooling2D", "{'strides':1}", {3, {4, 4, 1}}, LIP_EDEFINITION, "stride must be equal to pool_size"},
+    {"ScaledAveragePooling2D", "{'pool_size':0}", {3, {4, 4, 1}}, LIP_EDEFINITION, "pool_size"},
+    {"ScaledAveragePooling2D", "{'data_format':'channels_first'}", {3, {4, 4, 1}}, LIP_EUNSUPPORTED, "channels_first"},
+    {"ScaledL2NormPooling2D", "{'pool_size':[2,5],'strides':[2,5]}", {3, {4, 4, 1}}, LIP_ESHAPE,
+     "[4,4,1], smaller than pool_size [2,5]"},
+    {"ScaledL2NormPooling2D", "{}", {2, {4, 4}}, LIP_ESHAPE, "needs [height,width,channels]"},
+    {"ScaledL2NormPooling2D", "{'eps_grad_sqrt':-1}", {3, {4, 4, 1}}, LIP_EDEFINITION, "eps_grad_sqrt"},
+    {"Flatten", "{'data_format':'channels_first'}", {3, {4, 4, 1}}, LIP_EUNSUPPORTED, "channels_first"},
+    {"InputLayer", "{'sparse':true}", {1, {4}}, LIP_EUNSUPPORTED, "sparse"},
+};
+
+START_TEST(refuses_with_a_reason)
+{
+    const struct refusal *r = &refusal[_i];
+    lip_error err = {0};
+    lip_layer *l;
+
+    ck_assert_msg(make(r->name, r->config, &r->in, &l, &err) == r->code, "%s %s: %s %s", r->name, r->config,
+                  lip_err_name(err.code), err.text);
+    ck_assert_msg(strstr(err.text, r->text) && strstr(err.text, r->name), "\"%s\" does not say \"%s\"", err.text, r->text);
+}
+END_TEST
+
+/* D24, D37: an int is a pair, case does not matter. */
+START_TEST(spellings_of_one_thing_are_one_thing)
+{
+    static const char *const spelt[] = {
+        "{'filters':2,'kernel_size':3,'strides':2}",
+        "{'filters':2,'kernel_size':[3,3],'strides':[2,2],'padding':'SAME','dilation_rate':1,'data_format':null}"};
+    lip_layer *l;
+
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(make("SpectralConv2D", spelt[i], &LIP__SHAPE(5, 5, 1), &l, NULL), LIP_OK);
+        const struct lip__conv *c = (const struct lip__conv *)l;
+        ck_assert_uint_eq(c->kernel[1], 3);
+        ck_assert_uint_eq(c->strides[1], 2);
+        ck_assert_str_eq(c->padding, "same");
+        ck_assert_str_eq(c->data_format, "channels_last");
+        lip__layer_free(l);
+    }
+    ck_assert_int_eq(make("ScaledAveragePooling2D", "{'pool_size':2,'strides':[2,2],'padding':'VALID'}",
+                          &LIP__SHAPE(4, 4, 1), &l, NULL), LIP_OK);
+    lip__layer_free(l);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("layers");
+    TCase *laws = tcase_create("laws"), *conv = tcase_create("convolution"), *single = tcase_create("single");
+    int kinds = 0;
+
+    while (lip__kinds()[kinds])
+        kinds++;
+    tcase_add_loop_test(laws, every_kind_has_a_sample, 0, kinds);
+    tcase_add_loop_test(laws, gradient_agrees_with_differences, 0, SAMPLES);
+    tcase_add_loop_test(laws, keeps_its_bound, 0, SAMPLES);
+    tcase_add_loop_test(laws, parts_of_a_batch_equal_the_whole, 0, SAMPLES);
+    tcase_add_loop_test(laws, threads_agree_on_gradients, 0, SAMPLES);
+    tcase_add_loop_test(laws, unwanted_gradients_are_left_out, 0, SAMPLES);
+    tcase_add_loop_test(laws, no_samples_are_no_work, 0, SAMPLES);
+    tcase_add_loop_test(laws, survives_every_allocation_that_fails, 0, SAMPLES);
+    suite_add_tcase(s, laws);
+
+    tcase_add_loop_test(conv, convolution_is_the_formula, 0, 12);
+    tcase_add_test(conv, panels_join);
+    tcase_add_test(conv, windows_lie_where_tensorflow_puts_them);
+    tcase_add_test(conv, one_row_examples);
+    tcase_add_test(conv, spectral_convolution_example);
+    suite_add_tcase(s, conv);
+
+    tcase_add_test(single, variables_come_in_keras_order);
+    tcase_add_test(single, options_come_in_keras_order);
+    tcase_add_test(single, claims_are_those_of_deel_lip);
+    tcase_add_test(single, disjoint_neurons_are_bounded_one_by_one);
+    tcase_add_test(single, pooling_examples);
+    tcase_add_test(single, norm_pooling_gradient_has_its_epsilon);
+    tcase_add_test(single, ties_go_where_tensorflow_sends_them);
+    tcase_add_test(single, pairs_with_a_nan_are_nan_and_zeros_copy_the_first);
+    tcase_add_test(single, sorting_sorts_and_keeps_norms);
+    tcase_add_test(single, relu_examples);
+    tcase_add_test(single, functions_have_names);
+    tcase_add_test(single, spellings_of_one_thing_are_one_thing);
+    tcase_add_loop_test(single, refuses_with_a_reason, 0, (int)(sizeof refusal / sizeof *refusal));
+    suite_add_tcase(s, single);
+    return s;
+}
+
+CHECK_MAIN(suite)
