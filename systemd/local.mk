@@ -2,7 +2,6 @@
 EXTRA_DIST += %D%/onelipd.service.in
 CLEANFILES += %D%/onelipd.service
 if SYSTEMD_UNIT
-systemdsystemunitdir = @systemdsystemunitdir@
 nodist_systemdsystemunit_DATA = %D%/onelipd.service
 endif
 
