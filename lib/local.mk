@@ -3,7 +3,7 @@ noinst_LTLIBRARIES += %D%/libcore.la
 %C%_libcore_la_SOURCES = \
 	%D%/base/alloc.c %D%/base/clock.c %D%/base/error.c %D%/base/finite.c %D%/base/parallel.c %D%/base/random.c \
 	%D%/io/keras_json.c %D%/io/safetensors.c %D%/io/training_json.c \
-	%D%/layers/activation.c %D%/layers/conv2d.c %D%/layers/dense.c %D%/layers/family.c %D%/layers/fields.c \
+	%D%/layers/activation.c %D%/layers/conv2d.c %D%/layers/dense.c %D%/layers/distributions.c %D%/layers/family.c %D%/layers/fields.c \
 	%D%/layers/flatten.c %D%/layers/group_sort.c %D%/layers/initializers.c %D%/layers/input_layer.c %D%/layers/layer.c %D%/layers/merge.c \
 	%D%/layers/reparam.c %D%/layers/scaled_pooling.c \
 	%D%/losses/accuracy.c %D%/losses/crossentropy.c %D%/losses/hinge.c %D%/losses/hkr.c %D%/losses/kr.c \
@@ -17,7 +17,7 @@ noinst_LTLIBRARIES += %D%/libcore.la
 noinst_HEADERS += \
 	%D%/base/base.h \
 	%D%/io/keras_json.h \
-	%D%/layers/family.h %D%/layers/kinds.def %D%/layers/layer.h \
+	%D%/layers/distributions.h %D%/layers/family.h %D%/layers/kinds.def %D%/layers/layer.h \
 	%D%/losses/family.h %D%/losses/loss.h %D%/losses/losses.def %D%/losses/metric.h \
 	%D%/model/model.h %D%/model/train.h \
 	%D%/norm/rko.h \

@@ -1,7 +1,7 @@
 /* initializers.c: how variables begin.
  *
  *     zeros, ones
- *     glorot_uniform        U[-l, l), l = sqrt(6 / (fan_in + fan_out))
+ *     what distributions.c draws
  *     orthogonal            gain Q diag(sign R) of a normal matrix's QR factorisation, transposed where it is wide
  *     SpectralInitializer   the reshaped kernel orthogonalisation of another initializer's kernel
  *
@@ -14,6 +14,7 @@
 
 #include <onelip/norm.h>
 
+#include "layers/distributions.h"
 #include "layers/layer.h"
 #include "tensor/gemm.h"
 
@@ -78,55 +79,6 @@ static const struct lip__initializer_class ones = {
             .size = sizeof(struct lip__object),
             .fields = no_fields},
     .fill = fill_ones,
-};
-
-/* ---- glorot_uniform ------------------------------------------------------------------------------- */
-
-static void fans(const lip_shape *shape, double *in, double *out)
-{
-    size_t rank = shape->rank;
-    double field = 1; /* of a convolution: the positions of its window */
-
-    if (rank < 2) {
-        *in = *out = rank ? (double)shape->dim[0] : 1;
-        return;
-    }
-    for (size_t i = 0; i + 2 < rank; i++)
-        field *= (double)shape->dim[i];
-    *in = field * (double)shape->dim[rank - 2];
-    *out = field * (double)shape->dim[rank - 1];
-}
-
-static lip_err fill_glorot_uniform(const struct lip__object *self, const lip_shape *shape, lip_random *random, float *x,
-                                   lip_error *err)
-{
-    lip_random own = own_random(self, random);
-    size_t n = lip_shape_count(shape);
-    double in, out;
-    float limit;
-
-    (void)err;
-    fans(shape, &in, &out);
-    limit = (float)sqrt(3 / fmax(1, (in + out) / 2));
-    lip_random_uniform(&own, x, n);
-    for (size_t i = 0; i < n; i++)
-        x[i] = limit * (2 * x[i] - 1);
-    return LIP_OK;
-}
-
-static const struct lip__field glorot_fields[] = {
-    {.name = "seed", .type = LIP__INT, .offset = LIP__FIELD(seeded, seed), .def = NAN, .max = largest_seed,
-     .flags = LIP__NONE_OK},
-    {.name = NULL},
-};
-
-static const struct lip__initializer_class glorot_uniform = {
-    .cls = {.name = "GlorotUniform",
-            .aliases = "glorot_uniform|GlorotUniformV2",
-            .module = "keras.initializers",
-            .size = sizeof(struct seeded),
-            .fields = glorot_fields},
-    .fill = fill_glorot_uniform,
 };
 
 /* ---- orthogonal ----------------------------------------------------------------------------------- */
@@ -266,7 +218,11 @@ static const struct lip__initializer_class spectral = {
 /* ---- all of them ---------------------------------------------------------------------------------- */
 
 const struct lip__class *const lip__initializers[] = {
-    &spectral.cls, &glorot_uniform.cls, &zeros.cls, &ones.cls, &orthogonal.cls, NULL,
+    &spectral.cls,           &lip__glorot_uniform.cls,   &zeros.cls,                 &ones.cls,
+    &orthogonal.cls,         &lip__constant.cls,         &lip__identity.cls,         &lip__random_uniform.cls,
+    &lip__random_normal.cls, &lip__truncated_normal.cls, &lip__variance_scaling.cls, &lip__glorot_normal.cls,
+    &lip__he_uniform.cls,    &lip__he_normal.cls,        &lip__lecun_uniform.cls,    &lip__lecun_normal.cls,
+    NULL,
 };
 
 lip_err lip__initialize(const struct lip__object *initializer, const lip_shape *shape, lip_random *random, float *x,

@@ -9,7 +9,7 @@
 #include "layers/layer.h"
 #include "tensor/gemm.h"
 
-enum { SPECTRAL, GLOROT, ZEROS, ONES, ORTHOGONAL, ALL };
+enum { SPECTRAL, GLOROT, ZEROS, ONES, ORTHOGONAL, CONSTANT, IDENTITY, ALL = 16 };
 
 /* The value of a field of a fresh object, by its name. */
 static void *field(struct lip__object *o, const char *name)
@@ -35,7 +35,10 @@ enum { SHAPES = sizeof shapes / sizeof *shapes };
 
 START_TEST(names_are_those_of_keras)
 {
-    static const char *const names[] = {"SpectralInitializer", "GlorotUniform", "Zeros", "Ones", "Orthogonal"};
+    static const char *const names[ALL] = {
+        "SpectralInitializer", "GlorotUniform",   "Zeros",           "Ones",         "Orthogonal", "Constant",
+        "Identity",            "RandomUniform",   "RandomNormal",    "TruncatedNormal", "VarianceScaling", "GlorotNormal",
+        "HeUniform",           "HeNormal",        "LecunUniform",    "LecunNormal"};
 
     for (int i = 0; i < ALL; i++)
         ck_assert_str_eq(lip__initializers[i]->name, names[i]);
@@ -59,11 +62,11 @@ END_TEST
 START_TEST(the_same_seed_gives_the_same_kernel)
 {
     struct lip__object *o = lip__object_new(lip__initializers[_i]), *seeded = lip__object_new(lip__initializers[_i]);
-    bool random = _i == GLOROT || _i == ORTHOGONAL;
+    bool fixed = _i == ZEROS || _i == ONES || _i == CONSTANT || _i == IDENTITY, random = !fixed && _i != SPECTRAL;
     float *a = filled(o, &shapes[0], 5), *b = filled(o, &shapes[0], 5), *c = filled(o, &shapes[0], 6), *d, *e;
 
     ck_assert_mem_eq(a, b, 360 * sizeof *a);
-    ck_assert(!memcmp(a, c, 360 * sizeof *a) == (_i == ZEROS || _i == ONES));
+    ck_assert(!memcmp(a, c, 360 * sizeof *a) == fixed);
     if (random) {
         *(long *)field(seeded, "seed") = 77;
         d = filled(seeded, &shapes[0], 5);
@@ -100,6 +103,69 @@ START_TEST(glorot_fills_its_interval)
     ck_assert_double_lt(fabs(square / (cases[_i].limit * cases[_i].limit / 3) - 1), 0.1);
     free(x);
     lip__object_free(o);
+}
+END_TEST
+
+/* Mean, deviation and the interval of what is drawn: n = 60000 numbers, so a mean is known to 4e-3 deviations, a deviation
+ * to 3e-3 of itself; the test allows about five times that. */
+START_TEST(distributions_have_their_moments)
+{
+    static const struct {
+        const char *name;
+        lip_shape shape;
+        double mean, deviation, low, high;
+    } cases[] = {
+        {"RandomUniform", {2, {300, 200}}, 0, 0.1 / 3.4641016, -0.05, 0.05},
+        {"RandomNormal", {2, {300, 200}}, 0, 0.05, -0.5, 0.5},
+        {"TruncatedNormal", {2, {300, 200}}, 0, 0.05 * 0.87962566, -0.1, 0.1},
+        {"VarianceScaling", {2, {300, 200}}, 0, 0.057735027, -0.13127, 0.13127},  /* sqrt(1/300), cut at 2/0.8796 */
+        {"GlorotNormal", {2, {300, 200}}, 0, 0.063245553, -0.14380, 0.14380},     /* sqrt(2/500) */
+        {"HeUniform", {4, {3, 2, 50, 200}}, 0, 0.081649658, -0.14142136, 0.14142136}, /* fan_in 300 */
+        {"HeNormal", {4, {3, 2, 50, 200}}, 0, 0.081649658, -0.18565, 0.18565},
+        {"LecunUniform", {2, {300, 200}}, 0, 0.057735027, -0.1, 0.1},
+        {"LecunNormal", {2, {300, 200}}, 0, 0.057735027, -0.13127, 0.13127},
+    };
+    int which = 0;
+    while (strcmp(lip__initializers[which]->name, cases[_i].name))
+        which++;
+    struct lip__object *o = lip__object_new(lip__initializers[which]);
+    size_t n = lip_shape_count(&cases[_i].shape);
+    float *x = filled(o, &cases[_i].shape, 9);
+    double mean = 0, square = 0, low = 1e9, high = -1e9;
+
+    for (size_t i = 0; i < n; i++) {
+        mean += x[i] / (double)n;
+        square += (double)x[i] * x[i] / (double)n;
+        low = fmin(low, x[i]);
+        high = fmax(high, x[i]);
+    }
+    ck_assert_double_le(fabs(mean - cases[_i].mean), 0.02 * cases[_i].deviation);
+    ck_assert_double_le(fabs(sqrt(square) / cases[_i].deviation - 1), 0.015);
+    ck_assert_double_ge(low, cases[_i].low * 1.0001);
+    ck_assert_double_le(high, cases[_i].high * 1.0001);
+    free(x);
+    lip__object_free(o);
+}
+END_TEST
+
+START_TEST(constant_and_identity_are_what_they_say)
+{
+    struct lip__object *c = lip__object_new(lip__initializers[CONSTANT]), *eye = lip__object_new(lip__initializers[IDENTITY]);
+    lip_random random = {1, 1, 0};
+    float x[12], y[27];
+    lip_shape wide = {2, {3, 4}}, cube = {3, {3, 3, 3}};
+
+    *(double *)field(c, "value") = -0.25;
+    *(double *)field(eye, "gain") = 2;
+    ck_assert_int_eq(lip__initialize(c, &wide, &random, x, NULL), LIP_OK);
+    for (int i = 0; i < 12; i++)
+        ck_assert(x[i] == -0.25f);
+    ck_assert_int_eq(lip__initialize(eye, &wide, &random, x, NULL), LIP_OK);
+    for (int i = 0; i < 12; i++)
+        ck_assert(x[i] == (i / 4 == i % 4 ? 2 : 0));
+    ck_assert_int_eq(lip__initialize(eye, &cube, &random, y, NULL), LIP_EDEFINITION);
+    lip__object_free(eye);
+    lip__object_free(c);
 }
 END_TEST
 
@@ -275,6 +341,8 @@ static Suite *suite(void)
     TCase *t = tcase_create("initializers");
 
     tcase_add_test(t, names_are_those_of_keras);
+    tcase_add_loop_test(t, distributions_have_their_moments, 0, 9);
+    tcase_add_test(t, constant_and_identity_are_what_they_say);
     tcase_add_loop_test(t, constants_are_constant, 0, SHAPES);
     tcase_add_loop_test(t, the_same_seed_gives_the_same_kernel, 0, ALL);
     tcase_add_loop_test(t, glorot_fills_its_interval, 0, 3);
