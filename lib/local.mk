@@ -11,7 +11,7 @@ noinst_LTLIBRARIES += %D%/libcore.la
 	%D%/model/export.c %D%/model/forward.c %D%/model/graph.c %D%/model/state.c %D%/model/train.c \
 	%D%/norm/bjorck.c %D%/norm/conv_factor.c %D%/norm/frobenius.c %D%/norm/lanczos.c %D%/norm/rko.c %D%/norm/spectral.c \
 	%D%/optim/adam.c %D%/optim/optimizer.c %D%/optim/sgd.c \
-	%D%/tensor/gemm.c %D%/tensor/im2col.c %D%/tensor/small_conv.c %D%/tensor/tensor.c
+	%D%/tensor/conv.c %D%/tensor/gemm.c %D%/tensor/im2col.c %D%/tensor/small_conv.c %D%/tensor/tensor.c
 
 # Private headers and the lists of kinds, losses, optimizers.
 noinst_HEADERS += \
@@ -22,7 +22,7 @@ noinst_HEADERS += \
 	%D%/model/model.h %D%/model/train.h \
 	%D%/norm/rko.h \
 	%D%/optim/family.h %D%/optim/optimizer.h %D%/optim/optimizers.def \
-	%D%/tensor/gemm.h %D%/tensor/im2col.h %D%/tensor/small_conv.h
+	%D%/tensor/conv.h %D%/tensor/gemm.h %D%/tensor/im2col.h %D%/tensor/small_conv.h
 
 # libonelip.so: what <onelip/*.h> declares and nothing else.
 lib_LTLIBRARIES += %D%/libonelip.la

@@ -15,6 +15,7 @@ unit_tests += %D%/unit/check_random
 unit_tests += %D%/unit/check_safetensors
 unit_tests += %D%/unit/check_train
 script_tests +=
+benches += %D%/bench/bench_layers
 benches += %D%/bench/bench_mlp
 
 # What a test or bench is linked with unless it says otherwise (check_x_LDADD).

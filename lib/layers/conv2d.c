@@ -1,9 +1,6 @@
 /* conv2d.c: y[p, r, f] = b[f] + sum over a, b, c of x[p s0 + a - top, r s1 + b - left, c] K[a, b, c, f]; Conv2D, and
- * SpectralConv2D, which differs only in how K comes from the kernel.
- *
- * Windows become rows of a panel that fits half a second-level cache, and the panel is multiplied by K as a matrix
- * (kh kw c, f): one panel per thread, however large the batch. Images of few channels make panels that cost more to copy
- * than to multiply; small_conv.c reads their windows where they lie.
+ * SpectralConv2D, which differs only in how K comes from the kernel. tensor/conv.c has
+ * the arithmetic.
  *
  * Source: deel-lip and TensorFlow (semantics.md 5.2).
  */
@@ -11,11 +8,7 @@
 #include <string.h>
 
 #include "layers/family.h"
-#include "tensor/gemm.h"
-#include "tensor/im2col.h"
-#include "tensor/small_conv.h"
-
-enum { PANEL = 65536 }; /* floats: 256 KiB */
+#include "tensor/conv.h"
 
 static const struct lip__conv *conv(const lip_layer *l)
 {
@@ -109,140 +102,37 @@ static lip_err build(lip_layer *l, lip_error *err)
 
 /* ---- arithmetic --------------------------------------------------------------------------------------- */
 
-static size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
-/* A 1x1 window that steps by one pixel: the images are their own panel. */
-static bool is_matrix(const struct lip__windows *g)
-{
-    return g->kh * g->kw == 1 && g->sh * g->sw == 1;
-}
-
-static size_t panel_rows(const struct lip__windows *g)
-{
-    size_t rows = PANEL / lip__window_size(g);
-
-    return rows ? rows : 1;
-}
-
-static size_t panel_size(const struct lip__windows *g)
-{
-    return panel_rows(g) * lip__window_size(g);
-}
-
-static size_t round16(size_t floats)
-{
-    return (floats + 15) / 16 * 16;
-}
-
-/* Per thread: a panel, or what small_conv.c needs; then one thread's gradients of the kernel, and of the bias in double. */
-static size_t work_size(const struct lip__windows *g, size_t f)
-{
-    return round16(lip__small_conv_fits(g) ? lip__small_conv_scratch(g, f) : panel_size(g));
-}
-
 static size_t scratch(const lip_layer *l)
 {
     struct lip__windows g = windows(l);
 
-    return work_size(&g, filters(l)) + round16(lip__window_size(&g) * filters(l)) + round16(2 * filters(l));
+    return lip__conv_scratch(&g, filters(l));
 }
 
 static void forward(const lip_layer *l, const struct lip__pass *p, const float *x, float *y)
 {
     struct lip__windows g = windows(l);
-    size_t f = filters(l), size = lip__window_size(&g), all = p->n * g.oh * g.ow;
 
-    if (lip__small_conv_fits(&g)) {
-        lip__small_conv(&g, p->n, x, p->w[0], f, p->w[1], y, p->scratch);
-        return;
-    }
-    for (size_t first = 0, rows; first < all; first += rows) {
-        rows = smaller(panel_rows(&g), all - first);
-        const float *panel = is_matrix(&g) ? x + first * size : p->scratch;
-        if (!is_matrix(&g))
-            lip__im2col(&g, x, first, rows, p->scratch);
-        lip__fill_bias(y + first * f, rows, f, p->w[1]);
-        lip__gemm(false, false, rows, f, size, 1, panel, size, p->w[0], f, 1, y + first * f, f);
-    }
+    lip__conv(&g, p->n, x, p->w[0], filters(l), p->w[1], y, p->scratch);
 }
 
 static void backward(const lip_layer *l, const struct lip__pass *p, const float *x, const float *y, const float *dy,
                      float *dx)
 {
     struct lip__windows g = windows(l);
-    size_t f = filters(l), size = lip__window_size(&g), all = p->n * g.oh * g.ow;
-    size_t most = smaller(panel_rows(&g), scratch(l) / size);
 
     (void)x, (void)y;
-    if (is_matrix(&g)) {
-        lip__gemm(false, true, all, size, f, 1, dy, f, p->w[0], f, 0, dx, size);
-        return;
-    }
-    memset(dx, 0, p->n * lip_shape_count(&l->in) * sizeof *dx);
-    for (size_t first = 0, rows; first < all; first += rows) {
-        rows = smaller(most, all - first);
-        lip__gemm(false, true, rows, size, f, 1, dy + first * f, f, p->w[0], f, 0, p->scratch, size);
-        lip__col2im(&g, p->scratch, first, rows, dx);
-    }
+    lip__conv_adjoint(&g, p->n, dy, p->w[0], filters(l), NULL, dx, p->scratch);
 }
 
-/* One thread's share of a gradient: windows [first, last) of the batch, whole images where small_conv.c does the work. */
-struct share {
-    const lip_layer *l;
-    const struct lip__pass *p;
-    const float *x, *dy;
-    size_t shares, floats; /* how many; scratch of each */
-};
-
-static void part_gradient(void *ctx, size_t i, size_t thread)
-{
-    const struct share *s = ctx;
-    const lip_layer *l = s->l;
-    struct lip__windows g = windows(l);
-    bool small = lip__small_conv_fits(&g);
-    size_t f = filters(l), size = lip__window_size(&g), unit = small ? g.oh * g.ow : 1;
-    size_t all = s->p->n * g.oh * g.ow / unit, first = all * i / s->shares * unit, last = all * (i + 1) / s->shares * unit;
-    float *work = s->p->scratch + i * s->floats, *dw = work + work_size(&g, f);
-    double *db = (double *)(dw + round16(size * f));
-
-    (void)thread;
-    memset(dw, 0, size * f * sizeof *dw);
-    memset(db, 0, f * sizeof *db);
-    if (s->p->dw[0] && small)
-        lip__small_conv_gradient(&g, (last - first) / unit, s->x + first / unit * lip_shape_count(&l->in), s->dy + first * f,
-                                 f, dw, work);
-    for (size_t rows; first < last; first += rows) {
-        rows = smaller(panel_rows(&g), last - first);
-        if (s->p->dw[0] && !small) {
-            const float *panel = is_matrix(&g) ? s->x + first * size : work;
-            if (!is_matrix(&g))
-                lip__im2col(&g, s->x, first, rows, work);
-            lip__gemm(true, false, size, f, rows, 1, panel, size, s->dy + first * f, f, 1, dw, f);
-        }
-        if (s->p->dw[1])
-            lip__add_columns(s->dy + first * f, rows, f, db);
-    }
-}
-
-/* Each share adds up in its own scratch, then they are added in their order: the same threads give the same bits. */
 static void gradient(const lip_layer *l, const struct lip__pass *p, const float *x, const float *dy)
 {
     struct lip__windows g = windows(l);
-    size_t f = filters(l), count = lip__window_size(&g) * f, at = work_size(&g, f);
-    struct share s = {.l = l, .p = p, .x = x, .dy = dy, .shares = lip_threads(), .floats = scratch(l)};
 
-    lip__parallel(s.shares, part_gradient, &s);
-    for (size_t i = 0; i < s.shares; i++) {
-        const float *dw = p->scratch + i * s.floats + at;
-        const double *db = (const double *)(dw + round16(count));
-        for (size_t j = 0; p->dw[0] && j < count; j++)
-            p->dw[0][j] = i ? p->dw[0][j] + dw[j] : dw[j];
-        for (size_t j = 0; p->dw[1] && j < f; j++)
-            p->dw[1][j] = i ? (float)(p->dw[1][j] + db[j]) : (float)db[j];
-    }
+    if (p->dw[0])
+        lip__conv_gradient(&g, p->n, x, dy, filters(l), p->dw[0], p->scratch);
+    if (p->dw[1])
+        lip__sum_columns(dy, p->n * g.oh * g.ow, filters(l), p->dw[1]);
 }
 
 static double flops(const lip_layer *l)

@@ -3,9 +3,9 @@
  * Leading axes are more rows. Initial rows of y are the bias, to which the product is added.
  */
 #include <stdint.h>
-#include <string.h>
 
 #include "layers/family.h"
+#include "tensor/conv.h"
 #include "tensor/gemm.h"
 
 static size_t inputs(const lip_layer *l)
@@ -68,18 +68,8 @@ static void gradient(const lip_layer *l, const struct lip__pass *p, const float 
 
     if (p->dw[0])
         lip__gemm_parallel(true, false, d, units, m, 1, x, d, dy, units, 0, p->dw[0], units);
-    if (p->dw[1]) {
-        double *sum = (double *)p->scratch;
-        memset(sum, 0, units * sizeof *sum);
-        lip__add_columns(dy, m, units, sum);
-        for (size_t j = 0; j < units; j++)
-            p->dw[1][j] = (float)sum[j];
-    }
-}
-
-static size_t scratch(const lip_layer *l)
-{
-    return 2 * outputs(l); /* the bias's gradient in double */
+    if (p->dw[1])
+        lip__sum_columns(dy, m, units, p->dw[1]);
 }
 
 static double flops(const lip_layer *l)
@@ -124,7 +114,6 @@ const struct lip__kind lip__dense = {
     .forward = forward,
     .backward = backward,
     .gradient = gradient,
-    .scratch = scratch,
     .flops = flops,
     .claimed = claims_nothing,
 };
@@ -141,7 +130,6 @@ const struct lip__kind lip__spectral_dense = {
     .forward = forward,
     .backward = backward,
     .gradient = gradient,
-    .scratch = scratch,
     .flops = flops,
 };
 
@@ -157,7 +145,6 @@ const struct lip__kind lip__frobenius_dense = {
     .forward = forward,
     .backward = backward,
     .gradient = gradient,
-    .scratch = scratch,
     .flops = flops,
     .per_output = per_output,
 };

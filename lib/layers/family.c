@@ -1,8 +1,6 @@
 /* family.c: what kinds with a kernel share. */
 #include "layers/family.h"
 
-#include <string.h>
-
 extern const struct lip__kind lip__frobenius_dense;
 
 static bool is_conv(const lip_layer *l)
@@ -34,20 +32,4 @@ void lip__declare_kernel(lip_layer *l, const lip_shape *kernel, size_t outputs, 
     }
     if (r)
         lip__declare(l, "wbar", LIP_WBAR, kernel, NULL);
-}
-
-void lip__fill_bias(float *c, size_t rows, size_t n, const float *bias)
-{
-    if (!bias)
-        memset(c, 0, rows * n * sizeof *c);
-    else
-        for (size_t i = 0; i < rows; i++)
-            memcpy(c + i * n, bias, n * sizeof *c);
-}
-
-void lip__add_columns(const float *a, size_t rows, size_t n, double *sum)
-{
-    for (size_t i = 0; i < rows; i++)
-        for (size_t j = 0; j < n; j++)
-            sum[j] += a[i * n + j];
 }

