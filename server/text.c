@@ -1,0 +1,86 @@
+#include "text.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "number.h"
+
+bool text_room(struct text *t, size_t more)
+{
+    if (t->failed)
+        return false;
+    if (t->capacity - t->n < more) {
+        size_t capacity = t->capacity + t->capacity / 2 + more;
+        char *bytes = realloc(t->bytes, capacity);
+        if (!bytes) {
+            t->failed = true;
+            return false;
+        }
+        t->bytes = bytes;
+        t->capacity = capacity;
+    }
+    return true;
+}
+
+void text_add(struct text *t, const char *bytes, size_t n)
+{
+    if (!n || !text_room(t, n))
+        return;
+    memcpy(t->bytes + t->n, bytes, n);
+    t->n += n;
+}
+
+void text_puts(struct text *t, const char *string)
+{
+    text_add(t, string, strlen(string));
+}
+
+void text_printf(struct text *t, const char *format, ...)
+{
+    va_list args;
+    int n;
+
+    va_start(args, format);
+    n = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    if (n < 0 || !text_room(t, (size_t)n + 1)) {
+        t->failed = true;
+        return;
+    }
+    va_start(args, format);
+    vsnprintf(t->bytes + t->n, (size_t)n + 1, format, args);
+    va_end(args);
+    t->n += (size_t)n;
+}
+
+void text_json(struct text *t, const char *string)
+{
+    text_add(t, "\"", 1);
+    for (const char *p = string; *p; p++) {
+        unsigned char c = (unsigned char)*p;
+        if (c == '"' || c == '\\')
+            text_printf(t, "\\%c", c);
+        else if (c < 0x20)
+            text_printf(t, "\\u%04x", c);
+        else
+            text_add(t, p, 1);
+    }
+    text_add(t, "\"", 1);
+}
+
+void text_floats(struct text *t, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!text_room(t, NUMBER_MAX + 2))
+            return;
+        if (i)
+            t->bytes[t->n++] = ',';
+        if (isfinite(x[i]))
+            t->n += number_write(x[i], t->bytes + t->n);
+        else
+            text_puts(t, isnan(x[i]) ? "\"NaN\"" : x[i] < 0 ? "\"-Infinity\"" : "\"Infinity\"");
+    }
+}

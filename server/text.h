@@ -1,0 +1,21 @@
+/* text.h: a growing piece of text. A failed allocation is remembered, so callers check once at the end. */
+#ifndef SERVER_TEXT_H
+#define SERVER_TEXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct text {
+    char *bytes; /* malloc'd */
+    size_t n, capacity;
+    bool failed;
+};
+
+bool text_room(struct text *t, size_t more);
+void text_add(struct text *t, const char *bytes, size_t n);
+void text_puts(struct text *t, const char *string);
+void text_printf(struct text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void text_json(struct text *t, const char *string);  /* as a JSON string, quoted */
+void text_floats(struct text *t, const float *x, size_t n); /* "0,1.5,\"NaN\"" */
+
+#endif
