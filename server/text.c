@@ -56,7 +56,7 @@ void text_printf(struct text *t, const char *format, ...)
     t->n += (size_t)n;
 }
 
-void text_json(struct text *t, const char *string)
+void text_quote(struct text *t, const char *string)
 {
     text_add(t, "\"", 1);
     for (const char *p = string; *p; p++) {

@@ -1,0 +1,293 @@
+#include "common.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sha256.h"
+
+void reply_failure(struct reply *rp, const struct failure *f)
+{
+    if (!f->status) /* the reply was filled elsewhere */
+        return;
+    if (f->status == 503 && strcmp(f->code, "unavailable") != 0)
+        reply_header(rp, "Retry-After", "1");
+    reply_error(rp, f->status, f->code, NULL, "%s", f->text);
+}
+
+/* ---- models ----------------------------------------------------------------------------------------------- */
+
+struct model *find_model(struct ctx *ctx, const struct request *rq, struct reply *rp)
+{
+    struct model *model = store_get(ctx->store, rq->param[0]);
+
+    if (!model) {
+        reply_error(rp, 404, "unknown_model", NULL, "Request for unknown model: '%s' is not found", rq->param[0]);
+        return NULL;
+    }
+    if (strstr(rq->route->template, "{v}")) {
+        const char *version = rq->param[1] + strspn(rq->param[1], "0");
+        if (strcmp(version, "1") != 0) {
+            reply_error(rp, 404, "unknown_version", NULL, "Request for unknown model: '%s' version %s is not found",
+                        rq->param[0], rq->param[1]);
+            store_put(model);
+            return NULL;
+        }
+    }
+    return model;
+}
+
+/* Says why a model that is not ready cannot be used. */
+static bool ready(struct model *model, struct reply *rp)
+{
+    char why[512];
+
+    switch (model_stage(model, why, sizeof why)) {
+    case MODEL_READY:
+        return true;
+    case MODEL_LOADING:
+        reply_header(rp, "Retry-After", "1");
+        reply_error(rp, 503, "loading", NULL, "Request for unknown model: '%s' version 1 is not at ready state: loading",
+                    model->name);
+        return false;
+    case MODEL_UNAVAILABLE:
+        break;
+    }
+    reply_error(rp, 503, "unavailable", NULL, "model '%s' is unavailable: %s", model->name, why);
+    return false;
+}
+
+struct published *find_now(struct model *model, struct reply *rp)
+{
+    return ready(model, rp) ? model_now(model) : NULL;
+}
+
+bool precondition(const struct request *rq, struct model *present, struct reply *rp)
+{
+    const char *wanted = request_header(rq, "If-Match"), *unwanted = request_header(rq, "If-None-Match");
+    char etag[ETAG_MAX] = "";
+    uint64_t revision = 0;
+    bool usable = false;
+
+    if (!wanted && !unwanted)
+        return true;
+    if (present) {
+        pthread_mutex_lock(&present->lock);
+        revision = present->facts.state_revision;
+        usable = revision > 0;
+        etag_of(etag, present->facts.epoch, revision, NULL);
+        pthread_mutex_unlock(&present->lock);
+    }
+    if ((!wanted || (present && codec_tag_listed(wanted, etag, false))) &&
+        (!unwanted || !present || !codec_tag_listed(unwanted, etag, true)))
+        return true;
+    if (usable)
+        reply_header(rp, "ETag", "%s", etag);
+    reply_error(rp, 412, "precondition_failed",
+                json_pack("{s:o}", "current_revision", present ? json_integer((json_int_t)revision) : json_null()),
+                present ? "the model's state is %s, not what the request asks for" : "there is no such model%s", etag);
+    return false;
+}
+
+struct model *write_begin(struct ctx *ctx, const struct request *rq, struct reply *rp)
+{
+    struct model *model = find_model(ctx, rq, rp);
+
+    if (!model)
+        return NULL;
+    pthread_mutex_lock(&model->writing);
+    if (model->gone)
+        reply_error(rp, 404, "unknown_model", NULL, "Request for unknown model: '%s' is not found", model->name);
+    else if (ready(model, rp) && precondition(rq, model, rp))
+        return model;
+    write_end(model);
+    return NULL;
+}
+
+void write_end(struct model *model)
+{
+    pthread_mutex_unlock(&model->writing);
+    store_put(model);
+}
+
+/* ---- revisions in headers ----------------------------------------------------------------------------------- */
+
+void etag_of(char etag[ETAG_MAX], const char *epoch, uint64_t revision, const char *options)
+{
+    char sum[65];
+
+    if (options) {
+        sha256_text(options, strlen(options), sum);
+        snprintf(etag, ETAG_MAX, "\"%s-1-%llu-%.8s\"", epoch, (unsigned long long)revision, sum);
+    } else {
+        snprintf(etag, ETAG_MAX, "\"%s-1-%llu\"", epoch, (unsigned long long)revision);
+    }
+}
+
+void reply_weights_revision(struct reply *rp, uint64_t revision)
+{
+    reply_header(rp, "Onelip-Weights-Revision", "%llu", (unsigned long long)revision);
+}
+
+void reply_state(struct reply *rp, struct model *model)
+{
+    char etag[ETAG_MAX];
+    uint64_t weights;
+
+    pthread_mutex_lock(&model->lock);
+    etag_of(etag, model->facts.epoch, model->facts.state_revision, NULL);
+    weights = model->facts.weights_revision;
+    pthread_mutex_unlock(&model->lock);
+    reply_header(rp, "ETag", "%s", etag);
+    reply_weights_revision(rp, weights);
+}
+
+/* ---- documents ------------------------------------------------------------------------------------------------- */
+
+static json_t *tensors(const lip_model *m, bool inputs)
+{
+    json_t *list = json_array();
+    size_t n = inputs ? lip_model_inputs(m) : lip_model_outputs(m);
+
+    for (size_t i = 0; i < n; i++) {
+        const char *name = inputs ? lip_model_input_name(m, i) : lip_model_output_name(m, i);
+        const lip_shape *shape = inputs ? lip_model_input_shape(m, i) : lip_model_output_shape(m, i);
+        json_array_append_new(list, json_pack("{s:s, s:s, s:o}", "name", name, "datatype", "FP32", "shape",
+                                              codec_shape(shape, json_integer(-1))));
+    }
+    return list;
+}
+
+static json_t *warnings(const lip_model *m)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < lip_model_warnings(m); i++)
+        json_array_append_new(list, json_pack("{s:s, s:s}", "code", "definition", "text", lip_model_warning(m, i)));
+    return list;
+}
+
+json_t *model_document(struct model *model)
+{
+    struct published *now = model_now(model);
+    const lip_model *m = now ? lip_snapshot_model(now->snapshot) : NULL;
+    struct facts facts;
+    json_t *json;
+    size_t parameters = 0;
+
+    if (!model_facts(model, &facts)) {
+        published_put(now);
+        return NULL;
+    }
+    for (size_t i = 0; m && i < lip_model_layers(m); i++)
+        parameters += lip_layer_parameters(lip_model_layer(m, i));
+    json = json_pack("{s:s, s:[s], s:s, s:o, s:o, s:s, s:s, s:{}}", "name", model->name, "versions", "1", "platform",
+                     "onelip_keras_json", "inputs", m ? tensors(m, true) : json_array(), "outputs",
+                     m ? tensors(m, false) : json_array(), "state",
+                     m ? "READY" : facts.damage ? "UNAVAILABLE" : "LOADING", "head", "1", "labels");
+    if (json && facts.damage)
+        json_object_set_new(json, "reason", text_json(facts.damage));
+    if (json && facts.state_revision)
+        json_object_update_new(json, json_pack("{s:s, s:I, s:I, s:I}", "epoch", facts.epoch, "state_revision",
+                                               (json_int_t)facts.state_revision, "weights_revision",
+                                               (json_int_t)facts.weights_revision, "checkpointed_revision",
+                                               (json_int_t)facts.checkpointed_revision));
+    if (json && m)
+        json_object_update_new(json, json_pack("{s:o, s:s, s:I}", "k_coef_lip", codec_real_or_null(lip_model_k(m)),
+                                               "coefficient", "deel_lip", "trainable_parameters", (json_int_t)parameters));
+    if (json)
+        json_object_update_new(json,
+                               json_pack("{s:o, s:O, s:s, s:s, s:o}", "description", text_json(facts.description), "tags",
+                                         facts.tags ? facts.tags : json_null(), "source", "json", "created_at",
+                                         facts.created_at, "warnings", m ? warnings(m) : json_array()));
+    facts_clear(&facts);
+    published_put(now);
+    return json;
+}
+
+static json_t *config_tensors(const lip_model *m, bool input)
+{
+    const lip_shape *shape = input ? lip_model_input_shape(m, 0) : lip_model_output_shape(m, 0);
+    return json_pack("[{s:s, s:s, s:o}]", "name", input ? lip_model_input_name(m, 0) : lip_model_output_name(m, 0),
+                     "data_type", "TYPE_FP32", "dims", codec_shape(shape, NULL));
+}
+
+json_t *model_config(struct model *model)
+{
+    struct published *now = model_now(model);
+    const lip_model *m = now ? lip_snapshot_model(now->snapshot) : NULL;
+    struct facts facts;
+    json_t *json = NULL;
+
+    if (m && model_facts(model, &facts)) {
+        json = json_pack("{s:s, s:s, s:s, s:I, s:o, s:o, s:{s:{s:i}}, s:{}}", "name", model->name, "platform",
+                         "onelip_keras_json", "backend", "onelip", "max_batch_size", (json_int_t)facts.max_batch_size,
+                         "input", config_tensors(m, true), "output", config_tensors(m, false), "version_policy", "latest",
+                         "num_versions", 1, "parameters");
+        facts_clear(&facts);
+    }
+    published_put(now);
+    return json;
+}
+
+json_t *changes_json(const lip_change *changes, size_t n, const char *distance, bool sigma)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < n; i++) {
+        json_t *one = json_pack("{s:s, s:o}", "name", changes[i].layer, distance, codec_real(changes[i].distance));
+        if (sigma)
+            json_object_set_new(one, "sigma", codec_real_or_null(changes[i].sigma));
+        json_object_set_new(one, "bjorck_iterations", json_integer(changes[i].bjorck_iterations));
+        json_object_set_new(one, "residual", codec_real_or_null(changes[i].residual));
+        json_array_append_new(list, one);
+    }
+    return list;
+}
+
+/* ---- odds and ends ------------------------------------------------------------------------------------------------ */
+
+static pthread_key_t workspace_key;
+static pthread_once_t workspace_once = PTHREAD_ONCE_INIT;
+
+static void workspace_end(void *ws)
+{
+    lip_workspace_free(ws);
+}
+
+static void workspace_begin(void)
+{
+    pthread_key_create(&workspace_key, workspace_end);
+}
+
+lip_workspace *thread_workspace(void)
+{
+    lip_workspace *ws;
+
+    pthread_once(&workspace_once, workspace_begin);
+    ws = pthread_getspecific(workspace_key);
+    if (!ws && (ws = lip_workspace_new()) && pthread_setspecific(workspace_key, ws)) {
+        lip_workspace_free(ws);
+        ws = NULL;
+    }
+    return ws;
+}
+
+char *base64(const unsigned char *bytes, size_t n)
+{
+    static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    char *text = malloc((n + 2) / 3 * 4 + 1), *out = text;
+
+    for (size_t i = 0; text && i < n; i += 3) {
+        unsigned v = (unsigned)bytes[i] << 16 | (i + 1 < n ? (unsigned)bytes[i + 1] << 8 : 0) | (i + 2 < n ? bytes[i + 2] : 0);
+        *out++ = alphabet[v >> 18];
+        *out++ = alphabet[v >> 12 & 63];
+        *out++ = i + 1 < n ? alphabet[v >> 6 & 63] : '=';
+        *out++ = i + 2 < n ? alphabet[v & 63] : '=';
+    }
+    if (text)
+        *out = 0;
+    return text;
+}

@@ -1,0 +1,51 @@
+/* common.h: what handlers share: models by the path, preconditions, revisions in headers, the model document. */
+#ifndef SERVER_HANDLERS_COMMON_H
+#define SERVER_HANDLERS_COMMON_H
+
+#include <jansson.h>
+
+#include "codec.h"
+#include "ctx.h"
+#include "http.h"
+#include "store.h"
+
+#define ETAG_MAX 96
+
+void reply_failure(struct reply *rp, const struct failure *f);
+
+/* find_model: the model of the path, also an unavailable one; 404 for an unknown one or another version than the head.
+ * Give it back with store_put. */
+struct model *find_model(struct ctx *ctx, const struct request *rq, struct reply *rp);
+
+/* find_now: what it serves; 503 while it cannot. */
+struct published *find_now(struct model *model, struct reply *rp);
+
+/* write_begin: the model of the path with `writing` held, ready, and If-Match satisfied. write_end: unlock, give it back. */
+struct model *write_begin(struct ctx *ctx, const struct request *rq, struct reply *rp);
+void write_end(struct model *model);
+
+/* precondition: If-Match against the head's state; 412 with current_revision. present NULL: there is no such model. */
+bool precondition(const struct request *rq, struct model *present, struct reply *rp);
+
+/* etag_of: "<epoch>-1-<revision>", or with -<hash of options> behind it. */
+void etag_of(char etag[ETAG_MAX], const char *epoch, uint64_t revision, const char *options);
+
+/* reply_state: ETag and Onelip-Weights-Revision of the head as it is now. */
+void reply_state(struct reply *rp, struct model *model);
+void reply_weights_revision(struct reply *rp, uint64_t revision);
+
+/* model_document: api.md 2.3. NULL: out of memory. */
+json_t *model_document(struct model *model);
+
+/* model_config: the ModelConfig of api.md 2.8. */
+json_t *model_config(struct model *model);
+
+/* thread_workspace: this thread's scratch for forward passes; freed when the thread ends. NULL: out of memory. */
+lip_workspace *thread_workspace(void);
+
+/* changes_json: the "layers" of condense and refresh; distance is the member's name. */
+json_t *changes_json(const lip_change *changes, size_t n, const char *distance, bool sigma);
+
+char *base64(const unsigned char *bytes, size_t n); /* malloc'd; NULL: out of memory */
+
+#endif

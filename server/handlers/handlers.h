@@ -1,0 +1,22 @@
+/* handlers.h: every handler of routes.c. */
+#ifndef SERVER_HANDLERS_HANDLERS_H
+#define SERVER_HANDLERS_HANDLERS_H
+
+#include "http.h"
+
+handler handle_live, handle_ready, handle_server, handle_model_ready, handle_repository_index; /* health.c */
+handler handle_metrics;                                                                        /* metrics.c */
+handler handle_models_list, handle_model_create, handle_model_put, handle_model_get, handle_model_delete,
+    handle_definition, handle_config_get; /* models.c */
+handler handle_infer; /* infer.c */
+bool infer_is_small(struct ctx *ctx, const struct request *rq);
+handler handle_training_get, handle_training_put, handle_training_patch; /* training.c */
+handler handle_train_step, handle_evaluate;                              /* train.c */
+handler handle_weights_get, handle_weights_put;                          /* weights.c */
+handler handle_layers, handle_layer;                                     /* layers.c */
+handler handle_condense, handle_refresh;                                 /* condense.c */
+handler handle_lipschitz;                                                /* lipschitz.c */
+handler handle_export;                                                   /* export.c */
+handler handle_unsupported;                                              /* unsupported.c: what api.md has and this build has not */
+
+#endif

@@ -1,0 +1,238 @@
+/* training.c: GET, PUT and PATCH of the training resource. */
+#include "training.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "handlers.h"
+
+/* Members that are one of a few words: the default first, then what is built in, then what is not. */
+static const struct {
+    const char *name, *built[3], *missing[3];
+} choices[] = {
+    {"publish", {"step", "never"}, {"epoch", "job"}},
+    {"kernels", {"fresh", "deel_lip"}, {0}},
+    {"on_nonfinite", {"error", "skip"}, {0}},
+    {"durability", {"checkpoint", "sync"}, {0}},
+};
+enum { CHOICES = sizeof choices / sizeof *choices };
+
+static bool among(const char *const *words, const char *word)
+{
+    for (; *words; words++)
+        if (!strcmp(*words, word))
+            return true;
+    return false;
+}
+
+static bool choose(json_t *config, size_t i, const char *pointer, struct reply *rp)
+{
+    const json_t *v = json_object_get(config, choices[i].name);
+    const char *word = json_string_value(v);
+    char at[200];
+
+    if (!v)
+        return json_object_set_new(config, choices[i].name, json_string(choices[i].built[0])) == 0;
+    if (word && among(choices[i].built, word))
+        return true;
+    snprintf(at, sizeof at, "%s/%s", pointer, choices[i].name);
+    if (word && among(choices[i].missing, word))
+        reply_at(rp, 501, "unsupported", at, "%s \"%s\" is not built in; there are \"%s\" and \"%s\"", choices[i].name, word,
+                 choices[i].built[0], choices[i].built[1]);
+    else
+        reply_at(rp, 422, "bad_definition", at, "%s needs one of \"%s\" and \"%s\"", choices[i].name, choices[i].built[0],
+                 choices[i].built[1]);
+    return false;
+}
+
+/* A member that only its default is built in for. */
+static bool only_default(json_t *config, const char *name, bool is_default, json_t *value, const char *pointer,
+                         const char *text, struct reply *rp)
+{
+    char at[200];
+
+    if (!json_object_get(config, name) || is_default)
+        return json_object_set_new(config, name, value) == 0;
+    json_decref(value);
+    snprintf(at, sizeof at, "%s/%s", pointer, name);
+    reply_at(rp, 501, "unsupported", at, "%s", text);
+    return false;
+}
+
+bool training_make(const lip_model *model, const json_t *object, const char *pointer, struct recipe **recipe,
+                   lip_trainer **trainer, struct reply *rp)
+{
+    static const char *const members[] = {"optimizer", "loss", "metrics", "callbacks", "publish", "kernels", "on_nonfinite",
+                                          "durability", "telemetry_every", "loss_weights", NULL};
+    json_t *config, *v;
+    lip_error err = {0};
+    bool ok = false;
+
+    if (!json_is_object(object)) {
+        reply_at(rp, 422, "bad_definition", pointer, "training needs to be an object");
+        return false;
+    }
+    if (!codec_members(rp, object, pointer, members))
+        return false;
+    if (!(config = json_copy((json_t *)object))) {
+        reply_no_memory(rp);
+        return false;
+    }
+    for (size_t i = 0; i < CHOICES; i++)
+        if (!choose(config, i, pointer, rp))
+            goto done;
+    if (!json_object_get(config, "metrics"))
+        json_object_set_new(config, "metrics", json_array());
+    v = json_object_get(config, "callbacks");
+    if (!only_default(config, "callbacks", json_is_array(v) && json_array_size(v) == 0, json_array(), pointer,
+                      "callbacks are not built in", rp))
+        goto done;
+    v = json_object_get(config, "telemetry_every");
+    if (!only_default(config, "telemetry_every", json_is_integer(v) && json_integer_value(v) == 0, json_integer(0), pointer,
+                      "telemetry is not built in; telemetry_every is 0", rp))
+        goto done;
+    v = json_object_get(config, "loss_weights");
+    if (v && !json_is_null(v)) {
+        char at[200];
+        snprintf(at, sizeof at, "%s/loss_weights", pointer);
+        reply_at(rp, 501, "unsupported", at, "loss_weights are not built in: models have one output");
+        goto done;
+    }
+    json_object_del(config, "loss_weights");
+    if (recipe_make(model, config, recipe, trainer, &err))
+        reply_lip_error(rp, &err, ABOUT_DEFINITION, pointer);
+    else
+        ok = true;
+done:
+    if (!ok && !rp->status)
+        reply_no_memory(rp);
+    json_decref(config);
+    return ok;
+}
+
+/* The resource as it is shown. Under `writing`, which its state belongs to. */
+static json_t *shown(struct model *model, bool with_revision)
+{
+    json_t *json = json_copy(model->recipe->config);
+    json_t *state = json_pack("{s:I, s:o, s:s, s:I, s:I}", "step", (json_int_t)lip_trainer_steps(model->trainer),
+                              "learning_rate", codec_real(lip_trainer_learning_rate(model->trainer)), "optimizer_state",
+                              model->optimizer_kept ? "kept" : "reset", "bytes",
+                              (json_int_t)lip_trainer_bytes(model->trainer), "unpublished_steps",
+                              (json_int_t)model->unpublished);
+
+    if (!json || !state || json_object_set_new(json, "state", state)) {
+        json_decref(json);
+        return NULL;
+    }
+    if (with_revision)
+        json_object_set_new(json, "state_revision", json_integer((json_int_t)model->facts.state_revision));
+    return json;
+}
+
+/* GET /v2/models/{m}/training */
+void handle_training_get(struct ctx *ctx, const struct request *rq, struct reply *rp)
+{
+    static const char *const names[] = {"state", NULL};
+    bool state = false;
+    struct model *model;
+    struct published *now = NULL;
+    json_t *json = NULL;
+    char *text;
+
+    if (!codec_queries(rq, rp, names) || !codec_query_bool(rq, rp, "state", &state) || !(model = find_model(ctx, rq, rp)))
+        return;
+    if (state)
+        reply_error(rp, 501, "unsupported", NULL, "reading the optimizer's state is not built in");
+    else if ((now = find_now(model, rp))) {
+        pthread_mutex_lock(&model->writing);
+        if (!model->recipe)
+            reply_error(rp, 404, "training_not_configured", NULL, "training of model '%s' is not configured; PUT it first",
+                        model->name);
+        else if (!(json = shown(model, true)))
+            reply_no_memory(rp);
+        pthread_mutex_unlock(&model->writing);
+    }
+    if (json) {
+        text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(17));
+        if (!text)
+            reply_no_memory(rp);
+        else if (codec_hash_etag(rq, rp, text, strlen(text)))
+            free(text);
+        else
+            reply_bytes(rp, 200, "application/json", text, strlen(text));
+    }
+    json_decref(json);
+    published_put(now);
+    store_put(model);
+}
+
+/* Members of the patch replace the present ones; null takes them away (RFC 7396, one level: members are whole objects). */
+static json_t *merged(const json_t *present, const json_t *patch)
+{
+    json_t *json = json_copy((json_t *)present), *value;
+    const char *key;
+
+    json_object_foreach((json_t *)patch, key, value) {
+        if (json_is_null(value))
+            json_object_del(json, key);
+        else
+            json_object_set(json, key, value);
+    }
+    return json;
+}
+
+static void put(struct ctx *ctx, const struct request *rq, struct reply *rp, bool patch)
+{
+    static const char *const none[] = {NULL};
+    struct model *model = NULL;
+    struct recipe *recipe = NULL;
+    lip_trainer *trainer = NULL;
+    struct failure f = {0};
+    json_t *body = NULL, *whole = NULL;
+    bool kept;
+
+    if (!codec_queries(rq, rp, none) || !(body = codec_document(rq, rp)) || !(model = write_begin(ctx, rq, rp)))
+        goto done;
+    if (patch && !model->recipe) {
+        reply_error(rp, 404, "training_not_configured", NULL, "training of model '%s' is not configured; PUT it first",
+                    model->name);
+        goto done;
+    }
+    whole = patch ? merged(model->recipe->config, body) : json_incref(body);
+    if (!whole || !training_make(lip_state_model(model->state), whole, "", &recipe, &trainer, rp)) {
+        if (!whole)
+            reply_no_memory(rp);
+        goto done;
+    }
+    kept = model->trainer && lip_trainer_same_optimizer(model->trainer, trainer);
+    if (kept)
+        lip_trainer_adopt(trainer, model->trainer);
+    if (!model_train(model, recipe, trainer, kept, &f)) {
+        reply_failure(rp, &f);
+        goto done;
+    }
+    recipe = NULL;
+    trainer = NULL;
+    reply_state(rp, model);
+    reply_json(rp, 200, shown(model, true));
+done:
+    if (model)
+        write_end(model);
+    recipe_put(recipe);
+    lip_trainer_free(trainer);
+    json_decref(whole);
+    json_decref(body);
+}
+
+/* PUT /v2/models/{m}/training  ->  200, the same with every default, its state, state_revision */
+void handle_training_put(struct ctx *ctx, const struct request *rq, struct reply *rp)
+{
+    put(ctx, rq, rp, false);
+}
+
+/* PATCH /v2/models/{m}/training */
+void handle_training_patch(struct ctx *ctx, const struct request *rq, struct reply *rp)
+{
+    put(ctx, rq, rp, true);
+}
