@@ -54,6 +54,7 @@ lip_err recipe_make(const lip_model *model, const json_t *config, struct recipe 
     r->lagging = is(config, "kernels", "deel_lip");
     r->skip_nonfinite = is(config, "on_nonfinite", "skip");
     r->sync = is(config, "durability", "sync");
+    r->model = lip_model_get(model);
     *recipe = r;
     *made = t;
     r = NULL;
@@ -71,6 +72,7 @@ void recipe_put(struct recipe *recipe)
     if (!recipe || atomic_fetch_sub(&recipe->refs, 1) != 1)
         return;
     lip_trainer_free(recipe->judge);
+    lip_model_put(recipe->model);
     json_decref(recipe->config);
     free(recipe);
 }

@@ -56,6 +56,7 @@ struct recipe {
     json_t *config; /* every member of api.md 3.6 but "state" */
     bool publish_step, lagging, skip_nonfinite, sync;
     lip_trainer *judge; /* loss and metrics, for evaluate; never steps */
+    lip_model *model;   /* what it was made for; a reference */
 };
 
 /* What the model document says beyond the definition; under the model's lock. */

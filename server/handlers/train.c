@@ -1,0 +1,410 @@
+/* train.c: one training step, and evaluation. Both take infer's body with y_true and sample_weight. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common.h"
+#include "handlers.h"
+#include "metrics.h"
+#include "settings.h"
+#include "store_private.h"
+
+struct batch {
+    struct codec_body body;
+    lip_batch batch;
+    float *x, *y, *weight; /* what to free */
+};
+
+static void batch_clear(struct batch *b)
+{
+    codec_clear_body(&b->body);
+    free(b->x);
+    free(b->y);
+    free(b->weight);
+}
+
+static bool first_not_finite(const float *x, size_t n, size_t *at)
+{
+    for (*at = 0; *at < n; ++*at)
+        if (!isfinite(x[*at]))
+            return true;
+    return false;
+}
+
+/* NaN and Inf in training data: which input, and where. */
+static bool all_finite(const struct batch *b, const char *name, const float *x, size_t n, struct reply *rp)
+{
+    const struct codec_tensor *t = codec_find((struct codec_body *)&b->body, name);
+    char pointer[48];
+    size_t at;
+
+    if (!x || !first_not_finite(x, n, &at))
+        return true;
+    snprintf(pointer, sizeof pointer, "/inputs/%zu", t ? t->index : 0);
+    reply_at(rp, 422, "nonfinite", pointer, "input '%s' holds %s at element %zu", name, isnan(x[at]) ? "NaN" : "an infinity", at);
+    return false;
+}
+
+static bool batch_axis(const struct codec_tensor *t, const char *model, size_t n, struct reply *rp)
+{
+    char pointer[64];
+
+    snprintf(pointer, sizeof pointer, "/inputs/%zu/shape", t->index);
+    if (t->shape.rank && t->shape.dim[0] == n)
+        return true;
+    reply_at(rp, 400, "shape_mismatch", pointer, "input '%s' batch size does not match other inputs for '%s': %zu samples, got %zu",
+             t->name, model, n, t->shape.rank ? t->shape.dim[0] : 1);
+    return false;
+}
+
+/* The body as a batch. The first failure is in the reply. */
+static bool batch_read(const struct request *rq, const char *model, const lip_model *m, const char *const *members,
+                       bool finite, struct batch *b, struct reply *rp)
+{
+    static const char *const others[] = {"y_true", "sample_weight", NULL};
+    struct codec_tensor *y, *w;
+    size_t each = lip_shape_count(lip_model_input_shape(m, 0));
+
+    if (!codec_read_body(rq, model, members, &b->body, rp))
+        return false;
+    if (b->body.raw) {
+        reply_error(rp, 400, "bad_request", NULL, "a raw binary request holds one input, but y_true is needed as well");
+        return false;
+    }
+    if (!codec_features(&b->body, model, m, others, &b->batch.n, &b->batch.x, &b->x, rp))
+        return false;
+    if (!(y = codec_find(&b->body, "y_true"))) {
+        reply_at(rp, 400, "missing_input", "/inputs",
+                 "expected 2 inputs but got %zu inputs for model '%s': missing required input(s) ['y_true']", b->body.n_inputs,
+                 model);
+        return false;
+    }
+    if (b->batch.n == 0) {
+        reply_at(rp, 400, "shape_mismatch", "/inputs", "the batch needs at least one sample");
+        return false;
+    }
+    if (!batch_axis(y, model, b->batch.n, rp) || !(b->y = codec_floats(y, rp)))
+        return false;
+    b->batch.y = b->y;
+    b->batch.y_shape = y->shape;
+    if ((w = codec_find(&b->body, "sample_weight"))) {
+        if (!batch_axis(w, model, b->batch.n, rp))
+            return false;
+        if (w->count != b->batch.n) {
+            reply_at(rp, 400, "shape_mismatch", "/inputs", "sample_weight needs one number per sample, %zu, got %zu", b->batch.n,
+                     w->count);
+            return false;
+        }
+        if (!(b->weight = codec_floats(w, rp)))
+            return false;
+        b->batch.sample_weight = b->weight;
+    }
+    return !finite || (all_finite(b, lip_model_input_name(m, 0), b->batch.x, b->batch.n * each, rp) &&
+                       all_finite(b, "y_true", b->y, y->count, rp) &&
+                       all_finite(b, "sample_weight", b->weight, b->batch.n, rp));
+}
+
+/* parameters: those that a native path knows. */
+static bool known_parameters(const struct codec_body *body, const char *extra, struct reply *rp)
+{
+    const char *const names[] = {"priority", "timeout", "binary_data_output", "headers", extra, NULL};
+    return !body->parameters || json_is_null(body->parameters) || codec_members(rp, body->parameters, "/parameters", names);
+}
+
+static json_t *metrics_json(const lip_metric *metrics, size_t n)
+{
+    json_t *json = json_object();
+    for (size_t i = 0; i < n; i++)
+        json_object_set_new(json, metrics[i].name, codec_real(metrics[i].value));
+    return json;
+}
+
+/* ---- train_step ----------------------------------------------------------------------------------------------- */
+
+/* What a step that must be on disk goes back to when it cannot get there. */
+struct before {
+    lip_state *state;
+    lip_named *tensors;
+    float *slots;
+    size_t n;
+    uint64_t steps;
+};
+
+static void before_clear(struct before *b)
+{
+    lip_state_free(b->state);
+    free(b->tensors);
+    free(b->slots);
+}
+
+static bool before_take(struct model *model, struct before *b, struct reply *rp)
+{
+    size_t total = 0;
+    lip_error err = {0};
+
+    b->n = lip_trainer_tensors(model->trainer);
+    b->steps = lip_trainer_steps(model->trainer);
+    for (size_t i = 0; i < b->n; i++) {
+        lip_named t = lip_trainer_tensor(model->trainer, i);
+        total += lip_shape_count(&t.shape);
+    }
+    b->tensors = calloc(b->n + 1, sizeof *b->tensors);
+    b->slots = malloc((total + 1) * sizeof *b->slots);
+    if (!b->tensors || !b->slots || lip_state_copy(model->state, &b->state, &err)) {
+        reply_no_memory(rp);
+        return false;
+    }
+    total = 0;
+    for (size_t i = 0; i < b->n; i++) {
+        size_t count;
+        b->tensors[i] = lip_trainer_tensor(model->trainer, i);
+        count = lip_shape_count(&b->tensors[i].shape);
+        memcpy(b->slots + total, b->tensors[i].data, count * sizeof *b->slots);
+        b->tensors[i].data = b->slots + total;
+        total += count;
+    }
+    return true;
+}
+
+static void before_restore(struct model *model, struct before *b)
+{
+    lip_error err = {0};
+
+    lip_state_free(model->state);
+    model->state = b->state;
+    b->state = NULL;
+    if (lip_trainer_load(model->trainer, b->steps, b->tensors, b->n, &err))
+        log_error("model %s: the optimizer could not be taken back to step %llu: %s", model->name,
+                  (unsigned long long)b->steps, err.text);
+}
+
+static bool read_learning_rate(const struct codec_body *body, double *rate, struct reply *rp)
+{
+    const json_t *v = json_object_get(body->parameters, "learning_rate");
+
+    *rate = NAN;
+    if (!v)
+        return true;
+    if (!json_is_number(v) || json_number_value(v) < 0) {
+        reply_at(rp, 400, "bad_parameter", "/parameters/learning_rate", "learning_rate needs a number that is not negative");
+        return false;
+    }
+    *rate = json_number_value(v);
+    return true;
+}
+
+static json_t *step_parameters(const struct facts *facts, const lip_step_report *r, uint64_t publish_ns)
+{
+    return json_pack("{s:I, s:I, s:I, s:I, s:o, s:o, s:b, s:I, s:I, s:I, s:I, s:I}", "step", (json_int_t)r->step, "state_revision",
+                     (json_int_t)facts->state_revision, "weights_revision", (json_int_t)facts->weights_revision,
+                     "checkpointed_revision", (json_int_t)facts->checkpointed_revision, "learning_rate",
+                     codec_real(r->learning_rate), "gradient_norm", codec_real(r->gradient_norm), "skipped", r->skipped,
+                     "orthogonalize_ns", (json_int_t)r->orthogonalize_ns, "forward_ns", (json_int_t)r->forward_ns, "backward_ns",
+                     (json_int_t)r->backward_ns, "update_ns", (json_int_t)r->update_ns, "publish_ns", (json_int_t)publish_ns);
+}
+
+static json_t *step_layers(const lip_step_report *r)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < r->n_layers; i++) {
+        const lip_step_layer *l = &r->layers[i];
+        json_array_append_new(list, json_pack("{s:s, s:s, s:i, s:i, s:o, s:o}", "name", l->name, "form", l->form,
+                                              "power_iterations", l->power_iterations, "bjorck_iterations", l->bjorck_iterations,
+                                              "residual", codec_real_or_null(l->residual), "sigma",
+                                              codec_real_or_null(l->sigma)));
+    }
+    return list;
+}
+
+static void count_step(struct ctx *ctx, const char *model, const lip_step_report *r, uint64_t ns)
+{
+    char labels[MODEL_NAME_MAX + 32], layer[2 * MODEL_NAME_MAX + 64];
+
+    snprintf(labels, sizeof labels, "model=\"%s\",version=\"1\"", model);
+    metrics_add(ctx->metrics, "onelip_train_steps_total", labels, 1);
+    if (!r->skipped)
+        metrics_set(ctx->metrics, "onelip_train_loss", labels, r->loss);
+    metrics_observe(ctx->metrics, "onelip_train_step_duration_seconds", labels, (double)ns / 1e9);
+    for (size_t i = 0; i < r->n_layers; i++) {
+        metrics_observe(ctx->metrics, "onelip_bjorck_iterations", labels, r->layers[i].bjorck_iterations);
+        if (strlen(r->layers[i].name) > MODEL_NAME_MAX || strpbrk(r->layers[i].name, "\"\\\n"))
+            continue;
+        snprintf(layer, sizeof layer, "%s,layer=\"%s\"", labels, r->layers[i].name);
+        metrics_set(ctx->metrics, "onelip_layer_sigma", layer, r->layers[i].sigma);
+    }
+}
+
+/* Under `writing`. */
+static void step(struct ctx *ctx, struct model *model, struct batch *b, struct reply *rp)
+{
+    const struct recipe *recipe = model->recipe;
+    lip_step_options options = {.skip_nonfinite = recipe->skip_nonfinite, .lagging = recipe->lagging};
+    lip_step_report report = {0};
+    struct before before = {0};
+    struct failure f = {0};
+    lip_error err = {0};
+    struct facts facts;
+    uint64_t start = now_ns(), stepped;
+    json_t *parameters, *more;
+
+    if (!read_learning_rate(&b->body, &options.learning_rate, rp) || (recipe->sync && !before_take(model, &before, rp)))
+        goto done;
+    if (!model_before_step(model, recipe->publish_step, recipe->sync, &f)) {
+        reply_failure(rp, &f);
+        goto done;
+    }
+    if (lip_train_step(model->trainer, model->state, &b->batch, &options, &report, &err)) {
+        model_unstep(model);
+        reply_lip_error(rp, &err, ABOUT_TENSORS, "/inputs");
+        goto done;
+    }
+    stepped = now_ns();
+    if (!model_stepped(model, recipe->publish_step, recipe->sync, &f)) {
+        before_restore(model, &before);
+        model_unstep(model);
+        reply_failure(rp, &f);
+        goto done;
+    }
+    pthread_mutex_lock(&model->lock);
+    facts = model->facts;
+    pthread_mutex_unlock(&model->lock);
+    parameters = step_parameters(&facts, &report, now_ns() - stepped);
+    more = json_pack("{s:o, s:o}", "metrics", metrics_json(report.metrics, report.n_metrics), "layers", step_layers(&report));
+    reply_state(rp, model);
+    rp->compute_ns = now_ns() - start;
+    count_step(ctx, model->name, &report, rp->compute_ns);
+    codec_answer(rp, model->name, "1", b->body.id, parameters, more, NULL, 0);
+    json_decref(parameters);
+    json_decref(more);
+done:
+    before_clear(&before);
+}
+
+/* POST /v2/models/{m}/train_step  infer's body with y_true  ->  {"parameters", "metrics", "layers", "outputs":[]} */
+void handle_train_step(struct ctx *ctx, const struct request *rq, struct reply *rp)
+{
+    static const char *const members[] = {"id", "model_name", "model_version", "parameters", "inputs", "outputs", NULL};
+    static const char *const none[] = {NULL};
+    struct batch batch = {0};
+    struct model *model;
+
+    if (!codec_queries(rq, rp, none) || !(model = write_begin(ctx, rq, rp)))
+        return;
+    if (!model->recipe)
+        reply_error(rp, 409, "training_not_configured", NULL, "training of model '%s' is not configured; PUT /v2/models/%s/training first",
+                    model->name, model->name);
+    else if (now_ns() - rq->start_ns > (uint64_t)(ctx->config->request_timeout_seconds * 1e9))
+        reply_error(rp, 504, "deadline_exceeded", NULL, "Request timeout expired");
+    else if (batch_read(rq, model->name, lip_state_model(model->state), members, !model->recipe->skip_nonfinite, &batch, rp) &&
+             known_parameters(&batch.body, "learning_rate", rp))
+        step(ctx, model, &batch, rp);
+    batch_clear(&batch);
+    write_end(model);
+}
+
+/* ---- evaluate -------------------------------------------------------------------------------------------------- */
+
+/* A judge with the metrics of the request in place of the recipe's. */
+static lip_trainer *another_judge(const lip_model *m, const struct recipe *recipe, const json_t *metrics, struct reply *rp)
+{
+    json_t *config = json_pack("{s:s, s:O, s:O}", "optimizer", "sgd", "loss", json_object_get(recipe->config, "loss"), "metrics",
+                               metrics);
+    char *text = config ? json_dumps(config, JSON_REAL_PRECISION(17)) : NULL;
+    lip_trainer *judge = NULL;
+    lip_error err = {0};
+
+    if (!text)
+        reply_no_memory(rp);
+    else if (lip_trainer_new(m, text, strlen(text), &judge, &err))
+        reply_lip_error(rp, &err, ABOUT_DEFINITION, "");
+    free(text);
+    json_decref(config);
+    return judge;
+}
+
+static void evaluate(const struct request *rq, struct reply *rp, struct model *model, struct published *now,
+                     const struct recipe *recipe)
+{
+    static const char *const members[] = {"id", "model_name", "model_version", "parameters", "inputs", "outputs",
+                                          "metrics", "dataset", "batch_size", NULL};
+    const lip_model *m = lip_snapshot_model(now->snapshot);
+    struct batch batch = {0};
+    lip_metric metrics[LIP_MAX_METRICS];
+    lip_trainer *judge = NULL;
+    lip_workspace *ws = thread_workspace();
+    lip_error err = {0};
+    size_t n = 0;
+    char etag[ETAG_MAX];
+    const json_t *asked;
+    json_t *parameters, *more;
+    uint64_t start;
+
+    if (!batch_read(rq, model->name, m, members, true, &batch, rp)) {
+        /* A dataset in place of inputs: what is wrong then is not that inputs are missing. */
+        if (batch.body.json && json_object_get(batch.body.json, "dataset") && !json_object_get(batch.body.json, "inputs")) {
+            reply_clear(rp);
+            *rp = (struct reply){0};
+            reply_at(rp, 501, "unsupported", "/dataset", "datasets are not built in");
+        }
+        goto done;
+    }
+    if (!known_parameters(&batch.body, NULL, rp))
+        goto done;
+    if ((asked = json_object_get(batch.body.json, "dataset")) || (asked = json_object_get(batch.body.json, "batch_size"))) {
+        reply_error(rp, 501, "unsupported", NULL, "datasets are not built in");
+        goto done;
+    }
+    if ((asked = json_object_get(batch.body.json, "metrics")) && !(judge = another_judge(m, recipe, asked, rp)))
+        goto done;
+    if (!ws) {
+        reply_no_memory(rp);
+        goto done;
+    }
+    start = now_ns();
+    if (lip_evaluate(judge ? judge : recipe->judge, now->snapshot, ws, &batch.batch, metrics, &n, &err)) {
+        reply_lip_error(rp, &err, ABOUT_TENSORS, "/inputs");
+        goto done;
+    }
+    rp->compute_ns = now_ns() - start;
+    etag_of(etag, now->epoch, now->weights_revision, NULL);
+    reply_header(rp, "ETag", "%s", etag);
+    reply_weights_revision(rp, now->weights_revision);
+    parameters = json_pack("{s:I, s:I}", "weights_revision", (json_int_t)now->weights_revision, "samples",
+                           (json_int_t)batch.batch.n);
+    more = json_pack("{s:o}", "metrics", metrics_json(metrics, n));
+    codec_answer(rp, model->name, "1", batch.body.id, parameters, more, NULL, 0);
+    json_decref(parameters);
+    json_decref(more);
+done:
+    lip_trainer_free(judge);
+    batch_clear(&batch);
+}
+
+/* POST /v2/models/{m}/evaluate  train_step's body  ->  {"metrics", "outputs":[]}: the weights that infer serves */
+void handle_evaluate(struct ctx *ctx, const struct request *rq, struct reply *rp)
+{
+    static const char *const none[] = {NULL};
+    struct published *now = NULL;
+    struct recipe *recipe = NULL;
+    struct model *model;
+
+    if (!codec_queries(rq, rp, none) || !(model = find_model(ctx, rq, rp)))
+        return;
+    /* The snapshot and the recipe may be of two definitions when a PUT comes between: then take both again. */
+    do {
+        published_put(now);
+        recipe_put(recipe);
+        now = find_now(model, rp);
+        recipe = now ? model_recipe(model) : NULL;
+    } while (recipe && recipe->model != lip_snapshot_model(now->snapshot));
+    if (now && !recipe)
+        reply_error(rp, 409, "training_not_configured", NULL, "training of model '%s' is not configured: there is no loss",
+                    model->name);
+    else if (now)
+        evaluate(rq, rp, model, now, recipe);
+    recipe_put(recipe);
+    published_put(now);
+    store_put(model);
+}
