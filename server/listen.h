@@ -19,6 +19,9 @@ struct listener {
 /* address_check: whether text is ADDR:PORT or unix:PATH; *loopback: nothing but this machine reaches it. */
 bool address_check(const char *text, bool *loopback);
 
+/* listen_allowed: whether nothing but this machine reaches the named addresses, or --insecure was given. false: why. */
+bool listen_allowed(const struct config *config, char *why, size_t size);
+
 /* listen_open: what systemd handed over and what the settings name, listening. On failure NULL and one sentence in why;
  * *status is the exit status: 78 for an address that --insecure would be needed for, else 1. */
 struct listener *listen_open(const struct config *config, size_t *n, int *status, char *why, size_t size);

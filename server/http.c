@@ -1,0 +1,771 @@
+/* http.c: the only file that knows libmicrohttpd: connections, admission, bodies, answers.
+ *
+ * One MHD daemon and one thread per listening socket. A request is looked at when its headers are complete; what is
+ * refused then is answered after a small body was swallowed, so that the client sees why, and at once when the body is
+ * large or waits for a "100 Continue". Cheap handlers run in the MHD thread. For the others the connection is
+ * suspended, a worker fills the reply and resumes it, and the MHD thread sends.
+ *
+ * Traps of libmicrohttpd 0.9.75 that this file works around: an answer given in the first call always closes the
+ * connection; none can be given in the middle of a body; framing that two readers would cut differently is let through;
+ * its timeout is one of idleness, so slow headers and bodies have deadlines here; stopping it with a suspended
+ * connection aborts the process.
+ */
+#include "http.h"
+
+#include <errno.h>
+#include <gnutls/crypto.h>
+#include <microhttpd.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ctx.h"
+#include "guard.h"
+#include "listen.h"
+#include "log.h"
+#include "metrics.h"
+#include "router.h"
+#include "scheduler.h"
+#include "settings.h"
+
+#define NS 1000000000ull
+#define HEADER_MEMORY (32u << 10)
+#define CONNECTIONS 1024u
+#define CONNECTIONS_PER_ADDRESS 128u
+#define IDLE_SECONDS 60u
+#define HEADER_NS (10 * NS)         /* from the first byte of the connection, or of the request, to the end of its headers */
+#define KEPT_NS (70 * NS)           /* as HEADER_NS between two requests; MHD closes idle ones before */
+#define BODY_NS (30 * NS)           /* plus: */
+#define BODY_NS_PER_BYTE (NS >> 14) /* 16 KiB a second is the slowest body that is read to its end */
+#define SWALLOWED (4u << 20)        /* a refused body is read to its end up to here */
+#define GONE_AFTER_NS NS            /* a client is looked for only when its request had to wait this long */
+#define BODIES 16                   /* largest bodies that may be in memory at a time */
+
+struct server {
+    struct http *http;
+    struct listener *listener;
+    struct MHD_Daemon *mhd;
+    struct exchange *parsing; /* whose query MHD is taking apart; this daemon's thread only */
+    const char *target;       /* likewise: the raw request target */
+};
+
+struct http {
+    struct ctx *ctx;
+    size_t n;
+    pthread_mutex_t lock; /* of clients: a socket is in the list as long as its number is ours */
+    struct client *clients;
+    _Atomic size_t active, connections, body_bytes;
+    _Atomic bool refusing;
+    struct server server[];
+};
+
+/* A connection. */
+struct client {
+    struct client *next, **at;
+    int fd;
+    _Atomic uint64_t deadline_ns; /* 0: none */
+};
+
+/* A request and its answer. */
+struct exchange {
+    struct request rq;
+    struct reply rp;
+    struct server *server;
+    struct MHD_Connection *connection;
+    struct client *client;
+    struct guard guard;
+    struct match match;
+    char *raw, *authority;        /* the target without its query; of an absolute one "host:port", else NULL */
+    const char *target;           /* the path in raw, still percent-encoded */
+    const char *end;              /* behind the target, in MHD's memory */
+    unsigned char *body;          /* room bytes and a NUL */
+    size_t room, received;
+    uint64_t deadline_ns, queued_ns;
+    bool admitted, now, swallow, done, close, bad_query;
+    char id[129];
+};
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * NS + (uint64_t)now.tv_nsec;
+}
+
+static void rejected(struct exchange *x, const char *reason)
+{
+    char labels[64];
+
+    snprintf(labels, sizeof labels, "reason=\"%s\"", reason);
+    metrics_add(x->server->http->ctx->metrics, "onelip_rejected_total", labels, 1);
+}
+
+/* ---- what handlers ask ------------------------------------------------------------------------------------ */
+
+const char *request_header(const struct request *rq, const char *name)
+{
+    const struct exchange *x = rq->http;
+
+    return MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, name);
+}
+
+const char *request_query(const struct request *rq, const char *name)
+{
+    const struct exchange *x = rq->http;
+    const char *value = NULL;
+
+    if (MHD_lookup_connection_value_n(x->connection, MHD_GET_ARGUMENT_KIND, name, strlen(name), &value, NULL) != MHD_YES)
+        return NULL;
+    return value ? value : "";
+}
+
+struct each {
+    void (*call)(void *ctx, const char *name, const char *value);
+    void *ctx;
+};
+
+static enum MHD_Result call_each(void *arg, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    struct each *each = arg;
+
+    (void)kind;
+    each->call(each->ctx, name, value ? value : "");
+    return MHD_YES;
+}
+
+void request_query_each(const struct request *rq, void (*call)(void *ctx, const char *name, const char *value), void *ctx)
+{
+    const struct exchange *x = rq->http;
+    struct each each = {call, ctx};
+
+    MHD_get_connection_values(x->connection, MHD_GET_ARGUMENT_KIND, call_each, &each);
+}
+
+/* ---- the answer ------------------------------------------------------------------------------------------- */
+
+static void measure(const struct exchange *x, uint64_t now)
+{
+    const char *method = x->rq.head ? "HEAD" : x->rq.route ? x->rq.method : "other";
+    char labels[256];
+
+    snprintf(labels, sizeof labels, "method=\"%s\",route=\"%s\",code=\"%d\"", method,
+             x->rq.route ? x->rq.route->template : "unmatched", x->rp.status);
+    metrics_observe(x->server->http->ctx->metrics, "onelip_request_duration_seconds", labels,
+                    (double)(now - x->rq.start_ns) * 1e-9);
+    log_debug("%s %s %d %.3f ms %s", method, x->target, x->rp.status, (double)(now - x->rq.start_ns) * 1e-6, x->rq.id);
+}
+
+static void add_headers(struct exchange *x, struct MHD_Response *response)
+{
+    char timing[160];
+
+    for (size_t i = 0; i < x->rp.n_headers; i++)
+        MHD_add_response_header(response, x->rp.header[i].name, x->rp.header[i].value);
+    if (x->rp.bytes)
+        MHD_add_response_header(response, "Content-Type", x->rp.type);
+    snprintf(timing, sizeof timing, "queue;dur=%.3f, parse;dur=%.3f, compute;dur=%.3f, serialize;dur=%.3f",
+             (double)x->rp.queue_ns * 1e-6, (double)x->rp.parse_ns * 1e-6, (double)x->rp.compute_ns * 1e-6,
+             (double)x->rp.serialize_ns * 1e-6);
+    MHD_add_response_header(response, "Server-Timing", timing);
+    MHD_add_response_header(response, "X-Request-Id", x->rq.id);
+    if (x->close || x->server->http->refusing)
+        MHD_add_response_header(response, "Connection", "close");
+}
+
+static enum MHD_Result answer(struct exchange *x)
+{
+    struct MHD_Response *response;
+    enum MHD_Result queued;
+
+    reply_finish(&x->rp, x->target, x->rq.id, guard_accepts(x->guard.accept, "application/problem+json"));
+    if (x->rp.status == 204 || x->rp.status == 304)
+        x->rp.bytes = 0;
+    response = MHD_create_response_from_buffer(x->rp.bytes, x->rp.bytes ? x->rp.body : (void *)"",
+                                               x->rp.bytes ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+    if (!response)
+        return MHD_NO;
+    if (x->rp.bytes)
+        x->rp.body = NULL; /* the response's now */
+    add_headers(x, response);
+    measure(x, now_ns());
+    queued = MHD_queue_response(x->connection, (unsigned)x->rp.status, response);
+    MHD_destroy_response(response);
+    return queued;
+}
+
+/* ---- running a handler ------------------------------------------------------------------------------------ */
+
+/* Status codes as Triton's clients know them, where ours differ and the command line asks for it. */
+static int status_of(const struct exchange *x, int ours)
+{
+    return x->server->http->ctx->config->triton_status && x->rq.route->flags & ROUTE_OIP ? 503 : ours;
+}
+
+/* A client that has closed its side. One that only stopped sending looks the same, so nobody is looked for who did
+ * not have to wait. */
+static bool is_gone(const struct exchange *x)
+{
+    char byte;
+
+    return recv(x->client->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+static void handle(struct exchange *x)
+{
+    x->rq.route->handle(x->server->http->ctx, &x->rq, &x->rp);
+    x->done = true;
+}
+
+/* On a worker, while the connection is suspended. */
+static void work(void *arg)
+{
+    struct exchange *x = arg;
+    uint64_t now = now_ns();
+
+    x->rp.queue_ns = now - x->queued_ns;
+    if (now > x->deadline_ns) {
+        rejected(x, "deadline_exceeded");
+        reply_error(&x->rp, status_of(x, 504), "deadline_exceeded", NULL, "Request timeout expired");
+    } else if (x->rp.queue_ns > GONE_AFTER_NS && is_gone(x)) {
+        rejected(x, "gone");
+        log_debug("%s %s 499 the client went away", x->rq.method, x->target);
+        reply_bytes(&x->rp, 499, NULL, NULL, 0);
+    } else {
+        handle(x);
+    }
+    x->done = true;
+    MHD_resume_connection(x->connection); /* from here on x is the MHD thread's */
+}
+
+static enum MHD_Result hand_over(struct exchange *x)
+{
+    const char *key = !(x->rq.route->flags & ROUTE_WRITE) ? NULL : x->rq.param[0] ? x->rq.param[0] : "";
+
+    MHD_suspend_connection(x->connection);
+    x->queued_ns = now_ns();
+    if (!scheduler_submit(x->server->http->ctx->scheduler, key, work, x)) {
+        rejected(x, "queue_full");
+        reply_header(&x->rp, "Retry-After", "1");
+        reply_error(&x->rp, status_of(x, 429), "queue_full", NULL, "Exceeds maximum queue size");
+        x->done = true;
+        MHD_resume_connection(x->connection);
+    }
+    return MHD_YES;
+}
+
+/* The request is complete. */
+static enum MHD_Result execute(struct exchange *x)
+{
+    const struct route *route = x->rq.route;
+
+    x->client->deadline_ns = 0;
+    x->rq.bytes = x->received;
+    x->rq.body = x->body ? x->body : (const unsigned char *)"";
+    if (x->body)
+        x->body[x->received] = '\0';
+    if (!(route->flags & ROUTE_INLINE) && !(route->small && route->small(x->server->http->ctx, &x->rq)))
+        return hand_over(x);
+    handle(x);
+    return answer(x);
+}
+
+/* ---- bodies ------------------------------------------------------------------------------------------------- */
+
+static void forget_body(struct exchange *x)
+{
+    x->server->http->body_bytes -= x->room;
+    free(x->body);
+    x->body = NULL;
+    x->room = x->received = 0;
+}
+
+/* Room for a body of `room` bytes and a NUL. false: there is none, the reply says so. */
+static bool make_room(struct exchange *x, size_t room)
+{
+    struct http *http = x->server->http;
+    size_t most = (size_t)http->ctx->config->max_body_bytes * BODIES;
+    unsigned char *body = NULL;
+
+    if ((http->body_bytes += room - x->room) <= most)
+        body = realloc(x->body, room + 1);
+    if (!body) {
+        http->body_bytes -= room - x->room;
+        rejected(x, "out_of_memory");
+        reply_header(&x->rp, "Retry-After", "1");
+        reply_error(&x->rp, 503, "out_of_memory", NULL, "too many large bodies at a time");
+        return false;
+    }
+    x->body = body;
+    x->room = room;
+    return true;
+}
+
+static void too_large(struct exchange *x, long limit)
+{
+    rejected(x, "too_large");
+    reply_error(&x->rp, 413, "too_large", NULL, "the body is larger than %ld bytes", limit);
+}
+
+/* Some of the body. A failure lets the rest be swallowed; beyond what is swallowed only the connection's end helps. */
+static enum MHD_Result take(struct exchange *x, const char *data, size_t bytes)
+{
+    size_t limit = (size_t)x->server->http->ctx->config->max_body_bytes, room = x->room;
+
+    x->client->deadline_ns = x->rq.start_ns + BODY_NS + (x->received + bytes) * BODY_NS_PER_BYTE;
+    if (x->swallow) {
+        x->received += bytes;
+        return x->received > SWALLOWED ? MHD_NO : MHD_YES;
+    }
+    if (x->received + bytes > limit)
+        too_large(x, (long)limit);
+    else if (x->received + bytes > room) { /* only when it comes in chunks: the length was not known */
+        room = room < 32768 ? 65536 : 2 * room;
+        if (room < x->received + bytes)
+            room = x->received + bytes;
+        make_room(x, room < limit ? room : limit);
+    }
+    if (x->rp.status) {
+        forget_body(x);
+        x->swallow = true;
+        return MHD_YES;
+    }
+    memcpy(x->body + x->received, data, bytes);
+    x->received += bytes;
+    return MHD_YES;
+}
+
+/* ---- admission ------------------------------------------------------------------------------------------------ */
+
+static enum MHD_Result show_header(void *arg, enum MHD_ValueKind kind, const char *name, size_t name_length,
+                                   const char *value, size_t value_length)
+{
+    struct guard *guard = arg;
+
+    (void)kind;
+    guard_header(guard, name, name_length, value, value_length);
+    return MHD_YES;
+}
+
+/* The client's id when it is printable, else one of ours: 12 letters of 5 random bits. */
+static void set_id(struct exchange *x)
+{
+    static const char letters[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    const char *given = x->guard.id;
+    size_t length = given ? strlen(given) : 0;
+    unsigned char random[12] = {0};
+    bool good = length > 0 && length < sizeof x->id;
+
+    for (size_t i = 0; good && i < length; i++)
+        good = given[i] > ' ' && given[i] < 0x7f;
+    if (good) {
+        memcpy(x->id, given, length + 1);
+    } else {
+        gnutls_rnd(GNUTLS_RND_NONCE, random, sizeof random);
+        for (size_t i = 0; i < sizeof random; i++)
+            x->id[i] = letters[random[i] & 31];
+        x->id[sizeof random] = '\0';
+    }
+    x->rq.id = x->id;
+}
+
+/* "http://host:port/path" is the same as "/path" with that Host (RFC 9112, 3.2.2). false: out of memory. */
+static bool absolute_form(struct exchange *x)
+{
+    const char *authority;
+    size_t length;
+
+    if (strncasecmp(x->raw, "http://", 7) && strncasecmp(x->raw, "https://", 8))
+        return true;
+    authority = strchr(x->raw, ':') + 3;
+    length = strcspn(authority, "/");
+    if (!(x->authority = strndup(authority, length)))
+        return false;
+    x->guard.host = x->authority;
+    x->guard.host_length = guard_host(x->authority);
+    x->target = authority[length] ? authority + length : "/";
+    return true;
+}
+
+static bool same(const char *host, size_t length, const char *name)
+{
+    return strlen(name) == length && !strncasecmp(host, name, length);
+}
+
+static bool is_address(const char *host, size_t length)
+{
+    return *host == '[' || strspn(host, "0123456789.") >= length;
+}
+
+/* Whether the Host is one of ours: the listener's address, localhost for a loopback one, any address where every
+ * address is listened on, or a name that the settings allow. */
+static bool is_our_host(const struct exchange *x)
+{
+    const struct http *http = x->server->http;
+    const char *host = x->guard.host;
+    size_t length = x->guard.host_length;
+
+    for (size_t i = 0; i < http->n; i++) {
+        const struct listener *l = http->server[i].listener;
+
+        if (!l->is_unix && (same(host, length, l->host) || (l->loopback && same(host, length, "localhost")) ||
+                            (l->any && (is_address(host, length) || same(host, length, "localhost")))))
+            return true;
+    }
+    return config_allows_host(http->ctx->config, host, length);
+}
+
+/* Whether the Origin is the page that this very server gave: its scheme and the request's own Host. */
+static bool is_our_origin(const struct exchange *x)
+{
+    const char *origin = x->guard.origin;
+
+    return !strncmp(origin, "http://", 7) && !strcasecmp(origin + 7, x->guard.host);
+}
+
+static bool changes_something(const char *method)
+{
+    return strcmp(method, "GET") && strcmp(method, "HEAD") && strcmp(method, "OPTIONS");
+}
+
+/* Web pages of strangers stop here: a name of theirs that leads to us, a form of theirs that is sent to us. */
+static void check_origin(struct exchange *x)
+{
+    if (x->server->listener->is_unix || !x->guard.host)
+        return;
+    if (!is_our_host(x)) {
+        rejected(x, "host_refused");
+        reply_error(&x->rp, 403, "host_refused", NULL,
+                    "Host \"%.100s\" is not a name of this server; --allowed-hosts adds names", x->guard.host);
+    } else if (x->guard.origin && changes_something(x->rq.method) && !is_our_origin(x)) {
+        rejected(x, "origin_refused");
+        reply_error(&x->rp, 403, "origin_refused", NULL, "pages of %.100s may not change anything here", x->guard.origin);
+    }
+}
+
+static void find_route(struct exchange *x)
+{
+    struct http *http = x->server->http;
+
+    switch (router_find(routes, x->rq.method, x->target, http->ctx->config->api_prefix, &x->match)) {
+    case ROUTE_FOUND:
+        x->rq.route = x->match.route;
+        x->rq.path = x->match.path;
+        memcpy(x->rq.param, x->match.param, sizeof x->rq.param);
+        if (x->bad_query)
+            reply_error(&x->rp, 400, "bad_parameter", NULL, "the query is not percent-encoded text");
+        break;
+    case ROUTE_BAD_NAME:
+        reply_error(&x->rp, 400, "bad_name", NULL, "%s", x->match.why);
+        break;
+    case ROUTE_NONE:
+        reply_error(&x->rp, 404, "not_found", NULL, "Not Found");
+        break;
+    case ROUTE_OTHER_METHOD:
+        reply_header(&x->rp, "Allow", "%s, OPTIONS", x->match.allow);
+        if (!strcmp(x->rq.method, "OPTIONS"))
+            reply_bytes(&x->rp, 204, NULL, NULL, 0);
+        else
+            reply_error(&x->rp, 405, "method_not_allowed", NULL, "Method Not Allowed");
+    }
+}
+
+/* What the route, the server's state and the body's size allow. */
+static void check_work(struct exchange *x)
+{
+    struct http *http = x->server->http;
+    long limit = http->ctx->config->max_body_bytes;
+
+    if (http->refusing && !(x->rq.route->flags & ROUTE_ALWAYS)) {
+        rejected(x, "draining");
+        reply_header(&x->rp, "Retry-After", "1");
+        reply_error(&x->rp, 503, "draining", NULL,
+                    "Server is stopping, scheduler for model has stopped accepting new inference requests");
+    } else if (x->guard.length > (uint64_t)limit) {
+        too_large(x, limit);
+    } else if (x->guard.encoding && strcasecmp(x->guard.encoding, "identity")) {
+        reply_header(&x->rp, "Accept-Encoding", "identity");
+        reply_error(&x->rp, 415, "unsupported_encoding", NULL, "content coding \"%.40s\" is not known here",
+                    x->guard.encoding);
+    } else if (x->guard.length) {
+        make_room(x, x->guard.length);
+    }
+}
+
+/* The headers are complete: let the request in, or fill in why not. */
+static void admit(struct exchange *x, const char *method, const char *version)
+{
+    struct http *http = x->server->http;
+    const char *wrong;
+
+    http->active++;
+    x->admitted = true;
+    x->rq.start_ns = now_ns();
+    x->deadline_ns = x->rq.start_ns + (uint64_t)(http->ctx->config->request_timeout_seconds * 1e9);
+    x->client->deadline_ns = x->rq.start_ns + BODY_NS;
+    x->rq.http = x;
+    x->rq.head = !strcmp(method, "HEAD");
+    x->rq.method = x->rq.head ? "GET" : method;
+    MHD_get_connection_values_n(x->connection, MHD_HEADER_KIND, show_header, &x->guard);
+    set_id(x);
+    wrong = guard_end(&x->guard, !strcmp(version, "HTTP/1.0"));
+    if (!wrong && version != x->end + 1)
+        wrong = "a NUL in the request line";
+    if (wrong) {
+        x->now = x->close = true;
+        rejected(x, "bad_framing");
+        reply_error(&x->rp, 400, "bad_framing", NULL, "%s", wrong);
+        return;
+    }
+    if (!absolute_form(x))
+        reply_error(&x->rp, 503, "out_of_memory", NULL, "out of memory");
+    if (!x->rp.status)
+        check_origin(x);
+    if (!x->rp.status)
+        find_route(x);
+    if (!x->rp.status)
+        check_work(x);
+    x->now = x->rp.status && (x->guard.expect || x->guard.length > SWALLOWED);
+    x->swallow = x->rp.status;
+}
+
+/* ---- libmicrohttpd's callbacks ----------------------------------------------------------------------------------- */
+
+static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, const char *url, const char *method,
+                                  const char *version, const char *data, size_t *bytes, void **of_request)
+{
+    struct exchange *x = *of_request;
+
+    (void)cls;
+    (void)connection;
+    (void)url;
+    if (!x)
+        return MHD_NO; /* there was no memory for it */
+    if (!x->admitted) {
+        admit(x, method, version);
+        return x->now ? answer(x) : MHD_YES;
+    }
+    if (*bytes) {
+        size_t n = *bytes;
+
+        *bytes = 0;
+        return take(x, data, n);
+    }
+    if (x->done || x->rp.status)
+        return answer(x);
+    return execute(x);
+}
+
+/* The request line is complete; what this returns is *of_request from now on. */
+static void *on_target(void *cls, const char *target, struct MHD_Connection *connection)
+{
+    struct server *server = cls;
+    const union MHD_ConnectionInfo *of = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct client *client = of ? of->socket_context : NULL;
+    size_t length = target ? strcspn(target, "?") : 0;
+    struct exchange *x = client && target ? calloc(1, sizeof *x) : NULL;
+
+    server->parsing = x;
+    server->target = target;
+    if (!x || !(x->raw = strndup(target, length))) {
+        free(x);
+        return server->parsing = NULL;
+    }
+    x->target = x->raw;
+    x->end = target + strlen(target);
+    x->server = server;
+    x->connection = connection;
+    x->client = client;
+    client->deadline_ns = now_ns() + HEADER_NS;
+    return x;
+}
+
+/* MHD decodes the query by this, and would the path: that one is decoded by the router, segment by segment. */
+static size_t on_escaped(void *cls, struct MHD_Connection *connection, char *text)
+{
+    struct server *server = cls;
+    size_t length = strlen(text);
+    long decoded;
+
+    (void)connection;
+    if (text == server->target)
+        return length;
+    decoded = percent_decode(text);
+    if (server->parsing && (decoded < 0 || strlen(text) != (size_t)decoded))
+        server->parsing->bad_query = true;
+    return strlen(text);
+}
+
+static void on_completed(void *cls, struct MHD_Connection *connection, void **of_request, enum MHD_RequestTerminationCode how)
+{
+    struct exchange *x = *of_request;
+    struct server *server = cls;
+
+    (void)connection;
+    *of_request = NULL;
+    if (!x)
+        return;
+    if (how != MHD_REQUEST_TERMINATED_COMPLETED_OK && x->admitted)
+        log_debug("%s %s: the connection ended before the answer did", x->rq.method, x->target);
+    if (server->parsing == x)
+        server->parsing = NULL;
+    x->client->deadline_ns = now_ns() + KEPT_NS;
+    if (x->admitted)
+        server->http->active--;
+    forget_body(x);
+    reply_clear(&x->rp);
+    free(x->match.memory);
+    free(x->authority);
+    free(x->raw);
+    free(x);
+}
+
+static void on_connection(void *cls, struct MHD_Connection *connection, void **of_socket, enum MHD_ConnectionNotificationCode what)
+{
+    struct server *server = cls;
+    struct http *http = server->http;
+    struct client *c = *of_socket;
+
+    if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+        if (!(*of_socket = c = calloc(1, sizeof *c)))
+            return; /* its requests will be refused for want of it */
+        c->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+        c->deadline_ns = now_ns() + HEADER_NS;
+        http->connections++;
+        pthread_mutex_lock(&http->lock);
+        c->next = http->clients;
+        c->at = &http->clients;
+        if (c->next)
+            c->next->at = &c->next;
+        http->clients = c;
+        pthread_mutex_unlock(&http->lock);
+    } else if (c) { /* before MHD closes the socket */
+        pthread_mutex_lock(&http->lock);
+        *c->at = c->next;
+        if (c->next)
+            c->next->at = c->at;
+        pthread_mutex_unlock(&http->lock);
+        http->connections--;
+        free(c);
+        *of_socket = NULL;
+    }
+}
+
+static void on_log(void *cls, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
+static void on_log(void *cls, const char *format, va_list args)
+{
+    char text[400];
+
+    (void)cls;
+    vsnprintf(text, sizeof text, format, args);
+    text[strcspn(text, "\n")] = '\0';
+    log_debug("libmicrohttpd: %s", text);
+}
+
+static void on_panic(void *cls, const char *file, unsigned line, const char *reason)
+{
+    (void)cls;
+    log_error("libmicrohttpd gave up: %s:%u: %s", file, line, reason ? reason : "");
+    abort();
+}
+
+/* ---- start and stop ------------------------------------------------------------------------------------------------ */
+
+static double read_count(void *count)
+{
+    return (double)*(_Atomic size_t *)count;
+}
+
+static bool serve(struct server *s)
+{
+    s->mhd = MHD_start_daemon(
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request,
+        s, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, s->listener->fd,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
+        MHD_OPTION_URI_LOG_CALLBACK, on_target, s, MHD_OPTION_UNESCAPE_CALLBACK, on_escaped, s,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_MEMORY, MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS,
+        MHD_OPTION_PER_IP_CONNECTION_LIMIT, s->listener->is_unix ? 0u : CONNECTIONS_PER_ADDRESS,
+        MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
+    return s->mhd != NULL;
+}
+
+struct http *http_start(struct ctx *ctx, struct listener *listeners, size_t n)
+{
+    struct http *http = calloc(1, sizeof *http + n * sizeof *http->server);
+
+    if (!http)
+        return NULL;
+    MHD_set_panic_func(on_panic, NULL);
+    pthread_mutex_init(&http->lock, NULL);
+    http->ctx = ctx;
+    for (size_t i = 0; i < n; i++)
+        http->server[i] = (struct server){.http = http, .listener = &listeners[i]};
+    http->n = n; /* before the first daemon: its requests look at all listeners */
+    for (size_t i = 0; i < n; i++)
+        if (!serve(&http->server[i])) {
+            log_error("cannot serve %s: %s", listeners[i].url, strerror(errno));
+            http_refuse(http);
+            http_stop(http);
+            return NULL;
+        }
+    metrics_watch(ctx->metrics, "onelip_connections", read_count, &http->connections);
+    metrics_watch(ctx->metrics, "onelip_requests_in_flight", read_count, &http->active);
+    metrics_watch(ctx->metrics, "onelip_body_bytes_in_flight", read_count, &http->body_bytes);
+    return http;
+}
+
+void http_tick(struct http *http)
+{
+    uint64_t now = now_ns();
+    size_t slow = 0;
+
+    pthread_mutex_lock(&http->lock);
+    for (struct client *c = http->clients; c; c = c->next) {
+        uint64_t deadline = c->deadline_ns;
+
+        if (deadline && now > deadline) {
+            shutdown(c->fd, SHUT_RDWR); /* MHD sees the end and cleans up */
+            c->deadline_ns = 0;
+            slow++;
+        }
+    }
+    pthread_mutex_unlock(&http->lock);
+    if (slow)
+        metrics_add(http->ctx->metrics, "onelip_rejected_total", "reason=\"slow\"", (double)slow);
+}
+
+void http_refuse(struct http *http)
+{
+    http->refusing = true;
+    for (size_t i = 0; i < http->n; i++) {
+        struct server *s = &http->server[i];
+
+        if (s->mhd && s->listener->fd >= 0) {
+            MHD_quiesce_daemon(s->mhd);
+            close(s->listener->fd);
+            s->listener->fd = -1;
+        }
+    }
+}
+
+size_t http_active(const struct http *http)
+{
+    return http->active;
+}
+
+void http_stop(struct http *http)
+{
+    if (!http)
+        return;
+    for (size_t i = 0; i < http->n; i++)
+        if (http->server[i].mhd)
+            MHD_stop_daemon(http->server[i].mhd);
+    pthread_mutex_destroy(&http->lock);
+    free(http);
+}

@@ -1,0 +1,316 @@
+/* main.c: start, wait for a signal, drain, stop.
+ *
+ * Signals go through handlers and a pipe: OpenBLAS starts threads that block none before main begins, so a blocked
+ * signal would be delivered to one of them.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <onelip/onelip.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ctx.h"
+#include "http.h"
+#include "listen.h"
+#include "log.h"
+#include "metrics.h"
+#include "notify.h"
+#include "scheduler.h"
+#include "settings.h"
+#include "store.h"
+
+#define QUEUE 1024         /* requests that may wait for a worker */
+#define TICK_MS 500        /* how often deadlines are looked at */
+#define DRAIN_TICK_MS 20   /* while draining */
+#define STUCK_SECONDS 600  /* no work begun or finished for so long, although some waits: the watchdog is not fed */
+#define FILES 8192         /* file descriptors, where the limit allows */
+
+struct daemon {
+    struct config config;
+    struct ctx ctx;
+    struct listener *listeners;
+    size_t n_listeners;
+    struct http *http;
+    pthread_t loader;
+    bool loading;           /* the loader is to be joined */
+    _Atomic bool loaded;    /* it has ended */
+    uint64_t watchdog_ns, fed_ns;
+};
+
+static int signal_pipe[2];
+
+static void on_signal(int number)
+{
+    int saved = errno;
+    unsigned char byte = (unsigned char)number;
+
+    if (write(signal_pipe[1], &byte, 1) < 0)
+        byte = 0; /* a full pipe: main has been told often enough */
+    errno = saved;
+}
+
+static bool catch_signals(void)
+{
+    static const int caught[] = {SIGTERM, SIGINT, SIGHUP};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+
+    if (pipe2(signal_pipe, O_CLOEXEC | O_NONBLOCK))
+        return false;
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < sizeof caught / sizeof *caught; i++)
+        sigaction(caught[i], &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    return true;
+}
+
+/* The next signal, 0 when none came within ms. */
+static int next_signal(int ms)
+{
+    struct pollfd pipe = {.fd = signal_pipe[0], .events = POLLIN};
+    unsigned char byte;
+
+    if (poll(&pipe, 1, ms) > 0 && read(signal_pipe[0], &byte, 1) == 1)
+        return byte;
+    return 0;
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* One line for people and, when it is not the journal's anyway, the exit status of "anything else". */
+static int give_up(const char *why)
+{
+    fprintf(stderr, "onelipd: %s\n", why);
+    return 1;
+}
+
+static void raise_file_limit(void)
+{
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) || files.rlim_cur >= FILES)
+        return;
+    files.rlim_cur = files.rlim_max < FILES ? files.rlim_max : FILES;
+    setrlimit(RLIMIT_NOFILE, &files);
+}
+
+/* ---- start ------------------------------------------------------------------------------------------------- */
+
+static void *load(void *arg)
+{
+    struct daemon *d = arg;
+
+    store_load(d->ctx.store);
+    d->loaded = true;
+    return NULL;
+}
+
+static double read_depth(void *scheduler)
+{
+    return (double)scheduler_depth(scheduler);
+}
+
+static void announce(const struct daemon *d)
+{
+    for (size_t i = 0; i < d->n_listeners; i++)
+        printf("listening %s\n", d->listeners[i].url);
+    fflush(stdout);
+}
+
+/* Everything up to the first request. 0, or the exit status after one line on stderr. */
+static int start(struct daemon *d)
+{
+    const struct config *c = &d->config;
+    char why[512];
+    lip_error err = {0};
+    int status = 1;
+
+    raise_file_limit();
+    if (lip_set_threads((size_t)c->threads, &err))
+        return give_up(err.text);
+    if (!(d->ctx.metrics = metrics_new()))
+        return give_up("out of memory");
+    metrics_set(d->ctx.metrics, "onelip_build_info", "version=\"" PACKAGE_VERSION "\"", 1);
+    if (!(d->ctx.store = store_open(c->state_dir, c->checkpoint_seconds, d->ctx.metrics, why, sizeof why)))
+        return give_up(why);
+    if (!(d->listeners = listen_open(c, &d->n_listeners, &status, why, sizeof why)))
+        return give_up(why), status;
+    if (!(d->ctx.scheduler = scheduler_new((size_t)c->threads + 1, QUEUE)))
+        return give_up("cannot start the workers");
+    metrics_watch(d->ctx.metrics, "onelip_queue_depth", read_depth, d->ctx.scheduler);
+    if (!(d->http = http_start(&d->ctx, d->listeners, d->n_listeners)))
+        return give_up("cannot serve");
+    announce(d);
+    if (c->port_file && !port_file_write(c->port_file, d->listeners, d->n_listeners, why, sizeof why))
+        return give_up(why);
+    if (pthread_create(&d->loader, NULL, load, d))
+        return give_up("cannot start the loader");
+    d->loading = true;
+    return 0;
+}
+
+/* ---- run ------------------------------------------------------------------------------------------------------ */
+
+static void say_ready(struct daemon *d)
+{
+    size_t n;
+    struct model **models = store_list(d->ctx.store, &n);
+
+    for (size_t i = 0; models && i < n; i++)
+        store_put(models[i]);
+    free(models);
+    notify("READY=1\nSTATUS=serving, %zu models when it started", models ? n : 0);
+    log_info("ready: %zu models, %ld threads, state in %s", models ? n : 0, (long)d->config.threads, d->config.state_dir);
+}
+
+static void reload(struct daemon *d)
+{
+    char why[1024];
+
+    notify_reloading();
+    if (config_reload(&d->config, why, sizeof why)) {
+        pthread_rwlock_rdlock(&d->config.lock);
+        log_setup(log_level_named(d->config.log_level), d->config.log_format);
+        pthread_rwlock_unlock(&d->config.lock);
+        log_info("the configuration was read again");
+    } else {
+        log_error("the configuration stays as it was: %s", why);
+    }
+    notify("READY=1");
+}
+
+/* Twice as often as asked for, unless the workers have been stuck for long. */
+static void feed_watchdog(struct daemon *d)
+{
+    uint64_t now = now_ns();
+
+    if (!d->watchdog_ns || now - d->fed_ns < d->watchdog_ns / 2 ||
+        scheduler_silent_seconds(d->ctx.scheduler) > STUCK_SECONDS)
+        return;
+    notify("WATCHDOG=1");
+    d->fed_ns = now;
+}
+
+/* One turn of the main thread; the signal that came, or 0. SIGHUP is dealt with here. */
+static int turn(struct daemon *d, int ms)
+{
+    int number = next_signal(ms);
+
+    if (d->loaded && !d->ctx.ready) {
+        d->ctx.ready = true;
+        say_ready(d);
+    }
+    http_tick(d->http);
+    feed_watchdog(d);
+    if (number == SIGHUP && !d->ctx.draining) {
+        reload(d);
+        return 0;
+    }
+    return number == SIGHUP ? 0 : number;
+}
+
+/* ---- stop ------------------------------------------------------------------------------------------------------- */
+
+/* Leave without waiting for anything; only what others would stumble over is taken away. */
+static _Noreturn void leave(struct daemon *d, const char *why)
+{
+    fprintf(stderr, "onelipd: %s\n", why);
+    if (d->config.port_file)
+        unlink(d->config.port_file);
+    for (size_t i = 0; i < d->n_listeners; i++)
+        if (d->listeners[i].path)
+            unlink(d->listeners[i].path);
+    _exit(1);
+}
+
+static void wait_until(struct daemon *d, uint64_t end_ns, bool also_when_idle)
+{
+    while (now_ns() < end_ns && !(also_when_idle && d->loaded && !http_active(d->http)))
+        if (turn(d, DRAIN_TICK_MS))
+            leave(d, "a second signal: stopped at once");
+}
+
+/* Requests that are under way end, others are refused. */
+static void drain(struct daemon *d)
+{
+    log_info("stopping");
+    notify("STOPPING=1\nSTATUS=finishing what is under way");
+    d->ctx.draining = true;
+    wait_until(d, now_ns() + (uint64_t)(d->config.drain_delay_seconds * 1e9), false);
+    http_refuse(d->http);
+    wait_until(d, now_ns() + (uint64_t)(d->config.exit_timeout_seconds * 1e9), true);
+    if (http_active(d->http) || !d->loaded)
+        leave(d, "work was still under way after --exit-timeout-seconds");
+}
+
+/* Take apart what start put together. false: something that was promised could not be saved. */
+static bool stop(struct daemon *d)
+{
+    bool saved;
+
+    if (d->http)
+        http_refuse(d->http);
+    http_stop(d->http);
+    scheduler_free(d->ctx.scheduler);
+    if (d->loading)
+        pthread_join(d->loader, NULL);
+    saved = !d->ctx.store || store_close(d->ctx.store);
+    if (d->http && d->config.port_file)
+        unlink(d->config.port_file);
+    listen_close(d->listeners, d->n_listeners);
+    metrics_free(d->ctx.metrics);
+    return saved;
+}
+
+static int check(const struct config *c)
+{
+    char why[512];
+
+    if (!listen_allowed(c, why, sizeof why))
+        return give_up(why), 78;
+    puts("ok");
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static struct daemon d;
+    int status;
+
+    if (!config_read(&d.config, argc, argv, &status)) {
+        config_clear(&d.config);
+        return status;
+    }
+    log_setup(log_level_named(d.config.log_level), d.config.log_format);
+    if (d.config.check_config) {
+        status = check(&d.config);
+    } else if (!catch_signals()) {
+        status = give_up("no pipe for signals");
+    } else {
+        d.ctx.config = &d.config;
+        d.watchdog_ns = notify_watchdog_us() * 1000;
+        status = start(&d);
+        if (!status) {
+            while (!turn(&d, TICK_MS))
+                continue;
+            drain(&d);
+        }
+        if (!stop(&d))
+            status = give_up("not every training step could be saved");
+    }
+    config_clear(&d.config);
+    return status;
+}
