@@ -36,7 +36,7 @@ void published_put(struct published *now)
         return;
     while (now->reports) {
         struct report *next = now->reports->next;
-        json_decref(now->reports->body);
+        free(now->reports->text);
         free(now->reports->key);
         free(now->reports);
         now->reports = next;

@@ -36,8 +36,7 @@ struct failure {
 /* An answer that is worth keeping as long as its snapshot: a Lipschitz report, by its options. */
 struct report {
     struct report *next;
-    char *key;
-    json_t *body;
+    char *key, *text; /* malloc'd */
 };
 
 /* What readers see. Immutable but for the reports, counted. */

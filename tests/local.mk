@@ -16,6 +16,8 @@ unit_tests += %D%/unit/check_safetensors
 unit_tests += %D%/unit/check_train
 script_tests +=
 benches += %D%/bench/bench_layers
+script_tests += %D%/http/test_readme.py
+script_tests += %D%/build/test_install.sh
 benches += %D%/bench/bench_mlp
 
 # What a test or bench is linked with unless it says otherwise (check_x_LDADD).
@@ -36,9 +38,9 @@ SH_LOG_COMPILER = $(SHELL)
 # Automake adds srcdir (the top of the source tree). The programs are those of this build, never installed ones.
 AM_TESTS_ENVIRONMENT = \
 	ONELIPD='$(abs_top_builddir)/server/onelipd'; ONELIP='$(abs_top_builddir)/clients/cli/onelip'; \
-	LIBONELIP='$(abs_top_builddir)/lib/.libs/libonelip.so'; PYTHONDONTWRITEBYTECODE=1; \
+	LIBONELIP='$(abs_top_builddir)/lib/.libs/libonelip.so'; PYTHONDONTWRITEBYTECODE=1; top_builddir='$(abs_top_builddir)'; \
 	CK_TAP_LOG_FILE_NAME=-; CK_VERBOSITY=silent; \
-	export ONELIPD ONELIP LIBONELIP PYTHONDONTWRITEBYTECODE CK_TAP_LOG_FILE_NAME CK_VERBOSITY;
+	export ONELIPD ONELIP LIBONELIP top_builddir PYTHONDONTWRITEBYTECODE CK_TAP_LOG_FILE_NAME CK_VERBOSITY;
 
 # Times mean something only with the kernels that OpenBLAS chooses by itself.
 .PHONY: bench

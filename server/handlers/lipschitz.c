@@ -175,42 +175,41 @@ static json_t *compute(struct ctx *ctx, const char *model, const struct publishe
     return json;
 }
 
-/* The report of these options that this snapshot keeps, a reference; NULL: none yet. */
-static json_t *kept(struct published *now, const char *key)
+/* The report of these options that this snapshot keeps, copied; NULL: none yet. */
+static char *kept(struct published *now, const char *key)
 {
-    json_t *found = NULL;
+    char *found = NULL;
 
     pthread_mutex_lock(&now->lock);
     for (struct report *r = now->reports; r && !found; r = r->next)
         if (!strcmp(r->key, key))
-            found = json_incref(r->body);
+            found = strdup(r->text);
     pthread_mutex_unlock(&now->lock);
     return found;
 }
 
 enum { REPORTS_KEPT = 16 };
 
-static void keep(struct published *now, const char *key, json_t *body)
+static void keep(struct published *now, const char *key, const char *text)
 {
     struct report *r = calloc(1, sizeof *r);
     size_t n = 0;
 
-    if (!r || !(r->key = strdup(key))) {
-        free(r);
+    if (!r)
         return;
-    }
-    r->body = json_incref(body);
+    r->key = strdup(key);
+    r->text = strdup(text);
     pthread_mutex_lock(&now->lock);
     for (struct report *other = now->reports; other; other = other->next)
         n++;
-    if (n < REPORTS_KEPT) {
+    if (r->key && r->text && n < REPORTS_KEPT) {
         r->next = now->reports;
         now->reports = r;
         r = NULL;
     }
     pthread_mutex_unlock(&now->lock);
     if (r) {
-        json_decref(r->body);
+        free(r->text);
         free(r->key);
         free(r);
     }
@@ -224,6 +223,7 @@ void handle_lipschitz(struct ctx *ctx, const struct request *rq, struct reply *r
     struct model *model;
     char etag[ETAG_MAX];
     json_t *json;
+    char *text;
     uint64_t start = now_ns();
 
     if (!read_options(rq, &options, rp) || !(model = find_model(ctx, rq, rp)))
@@ -231,13 +231,18 @@ void handle_lipschitz(struct ctx *ctx, const struct request *rq, struct reply *r
     if ((now = find_now(model, rp))) {
         etag_of(etag, now->epoch, now->weights_revision, options.key);
         if (!codec_not_modified(rq, rp, etag)) {
-            if (!(json = kept(now, options.key)) && (json = compute(ctx, model->name, now, &options, rp)))
-                keep(now, options.key, json);
-            if (json) {
-                /* Dumped from a copy of the top: references of a kept body are shared between threads. */
+            text = kept(now, options.key);
+            if (!text && (json = compute(ctx, model->name, now, &options, rp))) {
+                if ((text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(17))))
+                    keep(now, options.key, text);
+                else
+                    reply_no_memory(rp);
+                json_decref(json);
+            }
+            if (text) {
                 reply_weights_revision(rp, now->weights_revision);
                 rp->compute_ns = now_ns() - start;
-                reply_json(rp, 200, json);
+                reply_bytes(rp, 200, "application/json", text, strlen(text));
             }
         } else {
             reply_weights_revision(rp, now->weights_revision);

@@ -1,0 +1,220 @@
+/* conv.c: the norm of a convolution with zeros around the image, enclosed.
+ *
+ * Above: with W the kernel as a matrix (kh kw c, f) and nu_j the number of windows over pixel j,
+ *
+ *     ||y||^2 = sum_i |W' patch_i|^2 <= ||W||^2 sum_i |patch_i|^2 = ||W||^2 sum_j nu_j |x_j|^2,
+ *
+ * so ||conv|| <= ||W|| sqrt(max nu), with equality where WW' = I.
+ *
+ * Below: |K v| / |v| for a vector v that some Lanczos steps on K'K find; the vector is not trusted, the quotient is
+ * rounded down.
+ */
+#include <stdint.h>
+#include <string.h>
+
+#include <onelip/random.h>
+
+#include "bounds/conv.h"
+#include "tensor/gemm.h"
+
+enum { STEPS = 32 };
+
+/* ---- the operator -------------------------------------------------------------------------------------- */
+
+size_t lip__conv_panel(const struct lip__convolution *k)
+{
+    return k->g.ow * lip__window_size(&k->g);
+}
+
+/* Row p of windows. add: from the panel to the image, else from the image to the panel. */
+static void windows_of_row(const struct lip__windows *g, size_t p, double *image, double *panel, bool add)
+{
+    for (size_t r = 0; r < g->ow; r++)
+        for (size_t a = 0; a < g->kh; a++) {
+            size_t row = p * g->sh + a;
+
+            for (size_t b = 0; b < g->kw; b++) {
+                size_t column = r * g->sw + b;
+                double *cell = panel + ((r * g->kh + a) * g->kw + b) * g->c, *pixel;
+                bool inside = row >= g->top && row - g->top < g->h && column >= g->left && column - g->left < g->w;
+
+                pixel = inside ? image + ((row - g->top) * g->w + column - g->left) * g->c : NULL;
+                for (size_t i = 0; i < g->c; i++)
+                    if (add && inside)
+                        pixel[i] += cell[i];
+                    else if (!add)
+                        cell[i] = inside ? pixel[i] : 0;
+            }
+        }
+}
+
+void lip__conv_apply(const struct lip__convolution *k, const double *x, double *y, double *panel)
+{
+    size_t size = lip__window_size(&k->g);
+
+    for (size_t p = 0; p < k->g.oh; p++) {
+        windows_of_row(&k->g, p, (double *)x, panel, false);
+        lip__dgemm(false, false, k->g.ow, k->f, size, 1, panel, size, k->kernel, k->f, 0, y + p * k->g.ow * k->f, k->f);
+    }
+}
+
+void lip__conv_adjoint(const struct lip__convolution *k, const double *y, double *x, double *panel)
+{
+    size_t size = lip__window_size(&k->g);
+
+    memset(x, 0, k->g.h * k->g.w * k->g.c * sizeof *x);
+    for (size_t p = 0; p < k->g.oh; p++) {
+        lip__dgemm(false, true, k->g.ow, size, k->f, 1, y + p * k->g.ow * k->f, k->f, k->kernel, k->f, 0, panel, size);
+        windows_of_row(&k->g, p, x, panel, true);
+    }
+}
+
+/* ---- above --------------------------------------------------------------------------------------------- */
+
+/* Along one axis: n pixels, windows of q that start at i s - before, i < out. */
+static size_t coverage(size_t n, size_t q, size_t s, size_t before, size_t out)
+{
+    size_t most = 0;
+
+    for (size_t p = before; p < n + before; p++) {
+        size_t first = p + 1 > q ? (p + 1 - q + s - 1) / s : 0, last = p / s < out ? p / s : out - 1;
+
+        if (last + 1 > first && last + 1 - first > most)
+            most = last + 1 - first;
+    }
+    return most;
+}
+
+size_t lip__conv_coverage(const struct lip__windows *g)
+{
+    return coverage(g->h, g->kh, g->sh, g->top, g->oh) * coverage(g->w, g->kw, g->sw, g->left, g->ow);
+}
+
+static double root_up(size_t n)
+{
+    return lip__up(sqrt((double)n));
+}
+
+lip_err lip__conv_abs_norm(const struct lip__convolution *k, double *norm, lip_error *err)
+{
+    size_t c = k->g.c, size = lip__window_size(&k->g), taps = k->g.kh * k->g.kw;
+    double *work = lip__alloc(2 * k->f + size, sizeof *work), *sum = lip__alloc(c * k->f, sizeof *sum);
+
+    if (!work || !sum) {
+        lip__free(sum);
+        lip__free(work);
+        return lip__nomem(err, c * k->f * sizeof *sum);
+    }
+    *norm = lip__abs_norm(size, k->f, k->kernel, work) * root_up(lip__conv_coverage(&k->g)) * (1 + 4 * LIP__U);
+    /* A non-negative kernel's supremum over all frequencies is at 0; windows that are left out only lower it. */
+    for (size_t t = 0; t < taps; t++)
+        for (size_t i = 0; i < c * k->f; i++)
+            sum[i] += fabs(k->kernel[t * c * k->f + i]);
+    *norm = fmin(*norm, lip__abs_norm(c, k->f, sum, work) * lip__lift(taps));
+    lip__free(sum);
+    lip__free(work);
+    return LIP_OK;
+}
+
+/* ---- below --------------------------------------------------------------------------------------------- */
+
+static double dot(const double *x, const double *y, size_t n)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < n; i++)
+        sum += x[i] * y[i];
+    return sum;
+}
+
+static void add(double *x, double factor, const double *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] += factor * y[i];
+}
+
+static size_t inputs(const struct lip__convolution *k)
+{
+    return k->g.h * k->g.w * k->g.c;
+}
+
+static size_t outputs(const struct lip__convolution *k)
+{
+    return k->g.oh * k->g.ow * k->f;
+}
+
+/* v[STEPS] becomes an approximate top right singular vector; v has STEPS + 1 rows. False: none was found. */
+static bool ritz_vector(const struct lip__convolution *k, double *v, double *y, double *panel)
+{
+    double t[STEPS * STEPS] = {0}, values[STEPS], *top = v + STEPS * inputs(k);
+    size_t n = inputs(k), steps = 0;
+    lip_random random = {.seed = 1, .stream = 2};
+    double length;
+
+    for (size_t i = 0; i < n; i++) {
+        float x;
+
+        lip_random_normal(&random, &x, 1);
+        v[i] = x;
+    }
+    length = sqrt(dot(v, v, n));
+    for (size_t i = 0; i < n; i++)
+        v[i] /= length;
+    while (steps < STEPS && steps < n) {
+        double *at = v + steps * n, *next = at + n;
+
+        lip__conv_apply(k, at, y, panel);
+        lip__conv_adjoint(k, y, next, panel);
+        t[steps * STEPS + steps] = dot(at, next, n);
+        for (int twice = 0; twice < 2; twice++)
+            for (size_t j = 0; j <= steps; j++)
+                add(next, -dot(v + j * n, next, n), v + j * n, n);
+        length = sqrt(dot(next, next, n));
+        steps++;
+        if (!(length > 1e-10 * t[0]) || steps == STEPS)
+            break;
+        t[steps * STEPS + steps - 1] = t[(steps - 1) * STEPS + steps] = length;
+        for (size_t i = 0; i < n; i++)
+            next[i] /= length;
+    }
+    for (size_t i = 0; i < steps; i++) /* the leading block, tight */
+        memmove(t + i * steps, t + i * STEPS, steps * sizeof *t);
+    if (lip__eigen(steps, t, values))
+        return false;
+    memset(top, 0, n * sizeof *top);
+    for (size_t j = 0; j < steps; j++)
+        add(top, t[(steps - 1) * steps + j], v + j * n, n);
+    return true;
+}
+
+static lip_err lower_bound(const struct lip__convolution *k, double *lower, lip_error *err)
+{
+    size_t n = inputs(k);
+    double *v = lip__alloc((STEPS + 1) * n, sizeof *v), *y = lip__alloc(outputs(k), sizeof *y);
+    double *panel = lip__alloc(lip__conv_panel(k), sizeof *panel), *at = v + STEPS * n, abs_norm;
+    lip_err rc = LIP_OK;
+
+    *lower = 0;
+    if (!v || !y || !panel)
+        rc = lip__nomem(err, (STEPS + 1) * n * sizeof *v);
+    else if (!(rc = lip__conv_abs_norm(k, &abs_norm, err)) && ritz_vector(k, v, y, panel)) {
+        double length = lip__norm_up(at, n), error;
+
+        lip__conv_apply(k, at, y, panel);
+        error = lip__gamma(lip__window_size(&k->g) + 1) * abs_norm * length * (1 + 8 * LIP__U) + LIP__TINY;
+        if (length > 0 && isfinite(length))
+            *lower = fmax(0, lip__down(lip__norm_down(y, outputs(k)) - error) / length * (1 - 4 * LIP__U));
+    }
+    lip__free(panel);
+    lip__free(y);
+    lip__free(v);
+    return rc;
+}
+
+lip_err lip__conv_enclose(const struct lip__convolution *k, const lip_interval *reshaped, lip_interval *norm,
+                          const char **method, lip_error *err)
+{
+    norm->upper = lip__up(reshaped->upper * root_up(lip__conv_coverage(&k->g)));
+    *method = "nu_enclosure";
+    return lower_bound(k, &norm->lower, err);
+}

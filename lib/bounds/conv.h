@@ -1,0 +1,31 @@
+/* conv.h: the linear part of a convolution, as an operator in double. */
+#ifndef LIP_BOUNDS_CONV_H
+#define LIP_BOUNDS_CONV_H
+
+#include "bounds/enclose.h"
+#include "tensor/im2col.h"
+
+/* A convolution with zeros around the image: windows and the kernel (kh, kw, c, f), exact. */
+struct lip__convolution {
+    struct lip__windows g;
+    size_t f;
+    const double *kernel;
+};
+
+/* lip__conv_apply: y (oh, ow, f) = K x (h, w, c). lip__conv_adjoint: x = K' y. panel: lip__conv_panel doubles. */
+size_t lip__conv_panel(const struct lip__convolution *k);
+void lip__conv_apply(const struct lip__convolution *k, const double *x, double *y, double *panel);
+void lip__conv_adjoint(const struct lip__convolution *k, const double *y, double *x, double *panel);
+
+/* lip__conv_coverage: the largest number of windows over one pixel, down times across. */
+size_t lip__conv_coverage(const struct lip__windows *g);
+
+/* lip__conv_abs_norm: at least the norm of the convolution with |kernel|. Returns LIP_OK or LIP_ENOMEM. */
+lip_err lip__conv_abs_norm(const struct lip__convolution *k, double *norm, lip_error *err);
+
+/* lip__conv_enclose: the operator's norm. reshaped: what is known of the matrix (kh kw c, f). method: how upper was
+ * found. Returns LIP_OK, LIP_ENOMEM. */
+lip_err lip__conv_enclose(const struct lip__convolution *k, const lip_interval *reshaped, lip_interval *norm,
+                          const char **method, lip_error *err);
+
+#endif

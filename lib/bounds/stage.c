@@ -1,0 +1,285 @@
+/* stage.c: the steps of a model over the reals: what they are, what they are worth, what computing them loses. */
+#include "bounds/stage.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tensor/gemm.h"
+
+/* ---- what a step is ----------------------------------------------------------------------------------- */
+
+/* An option of a layer by the name that its class's table has for it. */
+static const void *option(const lip_layer *l, const char *name)
+{
+    for (const struct lip__field *f = l->kind->cls.fields; f->name; f++)
+        if (!strcmp(f->name, name))
+            return (const char *)l + f->offset;
+    return NULL;
+}
+
+static bool is(const lip_layer *l, const char *class_name)
+{
+    return !strcmp(l->kind->cls.name, class_name);
+}
+
+static void open_conv(struct lip__stage *s)
+{
+    const struct lip__conv *c = (const struct lip__conv *)s->layer;
+    const lip_layer *l = s->layer;
+
+    s->kind = LIP__STAGE_CONV;
+    s->conv = (struct lip__convolution){.g = {.h = l->in.dim[0], .w = l->in.dim[1], .c = l->in.dim[2],
+                                              .kh = c->kernel[0], .kw = c->kernel[1], .sh = c->strides[0],
+                                              .sw = c->strides[1]},
+                                        .f = (size_t)c->filters};
+    lip__windows_set(&s->conv.g, !(c->padding && !strcmp(c->padding, "valid")));
+    s->m = lip__window_size(&s->conv.g);
+    s->n = s->conv.f;
+    s->rows = s->conv.g.oh * s->conv.g.ow;
+}
+
+static void open_matrix(struct lip__stage *s)
+{
+    s->kind = LIP__STAGE_MATRIX;
+    s->m = s->layer->in.dim[s->layer->in.rank - 1];
+    s->n = s->layer->out.dim[s->layer->out.rank - 1];
+    s->rows = s->in / s->m;
+}
+
+/* ReLU with options; one whose threshold makes it jump has no rule. */
+static void open_relu(struct lip__stage *s)
+{
+    const lip_layer *l = s->layer;
+
+    s->slope = 0;
+    s->most = NAN;
+    if (is(l, "ReLU")) {
+        if (*(const double *)option(l, "threshold") != 0)
+            return;
+        s->slope = *(const double *)option(l, "negative_slope");
+        s->most = *(const double *)option(l, "max_value");
+    }
+    s->kind = LIP__STAGE_RELU;
+}
+
+static void classify(struct lip__stage *s)
+{
+    const lip_layer *l = s->layer;
+
+    s->kind = LIP__STAGE_UNKNOWN;
+    if (l->kind->op == LIP__CONV)
+        open_conv(s);
+    else if (l->kind->op == LIP__MATRIX)
+        open_matrix(s);
+    else if (is(l, "GroupSort") || is(l, "GroupSort2")) {
+        s->kind = LIP__STAGE_SORT;
+        s->group = (size_t)*(const long *)option(l, "n");
+    } else if (is(l, "relu") || is(l, "ReLU"))
+        open_relu(s);
+    else if (is(l, "ScaledAveragePooling2D") || is(l, "ScaledL2NormPooling2D")) {
+        s->kind = is(l, "ScaledL2NormPooling2D") ? LIP__STAGE_L2 : LIP__STAGE_AVERAGE;
+        memcpy(s->pool, option(l, "pool_size"), sizeof s->pool);
+    } else if (is(l, "Flatten") || is(l, "Activation") || is(l, "InputLayer"))
+        s->kind = LIP__STAGE_COPY;
+}
+
+static lip_err widen(const lip_snapshot *snapshot, size_t variable, size_t count, double **wide, lip_error *err)
+{
+    const float *x;
+    size_t at;
+
+    if (variable == LIP__NOWHERE || !(x = snapshot->data[variable]))
+        return LIP_OK;
+    if (!lip__all_finite(x, count, &at))
+        return lip__fail(err, LIP_ENONFINITE, "%s: element %zu is %g", snapshot->model->variable[variable].name, at,
+                         (double)x[at]);
+    *wide = lip__widen(x, count);
+    return *wide ? LIP_OK : lip__nomem(err, count * sizeof **wide);
+}
+
+lip_err lip__stage_open(const lip_snapshot *snapshot, size_t index, struct lip__stage *stage, lip_error *err)
+{
+    const struct lip__step *step = &snapshot->model->step[index];
+    lip_err rc;
+
+    *stage = (struct lip__stage){.layer = step->layer, .top = step->top, .in = snapshot->model->value[step->from[0]].size,
+                                 .out = snapshot->model->value[step->out].size,
+                                 .method = "none", .norm = {0, NAN}};
+    classify(stage);
+    if (stage->kind != LIP__STAGE_MATRIX && stage->kind != LIP__STAGE_CONV)
+        return LIP_OK;
+    rc = widen(snapshot, step->read[0], stage->m * stage->n, &stage->kernel, err);
+    if (!rc)
+        rc = widen(snapshot, step->read[1], stage->n, &stage->bias, err);
+    stage->conv.kernel = stage->kernel;
+    return rc;
+}
+
+void lip__stage_close(struct lip__stage *stage)
+{
+    lip__free(stage->sigma);
+    lip__free(stage->bias);
+    lip__free(stage->kernel);
+    stage->sigma = stage->bias = stage->kernel = NULL;
+}
+
+/* ---- what is proved of it ------------------------------------------------------------------------------ */
+
+/* Layers whose constant is attained: by inputs of one sign, a constant window, any x without ties. */
+static void analytic(struct lip__stage *s, double constant, size_t roundings)
+{
+    s->norm = (lip_interval){constant, constant};
+    s->method = "analytic";
+    s->absolute = constant;
+    s->roundings = roundings;
+}
+
+static lip_err prove_kernel(struct lip__stage *s, lip_error *err)
+{
+    double *work = lip__alloc(2 * s->n + s->m, sizeof *work);
+    lip_interval reshaped;
+    lip_err rc;
+
+    s->n_sigma = s->m < s->n ? s->m : s->n;
+    s->sigma = lip__alloc(s->n_sigma, sizeof *s->sigma);
+    if (!work || !s->sigma) {
+        lip__free(work);
+        return lip__nomem(err, (2 * s->n + s->m) * sizeof *work);
+    }
+    rc = lip__enclose(s->kernel, s->m, s->n, &reshaped, s->sigma, err);
+    s->roundings = s->m + 2;
+    if (!rc && s->kind == LIP__STAGE_MATRIX) {
+        s->norm = reshaped;
+        s->method = "enclosure";
+        s->absolute = lip__abs_norm(s->m, s->n, s->kernel, work);
+    } else if (!rc) {
+        rc = lip__conv_enclose(&s->conv, &reshaped, &s->norm, &s->method, err);
+        if (!rc)
+            rc = lip__conv_abs_norm(&s->conv, &s->absolute, err);
+    }
+    if (s->bias)
+        s->added = lip__up(lip__norm_up(s->bias, s->n) * lip__up(sqrt((double)s->rows)));
+    lip__free(work);
+    return rc;
+}
+
+lip_err lip__stage_prove(struct lip__stage *s, lip_error *err)
+{
+    double k = s->layer->k;
+    size_t pool = s->pool[0] * s->pool[1];
+
+    switch (s->kind) {
+    case LIP__STAGE_MATRIX:
+    case LIP__STAGE_CONV:
+        return prove_kernel(s, err);
+    case LIP__STAGE_SORT:
+        analytic(s, k, k == 1 ? 0 : 3);
+        break;
+    case LIP__STAGE_RELU:
+        analytic(s, fmax(1, s->slope), s->slope == 0 && isnan(s->most) ? 0 : 4);
+        if (s->most == 0) /* nothing passes above 0 */
+            s->norm.lower = s->slope;
+        if (!isnan(s->most))
+            s->added = lip__up(s->most * lip__up(sqrt((double)s->out)));
+        break;
+    case LIP__STAGE_AVERAGE:
+        analytic(s, k, pool + 4);
+        break;
+    case LIP__STAGE_L2:
+        analytic(s, k, pool + 4);
+        s->squares = true;
+        break;
+    case LIP__STAGE_COPY:
+        analytic(s, 1, 0);
+        break;
+    case LIP__STAGE_UNKNOWN: /* the kind's own word for its constant; nothing is known of its rounding */
+        s->norm.upper = s->layer->kind->constant ? s->layer->kind->constant(s->layer) : NAN;
+        s->method = isnan(s->norm.upper) ? "none" : "analytic";
+        s->absolute = s->added = NAN;
+        break;
+    }
+    return LIP_OK;
+}
+
+double lip__stage_error(const struct lip__stage *s, double u, double eta, double most, double size, double e)
+{
+    double n = (double)s->roundings, gamma = n * u / (1 - n * u) * (1 + 0x1p-40), under = n * eta, root;
+    double out = s->absolute * size + s->added;
+
+    if (s->kind == LIP__STAGE_UNKNOWN || !(n * u < 0.5) || !(out * (1 + gamma) < most / 2))
+        return INFINITY;
+    if (s->squares) {
+        if (!(size * size * (1 + gamma) < most / 2))
+            return INFINITY;
+        under = lip__up(sqrt(under)) * s->norm.upper + under;
+    }
+    root = lip__up(sqrt((double)s->out));
+    return (s->norm.upper * e + gamma * out + root * under) * (1 + 0x1p-40);
+}
+
+/* ---- its value ------------------------------------------------------------------------------------------- */
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+static void pool_value(const struct lip__stage *s, const double *x, double *y)
+{
+    const size_t *in = s->layer->in.dim, *out = s->layer->out.dim;
+    double k = s->layer->k, root = sqrt((double)(s->pool[0] * s->pool[1]));
+    bool norm = s->kind == LIP__STAGE_L2;
+
+    for (size_t i = 0; i < s->out; i++) {
+        size_t c = i % out[2], column = i / out[2] % out[1] * s->pool[1], row = i / out[2] / out[1] * s->pool[0];
+        double sum = 0;
+
+        for (size_t a = row; a < row + s->pool[0]; a++)
+            for (size_t b = column; b < column + s->pool[1]; b++) {
+                double v = x[(a * in[1] + b) * in[2] + c];
+                sum += norm ? v * v : v;
+            }
+        y[i] = norm ? k * sqrt(sum) : k * sum / root;
+    }
+}
+
+size_t lip__stage_scratch(const struct lip__stage *s)
+{
+    return s->kind == LIP__STAGE_CONV ? lip__conv_panel(&s->conv) : 0;
+}
+
+void lip__stage_value(const struct lip__stage *s, const double *x, double *y, double *scratch)
+{
+    switch (s->kind) {
+    case LIP__STAGE_MATRIX:
+        lip__dgemm(false, false, s->rows, s->n, s->m, 1, x, s->m, s->kernel, s->n, 0, y, s->n);
+        break;
+    case LIP__STAGE_CONV:
+        lip__conv_apply(&s->conv, x, y, scratch);
+        break;
+    case LIP__STAGE_SORT:
+        memcpy(y, x, s->out * sizeof *y);
+        for (size_t i = 0; i < s->out; i += s->group)
+            qsort(y + i, s->group, sizeof *y, ascending);
+        for (size_t i = 0; i < s->out; i++)
+            y[i] *= s->layer->k;
+        break;
+    case LIP__STAGE_RELU:
+        for (size_t i = 0; i < s->out; i++)
+            y[i] = x[i] < 0 ? s->slope * x[i] : x[i] > s->most ? s->most : x[i];
+        break;
+    case LIP__STAGE_AVERAGE:
+    case LIP__STAGE_L2:
+        pool_value(s, x, y);
+        break;
+    case LIP__STAGE_COPY:
+    case LIP__STAGE_UNKNOWN:
+        memcpy(y, x, s->out * sizeof *y);
+        break;
+    }
+    for (size_t i = 0; s->bias && i < s->out; i++)
+        y[i] += s->bias[i % s->n];
+}

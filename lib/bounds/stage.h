@@ -1,0 +1,56 @@
+/* stage.h: one step of a model as a map over the reals, with what its evaluation in floating point can lose.
+ *
+ * The map of a step is the one its definition means: exact products and sums of the float32 weights served, k as the
+ * definition has it. Computed with unit roundoff u from an input x^ that is e away from the real one, a step's result is
+ *
+ *     L e + gamma_n(u) (A |x^| + B) + sqrt(outputs) n eta
+ *
+ * or less away from the real one: L its constant, A the norm of |W|, B the norm of what is added, n how many roundings a
+ * single output sees, eta what one underflow loses. Source: certify.md C1, in norms; Higham's gamma holds for any order
+ * of summation.
+ */
+#ifndef LIP_STAGE_H
+#define LIP_STAGE_H
+
+#include "bounds/conv.h"
+#include "model/model.h"
+
+enum lip__shape_of { LIP__STAGE_MATRIX, LIP__STAGE_CONV, LIP__STAGE_SORT, LIP__STAGE_RELU, LIP__STAGE_AVERAGE,
+                     LIP__STAGE_L2, LIP__STAGE_COPY, LIP__STAGE_UNKNOWN };
+
+struct lip__stage {
+    const lip_layer *layer;
+    size_t top;              /* index of the definition's layer */
+    enum lip__shape_of kind;
+    size_t in, out;
+    double *kernel, *bias;   /* widened; NULL: none */
+    struct lip__convolution conv;
+    size_t rows, m, n;       /* MATRIX: samples of x are (rows, m), y (rows, n) */
+    size_t pool[2], group;
+    double slope, most;      /* RELU; most NAN: none */
+    /* what is proved of it */
+    lip_interval norm;       /* of the linear part, or of the whole; upper NAN: no rule */
+    double *sigma;           /* MATRIX, CONV: singular values of the reshaped kernel, estimates, descending */
+    size_t n_sigma;
+    const char *method;
+    double absolute, added;  /* A and B */
+    size_t roundings;        /* n */
+    bool squares;            /* eta stands under a root, and the square of the input must not overflow */
+};
+
+/* lip__stage_open: step `index` of a snapshot, weights widened, nothing proved yet. Returns LIP_OK, LIP_ENOMEM,
+ * LIP_ENONFINITE naming the tensor. Memory: lip__stage_close, on failure too. */
+lip_err lip__stage_open(const lip_snapshot *snapshot, size_t index, struct lip__stage *stage, lip_error *err);
+void lip__stage_close(struct lip__stage *stage);
+
+/* lip__stage_prove: fills the second half. */
+lip_err lip__stage_prove(struct lip__stage *stage, lip_error *err);
+
+/* lip__stage_value: y from x in double. scratch: lip__stage_scratch doubles. Not for UNKNOWN. */
+size_t lip__stage_scratch(const struct lip__stage *stage);
+void lip__stage_value(const struct lip__stage *stage, const double *x, double *y, double *scratch);
+
+/* lip__stage_error: the bound above; size >= |x^|. INFINITY where something could overflow `most`. */
+double lip__stage_error(const struct lip__stage *stage, double u, double eta, double most, double size, double e);
+
+#endif
