@@ -58,7 +58,7 @@ void lip__conv_apply(const struct lip__convolution *k, const double *x, double *
     }
 }
 
-void lip__conv_adjoint(const struct lip__convolution *k, const double *y, double *x, double *panel)
+void lip__double_conv_adjoint(const struct lip__convolution *k, const double *y, double *x, double *panel)
 {
     size_t size = lip__window_size(&k->g);
 
@@ -164,7 +164,7 @@ static bool ritz_vector(const struct lip__convolution *k, double *v, double *y, 
         double *at = v + steps * n, *next = at + n;
 
         lip__conv_apply(k, at, y, panel);
-        lip__conv_adjoint(k, y, next, panel);
+        lip__double_conv_adjoint(k, y, next, panel);
         t[steps * STEPS + steps] = dot(at, next, n);
         for (int twice = 0; twice < 2; twice++)
             for (size_t j = 0; j <= steps; j++)

@@ -12,10 +12,10 @@ struct lip__convolution {
     const double *kernel;
 };
 
-/* lip__conv_apply: y (oh, ow, f) = K x (h, w, c). lip__conv_adjoint: x = K' y. panel: lip__conv_panel doubles. */
+/* lip__conv_apply: y (oh, ow, f) = K x (h, w, c). lip__double_conv_adjoint: x = K' y. panel: lip__conv_panel doubles. */
 size_t lip__conv_panel(const struct lip__convolution *k);
 void lip__conv_apply(const struct lip__convolution *k, const double *x, double *y, double *panel);
-void lip__conv_adjoint(const struct lip__convolution *k, const double *y, double *x, double *panel);
+void lip__double_conv_adjoint(const struct lip__convolution *k, const double *y, double *x, double *panel);
 
 /* lip__conv_coverage: the largest number of windows over one pixel, down times across. */
 size_t lip__conv_coverage(const struct lip__windows *g);
