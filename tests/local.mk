@@ -17,7 +17,7 @@ unit_tests += %D%/unit/check_train
 script_tests +=
 benches += %D%/bench/bench_layers
 script_tests += %D%/http/test_readme.py
-script_tests += %D%/build/test_install.sh
+script_tests += %D%/install/test_install.sh
 benches += %D%/bench/bench_mlp
 
 # What a test or bench is linked with unless it says otherwise (check_x_LDADD).

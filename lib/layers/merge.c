@@ -194,24 +194,46 @@ static double none(const lip_layer *l)
     return NAN;
 }
 
+/* Constants of the map from all inputs side by side: the norm of [I I … I] is sqrt(n). Square roots are rounded up. */
+static double up(double x)
+{
+    return nextafter(x, INFINITY);
+}
+
+static double of_sum(const lip_layer *l)
+{
+    return up(sqrt((double)l->n_merged));
+}
+
+static double of_mean(const lip_layer *l)
+{
+    return up(1 / sqrt((double)l->n_merged));
+}
+
+static double one(const lip_layer *l)
+{
+    (void)l;
+    return 1;
+}
+
 static const struct lip__field no_fields[] = {{.name = NULL}};
 static const struct lip__field axis_fields[] = {
     {"axis", LIP__INT, LIP__FIELD(merge, axis), .def = -1, .min = -LIP_MAX_RANK, .max = LIP_MAX_RANK},
     {.name = NULL},
 };
 
-#define MERGE(name_, class_, fields_, join_, merge_, unmerge_)                                                  \
+#define MERGE(name_, class_, fields_, join_, merge_, unmerge_, constant_)                                       \
     const struct lip__kind lip__##name_ = {                                                                     \
         .cls = {.name = class_, .module = "keras.layers", .size = sizeof(struct merge), .fields = fields_},     \
         .join = join_,                                                                                          \
         .merge = merge_,                                                                                        \
         .unmerge = unmerge_,                                                                                    \
         .claimed = none,                                                                                        \
-        .constant = none,                                                                                       \
+        .constant = constant_,                                                                                  \
     }
 
-MERGE(add, "Add", no_fields, same_shapes, add, unadd);
-MERGE(average, "Average", no_fields, same_shapes, average, unaverage);
-MERGE(subtract, "Subtract", no_fields, two_inputs, subtract, unsubtract);
-MERGE(multiply, "Multiply", no_fields, same_shapes, multiply, unmultiply);
-MERGE(concatenate, "Concatenate", axis_fields, concatenated, concatenate, unconcatenate);
+MERGE(add, "Add", no_fields, same_shapes, add, unadd, of_sum);
+MERGE(average, "Average", no_fields, same_shapes, average, unaverage, of_mean);
+MERGE(subtract, "Subtract", no_fields, two_inputs, subtract, unsubtract, of_sum);
+MERGE(multiply, "Multiply", no_fields, same_shapes, multiply, unmultiply, none);
+MERGE(concatenate, "Concatenate", axis_fields, concatenated, concatenate, unconcatenate, one);

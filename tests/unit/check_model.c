@@ -292,6 +292,40 @@ START_TEST(claim_holds_on_random_pairs)
 }
 END_TEST
 
+START_TEST(proven_bound_holds_on_random_pairs)
+{
+    lip_model *m = read_model(definitions[_i]);
+    lip_state *s = new_state(m);
+    lip_snapshot *p = NULL;
+    lip_layer_bound layers[16];
+    lip_network_bound network;
+    size_t in = lip_shape_count(lip_model_input_shape(m, 0)), out = lip_shape_count(lip_model_output_shape(m, 0)), n;
+
+    disturb(s);
+    ck_assert_int_eq(lip_state_publish(s, &p, NULL), LIP_OK);
+    ck_assert_int_eq(lip_bound_network(p, 0, layers, &n, &network, NULL), LIP_OK);
+    ck_assert(isfinite(network.upper));
+    ck_assert_double_le(network.lower, network.upper);
+    float *x = noise(4, 400 * in), *y = predict(s, 400, x);
+    double largest_ratio = 0;
+    for (size_t i = 0; i + 1 < 400; i++) {
+        double dx = 0, dy = 0;
+        for (size_t j = 0; j < in; j++)
+            dx += pow((double)x[i * in + j] - x[(i + 1) * in + j], 2);
+        for (size_t j = 0; j < out; j++)
+            dy += pow((double)y[i * out + j] - y[(i + 1) * out + j], 2);
+        largest_ratio = fmax(largest_ratio, sqrt(dy / dx));
+    }
+    ck_assert_double_le(largest_ratio, network.upper * (1 + 1e-5)); /* float32 outputs */
+    ck_assert_double_gt(largest_ratio, network.upper * 0.02);      /* and the bound is of this network */
+    free(y);
+    free(x);
+    lip_snapshot_put(p);
+    lip_state_free(s);
+    lip_model_put(m);
+}
+END_TEST
+
 START_TEST(k_is_shared_by_roots)
 {
     lip_model *m = read_model(
@@ -517,6 +551,7 @@ static Suite *suite(void)
     tcase_add_test(t, bad_weights_change_nothing);
     tcase_add_loop_test(t, outputs_do_not_depend_on_the_batch_around_them, 0, all);
     tcase_add_test(t, claim_holds_on_random_pairs);
+    tcase_add_loop_test(t, proven_bound_holds_on_random_pairs, 0, all);
     tcase_add_test(t, k_is_shared_by_roots);
     tcase_add_test(t, nested_models_share_their_own_k);
     tcase_add_test(t, branches_meet_as_arithmetic_says);

@@ -1,0 +1,41 @@
+#!/bin/sh
+# test_install.sh: what `make install` puts where, what the library exports, and what systemd thinks of the unit. TAP.
+set -u
+root=$(mktemp -d)
+trap 'rm -rf "$root"' EXIT
+n=0
+ok() { # ok NAME COMMAND...
+    n=$((n + 1)); name=$1; shift
+    if "$@" >"$root/log" 2>&1; then echo "ok $n - $name"; else echo "not ok $n - $name"; sed 's/^/# /' "$root/log"; fi
+}
+
+echo 1..6
+ok "make install into an empty folder" env -u MAKEFLAGS -u MAKELEVEL make -s -C "$top_builddir" install DESTDIR="$root"
+
+prefix=$(cd "$root" && find . -name onelip.pc -path '*/pkgconfig/*' | sed 's|^\./||; s|/lib.*||' | head -n 1)
+base=$root/$prefix
+lib=$(find "$base" -name 'libonelip.so.*.*' | head -n 1)
+nm -D --defined-only "$lib" | awk '$2 ~ /[TDBR]/ { print $3 }' | LC_ALL=C sort >"$root/exported"
+ok "exports what libonelip.sym lists" diff "$srcdir/lib/libonelip.sym" "$root/exported"
+
+unlike() { ! grep -v '^lip_[a-z]' "$root/exported"; }
+ok "exports lip_ names only" unlike
+
+ok "headers stand alone" sh -c 'for h in "$1"/include/onelip/*.h; do
+    printf "#include <onelip/%s>\nint main(void) { return 0; }\n" "$(basename "$h")" |
+        ${CC:-cc} -std=c11 -Wall -Werror -I"$1/include" -x c -fsyntax-only - || exit 1; done' sh "$base"
+
+unit=$(find "$root" -name onelipd.service | head -n 1)
+# verify looks for the program and the manual page at the paths that the unit names: those of this staged installation.
+verify() {
+    [ -n "$unit" ] || { echo "no unit was installed"; return 1; }
+    page=$(find "$base" -name onelipd.8 | head -n 1)
+    sed "s|^ExecStart=.*|ExecStart=$base/sbin/onelipd|; s|^Documentation=.*|Documentation=file://$page|" "$unit" >"$root/onelipd.service"
+    [ -n "$page" ] && out=$(systemd-analyze verify --man=no "$root/onelipd.service" 2>&1)
+    status=$?
+    echo "$out"
+    [ $status = 0 ] && [ -z "$out" ]
+}
+ok "systemd-analyze verify finds nothing" verify
+# 0.9 as the notes measured it, of a service that opens its own loopback socket; 1.5 would be a lost line.
+ok "the unit's exposure is at most 1.5" systemd-analyze security --offline=true --threshold=15 --no-pager "$root/onelipd.service"
