@@ -3,6 +3,7 @@
 #   script_tests  *.py (standard library only) and *.sh
 #   benches       tests/bench/bench_<thing>.c: built by `make check`, run by `make bench`
 unit_tests += %D%/unit/check_base
+unit_tests += %D%/unit/check_bounds
 unit_tests += %D%/unit/check_gemm
 unit_tests += %D%/unit/check_golden
 unit_tests += %D%/unit/check_initializers

@@ -143,13 +143,14 @@ static size_t outputs(const struct lip__convolution *k)
     return k->g.oh * k->g.ow * k->f;
 }
 
-/* v[STEPS] becomes an approximate top right singular vector; v has STEPS + 1 rows. False: none was found. */
-static bool ritz_vector(const struct lip__convolution *k, double *v, double *y, double *panel)
+/* v[STEPS] becomes an approximate top right singular vector; v has STEPS + 1 rows. Returns as lip__eigen. */
+static int ritz_vector(const struct lip__convolution *k, double *v, double *y, double *panel)
 {
     double t[STEPS * STEPS] = {0}, values[STEPS], *top = v + STEPS * inputs(k);
     size_t n = inputs(k), steps = 0;
     lip_random random = {.seed = 1, .stream = 2};
     double length;
+    int info;
 
     for (size_t i = 0; i < n; i++) {
         float x;
@@ -179,12 +180,12 @@ static bool ritz_vector(const struct lip__convolution *k, double *v, double *y, 
     }
     for (size_t i = 0; i < steps; i++) /* the leading block, tight */
         memmove(t + i * steps, t + i * STEPS, steps * sizeof *t);
-    if (lip__eigen(steps, t, values))
-        return false;
+    if ((info = lip__eigen(steps, t, values)) != 0)
+        return info;
     memset(top, 0, n * sizeof *top);
     for (size_t j = 0; j < steps; j++)
         add(top, t[(steps - 1) * steps + j], v + j * n, n);
-    return true;
+    return 0;
 }
 
 static lip_err lower_bound(const struct lip__convolution *k, double *lower, lip_error *err)
@@ -192,12 +193,11 @@ static lip_err lower_bound(const struct lip__convolution *k, double *lower, lip_
     size_t n = inputs(k);
     double *v = lip__alloc((STEPS + 1) * n, sizeof *v), *y = lip__alloc(outputs(k), sizeof *y);
     double *panel = lip__alloc(lip__conv_panel(k), sizeof *panel), *at = v + STEPS * n, abs_norm;
-    lip_err rc = LIP_OK;
+    int info = v && y && panel ? ritz_vector(k, v, y, panel) : -1;
+    lip_err rc = info == -1 ? lip__nomem(err, (STEPS + 1) * n * sizeof *v) : lip__conv_abs_norm(k, &abs_norm, err);
 
     *lower = 0;
-    if (!v || !y || !panel)
-        rc = lip__nomem(err, (STEPS + 1) * n * sizeof *v);
-    else if (!(rc = lip__conv_abs_norm(k, &abs_norm, err)) && ritz_vector(k, v, y, panel)) {
+    if (!rc && !info) {
         double length = lip__norm_up(at, n), error;
 
         lip__conv_apply(k, at, y, panel);

@@ -189,8 +189,15 @@ static lip_err tall(size_t m, size_t n, const double *a, lip_interval *norm, dou
     }
     simple(m, n, a, norm, work);
     lip__dgemm(true, false, n, n, m, 1, a, n, a, n, 0, t, n);
-    if (lip__eigen(n, t, g))
+    switch (lip__eigen(n, t, g)) {
+    case 0:
+        break;
+    case -1:
+        rc = lip__nomem(err, n * n * sizeof *t);
         goto done;
+    default: /* no vectors; what is simple holds */
+        goto done;
+    }
     lip__dgemm(false, true, m, n, n, 1, a, n, t, n, 0, b, n);
     norm->upper = fmin(norm->upper, row_sums(m, n, a, t, b, g, work));
     {

@@ -1,6 +1,6 @@
 /* family.h: what the losses of lib/losses share: config fields, label checks, and the two halves of HKR. */
-#ifndef LIP_FAMILY_H
-#define LIP_FAMILY_H
+#ifndef LIP_LOSS_FAMILY_H
+#define LIP_LOSS_FAMILY_H
 
 #include <math.h>
 

@@ -3,11 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <check.h>
 #include <onelip/random.h>
 
 #include "io/keras_json.h"
 #include "losses/loss.h"
+#include "check_main.h"
 
 enum { MOST = 512 };
 
@@ -409,12 +409,10 @@ START_TEST(options_are_read_and_checked)
 }
 END_TEST
 
-int main(void)
+static Suite *suite(void)
 {
-    Suite *suite = suite_create("losses");
+    Suite *s = suite_create("losses");
     TCase *core = tcase_create("core");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(core, binary_values_are_those_of_deel_lip);
     tcase_add_test(core, multiclass_values_are_those_of_deel_lip);
@@ -427,10 +425,8 @@ int main(void)
     tcase_add_test(core, labels_outside_the_convention_are_refused);
     tcase_add_test(core, options_are_read_and_checked);
     tcase_add_test(core, config_keys_come_in_keras_order);
-    suite_add_tcase(suite, core);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    suite_add_tcase(s, core);
+    return s;
 }
+
+CHECK_MAIN(suite)

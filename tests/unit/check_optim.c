@@ -3,10 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <check.h>
 #include <onelip/random.h>
 
 #include "optim/family.h"
+#include "check_main.h"
 
 enum { N = 37, STEPS = 20 };
 
@@ -163,21 +163,17 @@ START_TEST(defaults_and_keys_are_those_of_keras)
 }
 END_TEST
 
-int main(void)
+static Suite *suite(void)
 {
-    Suite *suite = suite_create("optim");
+    Suite *s = suite_create("optim");
     TCase *core = tcase_create("core");
-    SRunner *runner;
-    int failed;
 
     tcase_add_loop_test(core, sgd_follows_its_formula, 0, 3);
     tcase_add_loop_test(core, adam_follows_its_formula, 0, 3);
     tcase_add_test(core, the_first_adam_step_is_the_learning_rate);
     tcase_add_test(core, defaults_and_keys_are_those_of_keras);
-    suite_add_tcase(suite, core);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    suite_add_tcase(s, core);
+    return s;
 }
+
+CHECK_MAIN(suite)

@@ -1,0 +1,533 @@
+/* check_bounds.c: enclosures against higher precision, bounds against what models do. */
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <onelip/onelip.h>
+
+#include "bounds/conv.h"
+#include "tensor/gemm.h"
+#include "check_main.h"
+#include "models.h"
+
+#define OK(call) ck_assert_msg((call) == LIP_OK, "%s: %s", #call, err.text)
+
+static lip_random noise;
+
+static void normal(float *x, size_t n)
+{
+    lip_random_normal(&noise, x, n);
+}
+
+static size_t below(size_t n)
+{
+    return (size_t)(lip_random_u64(&noise) % n);
+}
+
+/* ---- a reference in long double: one-sided Jacobi ---------------------------------------------------------- */
+
+/* Singular values of a (m, n), destroyed, into s (n), descending. */
+static void jacobi(size_t m, size_t n, long double *a, long double *s)
+{
+    for (int sweep = 0; sweep < 60; sweep++) {
+        long double off = 0;
+
+        for (size_t p = 0; p < n; p++)
+            for (size_t q = p + 1; q < n; q++) {
+                long double app = 0, aqq = 0, apq = 0, zeta, t, c, r;
+
+                for (size_t i = 0; i < m; i++) {
+                    app += a[i * n + p] * a[i * n + p];
+                    aqq += a[i * n + q] * a[i * n + q];
+                    apq += a[i * n + p] * a[i * n + q];
+                }
+                if (app == 0 || aqq == 0 || fabsl(apq) <= 1e-19L * sqrtl(app) * sqrtl(aqq))
+                    continue;
+                off = fmaxl(off, fabsl(apq) / sqrtl(app) / sqrtl(aqq));
+                zeta = (aqq - app) / (2 * apq);
+                t = copysignl(1, zeta) / (fabsl(zeta) + sqrtl(1 + zeta * zeta));
+                c = 1 / sqrtl(1 + t * t);
+                r = c * t;
+                for (size_t i = 0; i < m; i++) {
+                    long double x = a[i * n + p], y = a[i * n + q];
+
+                    a[i * n + p] = c * x - r * y;
+                    a[i * n + q] = r * x + c * y;
+                }
+            }
+        if (off == 0)
+            break;
+    }
+    for (size_t j = 0; j < n; j++) {
+        s[j] = 0;
+        for (size_t i = 0; i < m; i++)
+            s[j] += a[i * n + j] * a[i * n + j];
+        s[j] = sqrtl(s[j]);
+        for (size_t i = j; i && s[i] > s[i - 1]; i--) {
+            long double swap = s[i];
+
+            s[i] = s[i - 1];
+            s[i - 1] = swap;
+        }
+    }
+}
+
+/* Singular values of floats, on the smaller side. */
+static long double *singular_values(size_t m, size_t n, const float *a)
+{
+    size_t few = m < n ? m : n, many = m < n ? n : m;
+    long double *copy = malloc(m * n * sizeof *copy), *s = malloc(few * sizeof *s);
+
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++)
+            copy[m < n ? j * m + i : i * n + j] = a[i * n + j];
+    jacobi(many, few, copy, s);
+    free(copy);
+    return s;
+}
+
+/* ---- matrices ------------------------------------------------------------------------------------------------ */
+
+/* The enclosure of a holds the true norm and is at most `width` wide, relatively. */
+static void encloses(size_t m, size_t n, const float *a, double width)
+{
+    long double *s = singular_values(m, n, a);
+    lip_interval norm;
+    lip_error err = {0};
+    double smallest;
+    size_t few = m < n ? m : n;
+
+    OK(lip_bound_matrix(a, m, n, &norm, &smallest, &err));
+    ck_assert_msg(norm.lower <= s[0] * (1 + 1e-17L) && s[0] <= norm.upper * (1 + 1e-17L),
+                  "(%zu, %zu): [%.17g, %.17g] does not hold %.20Lg", m, n, norm.lower, norm.upper, s[0]);
+    ck_assert_msg(norm.upper - norm.lower <= width * (double)s[0], "(%zu, %zu): [%.17g, %.17g] is %.3g wide", m, n,
+                  norm.lower, norm.upper, (norm.upper - norm.lower) / (double)s[0]);
+    ck_assert(fabs(smallest - (double)s[few - 1]) <= 2e-8 * (double)s[0]); /* an estimate */
+    free(s);
+}
+
+START_TEST(random_matrices_are_enclosed)
+{
+    noise = (lip_random){.seed = 11, .stream = 0};
+    for (int trial = 0; trial < 300; trial++) {
+        size_t m = 1 + below(24), n = 1 + below(24);
+        float a[24 * 24];
+
+        normal(a, m * n);
+        if (trial % 4 == 1) /* rank one and noise of any size */
+            for (size_t i = 0; i < m; i++)
+                for (size_t j = 0; j < n; j++)
+                    a[i * n + j] = a[i * n] * a[j] + a[i * n + j] * powf(10, -(float)(trial % 9));
+        if (trial % 4 == 2)
+            for (size_t i = 0; i < m * n; i++)
+                a[i] *= powf(10, (float)(trial % 61 - 30));
+        if (trial % 4 == 3)
+            for (size_t i = 0; i < m * n; i++)
+                a[i] = below(3) ? 0 : a[i];
+        encloses(m, n, a, 1e-9);
+    }
+}
+END_TEST
+
+START_TEST(special_matrices_are_enclosed)
+{
+    enum { N = 20 };
+    float a[N * N] = {0};
+    float one = 0x1.8p-149f;
+
+    encloses(N, N, a, 0); /* zero */
+    encloses(1, 1, &one, 1e-12); /* subnormal */
+    for (size_t i = 0; i < N; i++)
+        a[i * N + i] = (float)(i + 1);
+    encloses(N, N, a, 1e-12); /* diagonal */
+    for (size_t i = 0; i < N * N; i++)
+        a[i] = 1 / (float)(i / N + i % N + 1);
+    encloses(N, N, a, 1e-12); /* Hilbert's */
+    for (size_t i = 0; i < N * N; i++)
+        a[i] = (float)((int)(i / N) + 1) * ((float)(i % N) - 9.5f);
+    encloses(N, N, a, 1e-12); /* rank one */
+    for (size_t i = 0; i < N * N; i++) /* a symmetric orthogonal one: the sine transform */
+        a[i] = (float)(sqrt(2.0 / 21) * sin(M_PI * (double)((i / N + 1) * (i % N + 1)) / 21));
+    encloses(N, N, a, 1e-12);
+    for (size_t i = 0; i < N * N; i++)
+        a[i] = i % 7 ? 0x1p-140f * (float)(i % 5) : 1e30f;
+    encloses(N, N, a, 1e-12); /* from subnormal to huge */
+    for (size_t i = 0; i < N * N; i++)
+        a[i] = (float)below(9) * 0x1p-149f;
+    encloses(N, N, a, 1e-12); /* nothing but subnormals */
+    for (size_t i = 0; i < N * N; i++)
+        a[i] = FLT_MAX;
+    encloses(N, N, a, 1e-12);
+}
+END_TEST
+
+START_TEST(an_orthogonal_layer_is_enclosed_tightly)
+{
+    enum { M = 300, N = 96 };
+    static double q[M * N], diagonal[N];
+    static float a[M * N];
+    lip_interval norm;
+    lip_error err = {0};
+
+    noise = (lip_random){.seed = 12};
+    normal(a, M * N);
+    for (size_t i = 0; i < M * N; i++)
+        q[i] = a[i];
+    ck_assert_int_eq(lip__qr(M, N, q, diagonal), 0);
+    for (size_t i = 0; i < M * N; i++)
+        a[i] = (float)q[i];
+    OK(lip_bound_matrix(a, M, N, &norm, NULL, &err));
+    ck_assert_double_le(norm.lower, norm.upper);
+    ck_assert_double_eq_tol(norm.upper, 1, 1e-6);
+    ck_assert_double_le(norm.upper - norm.lower, 1e-9);
+}
+END_TEST
+
+START_TEST(bad_matrices_are_errors)
+{
+    float a[6] = {1, 2, 3, NAN, 5, 6};
+    lip_interval norm;
+    lip_error err = {0};
+
+    ck_assert_int_eq(lip_bound_matrix(a, 2, 3, &norm, NULL, &err), LIP_ENONFINITE);
+    ck_assert_ptr_nonnull(strstr(err.text, "[1,0]"));
+    err = (lip_error){0};
+    OK(lip_bound_matrix(a, 0, 3, &norm, NULL, &err));
+    ck_assert_double_eq(norm.upper, 0);
+}
+END_TEST
+
+static int left; /* allocations that still succeed */
+
+static int fail_later(void)
+{
+    return left-- <= 0;
+}
+
+START_TEST(a_matrix_survives_every_lost_allocation)
+{
+    float a[20] = {1, 2, 3, 4, 5, 6};
+    lip_interval norm;
+    lip_err rc = LIP_ENOMEM;
+    double smallest;
+    int n;
+
+    for (n = 0; n < 40 && rc != LIP_OK; n++) {
+        left = n;
+        lip__alloc_hook = fail_later;
+        rc = lip_bound_matrix(a, 5, 4, &norm, &smallest, NULL);
+        lip__alloc_hook = NULL;
+        ck_assert(rc == LIP_OK || rc == LIP_ENOMEM);
+    }
+    ck_assert_int_gt(n, 3);
+    ck_assert_int_lt(n, 40);
+    ck_assert_double_gt(norm.lower, 8); /* not the wider enclosure of a failed eigensolver */
+}
+END_TEST
+
+/* ---- convolutions ----------------------------------------------------------------------------------------------- */
+
+/* The convolution as a matrix (inputs, outputs): row i is the image of pixel i. */
+static float *explicit_matrix(const struct lip__convolution *k, size_t *m, size_t *n)
+{
+    *m = k->g.h * k->g.w * k->g.c;
+    *n = k->g.oh * k->g.ow * k->f;
+    float *a = calloc(*m * *n, sizeof *a);
+
+    for (size_t p = 0; p < k->g.oh; p++)
+        for (size_t r = 0; r < k->g.ow; r++)
+            for (size_t y = 0; y < k->g.kh; y++)
+                for (size_t x = 0; x < k->g.kw; x++) {
+                    long row = (long)(p * k->g.sh + y) - (long)k->g.top, column = (long)(r * k->g.sw + x) - (long)k->g.left;
+
+                    if (row < 0 || column < 0 || row >= (long)k->g.h || column >= (long)k->g.w)
+                        continue;
+                    for (size_t i = 0; i < k->g.c; i++)
+                        for (size_t o = 0; o < k->f; o++)
+                            a[(((size_t)row * k->g.w + (size_t)column) * k->g.c + i) * *n + (p * k->g.ow + r) * k->f + o] =
+                                (float)k->kernel[((y * k->g.kw + x) * k->g.c + i) * k->f + o];
+                }
+    return a;
+}
+
+START_TEST(random_convolutions_are_never_underestimated)
+{
+    noise = (lip_random){.seed = 13, .stream = (uint64_t)_i};
+    for (int trial = 0; trial < 60; trial++) {
+        struct lip__convolution k = {.g = {.h = 1 + below(7), .w = 1 + below(7), .c = 1 + below(3), .kh = 1 + below(5),
+                                           .kw = 1 + below(5), .sh = 1 + below(3), .sw = 1 + below(3)},
+                                     .f = 1 + below(5)};
+        float weights[5 * 5 * 3 * 5], *a;
+        double wide[5 * 5 * 3 * 5], abs_norm;
+        lip_interval norm, reshaped, exact, absolute;
+        const char *method;
+        lip_error err = {0};
+        size_t m, n;
+
+        if (!lip__windows_set(&k.g, trial % 4 != 0))
+            continue;
+        normal(weights, lip__window_size(&k.g) * k.f);
+        for (size_t i = 0; i < lip__window_size(&k.g) * k.f; i++)
+            wide[i] = weights[i];
+        k.kernel = wide;
+        a = explicit_matrix(&k, &m, &n);
+        OK(lip_bound_matrix(a, m, n, &exact, NULL, &err)); /* itself tested above */
+        OK(lip_bound_matrix(weights, lip__window_size(&k.g), k.f, &reshaped, NULL, &err));
+        OK(lip__conv_enclose(&k, &reshaped, &norm, &method, &err));
+        ck_assert_msg(norm.lower <= exact.upper && exact.lower <= norm.upper,
+                      "%zux%zux%zu by %zux%zu step %zu,%zu to %zu: [%.9g, %.9g], truly %.9g", k.g.h, k.g.w, k.g.c, k.g.kh,
+                      k.g.kw, k.g.sh, k.g.sw, k.f, norm.lower, norm.upper, exact.upper);
+        ck_assert_msg(norm.lower >= 0.9 * exact.lower, "%.9g is far below %.9g", norm.lower, exact.lower);
+        for (size_t i = 0; i < m * n; i++)
+            a[i] = fabsf(a[i]);
+        OK(lip_bound_matrix(a, m, n, &absolute, NULL, &err));
+        OK(lip__conv_abs_norm(&k, &abs_norm, &err));
+        ck_assert_double_ge(abs_norm, absolute.lower);
+        free(a);
+    }
+}
+END_TEST
+
+/* ---- models ------------------------------------------------------------------------------------------------------ */
+
+struct served {
+    lip_model *model;
+    lip_state *state;
+    lip_snapshot *snapshot;
+};
+
+static void serve(struct served *s, const char *json, uint64_t seed)
+{
+    lip_error err = {0};
+
+    OK(lip_model_read(json, strlen(json), false, &s->model, &err));
+    OK(lip_state_new(s->model, seed, &s->state, &err));
+    OK(lip_state_publish(s->state, &s->snapshot, &err));
+}
+
+/* The raw kernels as effective ones, times `factor`: what nobody constrained. */
+static void unconstrain(struct served *s, double factor)
+{
+    lip_error err = {0};
+
+    for (size_t i = 0; i < lip_model_variables(s->model); i++) {
+        const lip_variable *v = lip_model_variable(s->model, i);
+        size_t n = lip_shape_count(&v->shape);
+        float *x = malloc(n * sizeof *x);
+
+        normal(x, n);
+        for (size_t j = 0; j < n; j++)
+            x[j] *= (float)factor;
+        if (v->role == LIP_WBAR || v->role == LIP_BIAS)
+            OK(lip_state_load(s->state, &(lip_named){v->name, v->shape, x}, 1, true, NULL, NULL, &err));
+        free(x);
+    }
+    lip_snapshot_put(s->snapshot);
+    OK(lip_state_publish(s->state, &s->snapshot, &err));
+}
+
+static void stop(struct served *s)
+{
+    lip_snapshot_put(s->snapshot);
+    lip_state_free(s->state);
+    lip_model_put(s->model);
+}
+
+/* ||f(x) - f(z)|| <= upper ||x - z|| + deviation, for random pairs near and far. */
+static void obeys(const struct served *s, const lip_network_bound *network)
+{
+    size_t in = lip_shape_count(lip_model_input_shape(s->model, 0)), out = lip_shape_count(lip_model_output_shape(s->model, 0));
+    float *x = malloc(2 * in * sizeof *x), *y = malloc(2 * out * sizeof *y);
+    lip_workspace *ws = lip_workspace_new();
+    lip_error err = {0};
+
+    for (int trial = 0; trial < 200; trial++) {
+        double size = 0, far = 0, moved = 0, step = pow(10, -(double)(trial % 7));
+
+        normal(x, 2 * in);
+        for (size_t i = 0; i < in; i++)
+            size += (double)x[i] * x[i];
+        for (size_t i = 0; i < in; i++) {
+            x[i] *= (float)(0.7 * network->input_norm / sqrt(size));
+            x[in + i] = x[i] + (float)(0.3 * step * network->input_norm / sqrt((double)in)) * fmaxf(-1, fminf(1, x[in + i]));
+            far += ((double)x[i] - x[in + i]) * ((double)x[i] - x[in + i]);
+        }
+        OK(lip_predict(s->snapshot, ws, 2, x, y, &err));
+        for (size_t i = 0; i < out; i++)
+            moved += ((double)y[i] - y[out + i]) * ((double)y[i] - y[out + i]);
+        ck_assert_double_le(sqrt(moved), (network->upper * sqrt(far) + network->deviation) * (1 + 1e-12));
+    }
+    lip_workspace_free(ws);
+    free(y);
+    free(x);
+}
+
+static void check_report(const struct served *s, lip_layer_bound *layers, size_t *n, lip_network_bound *network)
+{
+    lip_error err = {0};
+
+    OK(lip_bound_network(s->snapshot, 0, layers, n, network, &err));
+    for (size_t i = 0; i < *n; i++) {
+        lip_layer_bound alone;
+
+        ck_assert_double_le(layers[i].lower, layers[i].upper);
+        ck_assert_double_gt(layers[i].lower, 0);
+        OK(lip_bound_layer(s->snapshot, lip_layer_index(layers[i].layer), &alone, &err));
+        ck_assert_double_eq(alone.upper, layers[i].upper);
+        ck_assert_str_eq(alone.method, layers[i].method);
+    }
+    ck_assert_double_gt(network->lower, 0);
+    ck_assert_double_le(network->lower, network->upper);
+    ck_assert_double_gt(network->deviation, 0);
+    obeys(s, network);
+}
+
+START_TEST(reports_hold_for_models)
+{
+    static const char *const models[] = {MLP, CNN};
+    lip_layer_bound layers[16];
+    lip_network_bound network;
+    size_t n;
+
+    noise = (lip_random){.seed = 14, .stream = (uint64_t)_i};
+    for (uint64_t seed = 1; seed <= 6; seed++) {
+        struct served s;
+
+        serve(&s, models[_i], seed);
+        if (seed > 2)
+            unconstrain(&s, seed == 6 ? 1e4 : 0.5);
+        check_report(&s, layers, &n, &network);
+        ck_assert_uint_eq(n, lip_model_layers(s.model) - 1);
+        if (seed <= 2) { /* at most 1 but for the head, whose neurons each claim 1, and deel-lip's factor of c1 */
+            ck_assert_double_le(network.upper, sqrt(3) * (_i ? 1.2 : 1.00001));
+            ck_assert_int_eq(layers[n - 1].sound_claim, 1);
+            ck_assert_double_eq_tol(layers[n - 1].output_upper, 1, 1e-6);
+        }
+        stop(&s);
+    }
+}
+END_TEST
+
+#define DEEP                                                                                                             \
+    "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"deep\",\"k_coef_lip\":1.0,\"layers\":["                       \
+    "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,64],\"name\":\"x\"}},"                       \
+    "{\"class_name\":\"SpectralDense\",\"config\":{\"units\":32,\"eps_bjorck\":1e-6,\"maxiter_bjorck\":60,"              \
+    "\"activation\":{\"class_name\":\"GroupSort2\",\"config\":{}},\"name\":\"d1\"}},"                                    \
+    "{\"class_name\":\"SpectralDense\",\"config\":{\"units\":16,\"eps_bjorck\":1e-6,\"maxiter_bjorck\":60,"              \
+    "\"activation\":{\"class_name\":\"GroupSort2\",\"config\":{}},\"name\":\"d2\"}},"                                    \
+    "{\"class_name\":\"SpectralDense\",\"config\":{\"units\":4,\"eps_bjorck\":1e-6,\"maxiter_bjorck\":60,\"name\":\"y\"}}]}}"
+
+/* Orthonormal columns and GroupSort2: every singular value of the Jacobian is 1 everywhere. */
+START_TEST(the_interval_closes_for_gradient_norm_preserving_networks)
+{
+    lip_layer_bound layers[16];
+    lip_network_bound network;
+    struct served s;
+    size_t n;
+
+    noise = (lip_random){.seed = 15};
+    serve(&s, DEEP, 3);
+    check_report(&s, layers, &n, &network);
+    ck_assert_double_le(network.tightness, 1 + 1e-5);
+    ck_assert_double_eq_tol(network.upper, 1, 1e-5);
+    ck_assert_int_eq(network.sound_claim, 1);
+    for (size_t i = 0; i < n; i++)
+        ck_assert_double_le(layers[i].defect, 1e-4);
+    stop(&s);
+}
+END_TEST
+
+/* A 3x3 kernel from 1 to 16 channels with orthonormal rows on 28x28: 3 times the factor of deel-lip, 1.0244. */
+START_TEST(a_claim_that_is_exceeded_is_reported)
+{
+    static const char json[] =
+        "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"first\",\"k_coef_lip\":1.0,\"layers\":["
+        "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,28,28,1],\"name\":\"x\"}},"
+        "{\"class_name\":\"SpectralConv2D\",\"config\":{\"filters\":16,\"kernel_size\":3,\"name\":\"c1\"}}]}}";
+    lip_layer_bound layer, layers[2];
+    lip_network_bound network;
+    lip_error err = {0};
+    struct served s;
+    size_t n;
+
+    serve(&s, json, 1);
+    OK(lip_bound_layer(s.snapshot, 1, &layer, &err));
+    ck_assert_double_eq_tol(layer.lower, 1.0244, 2e-4);
+    ck_assert_double_eq_tol(layer.upper, 1.0244, 2e-4);
+    ck_assert_int_eq(layer.sound_claim, 0);
+    ck_assert_double_eq(layer.claimed, 1);
+    OK(lip_bound_network(s.snapshot, 0, layers, &n, &network, &err));
+    ck_assert_int_eq(network.sound_claim, 0);
+    ck_assert_double_gt(network.lower, 1.02);
+    stop(&s);
+}
+END_TEST
+
+/* Linear models: lower and upper meet at the norm of the product, which for one layer is the matrix's. */
+START_TEST(a_linear_model_is_its_matrix)
+{
+    static const char json[] = "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"line\",\"layers\":["
+                               "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,9],\"name\":\"x\"}},"
+                               "{\"class_name\":\"Dense\",\"config\":{\"units\":5,\"name\":\"d\"}}]}}";
+    lip_layer_bound layers[2];
+    lip_network_bound network;
+    lip_interval norm;
+    lip_error err = {0};
+    struct served s;
+    size_t n;
+
+    serve(&s, json, 1);
+    OK(lip_bound_network(s.snapshot, 0, layers, &n, &network, &err));
+    OK(lip_bound_matrix(lip_snapshot_kernel(s.snapshot, 1), 9, 5, &norm, NULL, &err));
+    ck_assert_double_eq(network.upper, norm.upper);
+    ck_assert_double_ge(network.lower, norm.lower * (1 - 1e-8));
+    ck_assert(isnan(network.claimed));
+    ck_assert_int_eq(network.sound_claim, -1);
+    stop(&s);
+}
+END_TEST
+
+START_TEST(a_dead_layer_bounds_the_network_by_nothing)
+{
+    float zeros[6 * 8] = {0};
+    lip_named wbar = {"d1/wbar", {2, {6, 8}}, zeros};
+    lip_layer_bound layers[16];
+    lip_network_bound network;
+    lip_error err = {0};
+    struct served s;
+    size_t n;
+
+    serve(&s, MLP, 1);
+    OK(lip_state_load(s.state, &wbar, 1, true, NULL, NULL, &err));
+    lip_snapshot_put(s.snapshot);
+    OK(lip_state_publish(s.state, &s.snapshot, &err));
+    OK(lip_bound_network(s.snapshot, 0, layers, &n, &network, &err));
+    ck_assert_double_le(network.upper, 1e-300);
+    ck_assert_double_eq(network.lower, 0);
+    ck_assert(isnan(network.tightness));
+    stop(&s);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("bounds");
+    TCase *core = tcase_create("core");
+
+    tcase_add_test(core, random_matrices_are_enclosed);
+    tcase_add_test(core, special_matrices_are_enclosed);
+    tcase_add_test(core, an_orthogonal_layer_is_enclosed_tightly);
+    tcase_add_test(core, bad_matrices_are_errors);
+    tcase_add_test(core, a_matrix_survives_every_lost_allocation);
+    tcase_add_loop_test(core, random_convolutions_are_never_underestimated, 0, 7);
+    tcase_add_loop_test(core, reports_hold_for_models, 0, 2);
+    tcase_add_test(core, the_interval_closes_for_gradient_norm_preserving_networks);
+    tcase_add_test(core, a_claim_that_is_exceeded_is_reported);
+    tcase_add_test(core, a_linear_model_is_its_matrix);
+    tcase_add_test(core, a_dead_layer_bounds_the_network_by_nothing);
+    suite_add_tcase(s, core);
+    return s;
+}
+
+CHECK_MAIN(suite)
