@@ -259,6 +259,7 @@ struct listener *listen_open(const struct config *config, size_t *n, int *status
     if (good)
         return all;
     listen_close(all, *n);
+    *n = 0;
     return NULL;
 }
 
