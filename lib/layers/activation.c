@@ -1,11 +1,14 @@
-/* activation.c: functions of one number: ReLU, the functions that an activation slot names, and the layer Activation.
+/* activation.c: the functions that an activation slot names, and the layers ReLU and Activation.
  *
  * A named function is a kind without options that is in no list of layer classes: only a slot can hold it. Activation is
  * the identity with a slot.
+ *
+ * Source: Keras 2.15 (semantics.md 18.4); at corners the slope is TensorFlow's.
  */
 #include <string.h>
 
 #include "layers/family.h"
+#include "layers/softmax.h"
 
 static size_t count(const lip_layer *l, const struct lip__pass *p)
 {
@@ -45,20 +48,209 @@ static double one(const lip_layer *l)
     return 1;
 }
 
+/* ---- the other functions of Keras, and their slopes ---------------------------------------------------- */
+
+static float sigmoid(float x)
+{
+    return 1 / (1 + expf(-x));
+}
+
+static float sigmoid_slope(float x)
+{
+    return sigmoid(x) * (1 - sigmoid(x));
+}
+
+static float tanh_slope(float x)
+{
+    return 1 - tanhf(x) * tanhf(x);
+}
+
+static float relu6(float x)
+{
+    return x < 0 ? 0 : x > 6 ? 6 : x;
+}
+
+static float relu6_slope(float x)
+{
+    return x > 0 && x < 6;
+}
+
+static float leaky(float x)
+{
+    return x > 0 ? x : 0.2f * x;
+}
+
+static float leaky_slope(float x)
+{
+    return x > 0 ? 1 : 0.2f;
+}
+
+static float elu(float x)
+{
+    return x > 0 ? x : expm1f(x);
+}
+
+static float elu_slope(float x)
+{
+    return x > 0 ? 1 : expf(x);
+}
+
+#define SELU_SCALE 1.05070098735548f
+#define SELU_ALPHA 1.67326324235438f
+
+static float selu(float x)
+{
+    return SELU_SCALE * (x > 0 ? x : SELU_ALPHA * expm1f(x));
+}
+
+static float selu_slope(float x)
+{
+    return SELU_SCALE * (x < 0 ? SELU_ALPHA * expf(x) : 1);
+}
+
+static float hard_sigmoid(float x)
+{
+    float y = 0.2f * x + 0.5f;
+
+    return y < 0 ? 0 : y > 1 ? 1 : y;
+}
+
+static float hard_sigmoid_slope(float x)
+{
+    float y = 0.2f * x + 0.5f;
+
+    return y < 0 || y > 1 ? 0 : 0.2f;
+}
+
+static float softplus(float x)
+{
+    return fmaxf(x, 0) + log1pf(expf(-fabsf(x)));
+}
+
+static float softsign(float x)
+{
+    return x / (1 + fabsf(x));
+}
+
+static float softsign_slope(float x)
+{
+    return 1 / ((1 + fabsf(x)) * (1 + fabsf(x)));
+}
+
+static float swish(float x)
+{
+    return x * sigmoid(x);
+}
+
+static float swish_slope(float x)
+{
+    return sigmoid(x) * (1 + x * (1 - sigmoid(x)));
+}
+
+/* The normal distribution's, not the approximation by tanh. */
+static float gelu(float x)
+{
+    return 0.5f * x * (1 + erff(x * 0.70710678f));
+}
+
+static float gelu_slope(float x)
+{
+    return 0.5f * (1 + erff(x * 0.70710678f)) + x * 0.39894228f * expf(-0.5f * x * x);
+}
+
+static float mish(float x)
+{
+    return x * tanhf(softplus(x));
+}
+
+static float mish_slope(float x)
+{
+    float t = tanhf(softplus(x));
+
+    return t + x * (1 - t * t) * sigmoid(x);
+}
+
+/* constant: the largest slope, rounded up; NAN: there is none. */
+#define FUNCTIONS(F)                                              \
+    F(relu6, relu6, relu6_slope, 1)                               \
+    F(leaky_relu, leaky, leaky_slope, 1)                          \
+    F(elu, elu, elu_slope, 1)                                     \
+    F(selu, selu, selu_slope, 1.75810)                            \
+    F(sigmoid, sigmoid, sigmoid_slope, 0.25)                      \
+    F(hard_sigmoid, hard_sigmoid, hard_sigmoid_slope, 0.200001)   \
+    F(tanh, tanhf, tanh_slope, 1)                                 \
+    F(softplus, softplus, sigmoid, 1)                             \
+    F(softsign, softsign, softsign_slope, 1)                      \
+    F(swish, swish, swish_slope, 1.09984)                         \
+    F(silu, swish, swish_slope, 1.09984)                          \
+    F(gelu, gelu, gelu_slope, 1.12891)                            \
+    F(mish, mish, mish_slope, 1.08850)                            \
+    F(exponential, expf, expf, NAN)
+
+static const struct {
+    float (*value)(float), (*slope)(float);
+    double constant;
+} scalar[] = {
+#define SCALAR(name, value, slope, constant) {value, slope, constant},
+    FUNCTIONS(SCALAR)
+#undef SCALAR
+};
+
+static size_t scalar_of(const lip_layer *l);
+
+static void scalar_forward(const lip_layer *l, const struct lip__pass *p, const float *x, float *y)
+{
+    float (*value)(float) = scalar[scalar_of(l)].value;
+
+    for (size_t i = 0; i < count(l, p); i++)
+        y[i] = value(x[i]);
+}
+
+static void scalar_backward(const lip_layer *l, const struct lip__pass *p, const float *x, const float *y, const float *dy,
+                            float *dx)
+{
+    float (*slope)(float) = scalar[scalar_of(l)].slope;
+
+    (void)y;
+    for (size_t i = 0; i < count(l, p); i++)
+        dx[i] = dy[i] * slope(x[i]);
+}
+
+static double scalar_constant(const lip_layer *l)
+{
+    return scalar[scalar_of(l)].constant;
+}
+
+static double scalar_flops(const lip_layer *l)
+{
+    return 20.0 * (double)lip_shape_count(&l->in);
+}
+
+/* ---- the functions' kinds: those of one number first, then relu and the ones of a whole row ------------- */
+
 static const struct lip__field no_fields[] = {{.name = NULL}};
 
+#define CLASS(identifier) {.name = identifier, .module = "keras.activations", .size = sizeof(lip_layer), .fields = no_fields}
+
 static const struct lip__kind functions[] = {
-    {
-        .cls = {.name = "relu", .module = "keras.activations", .size = sizeof(lip_layer), .fields = no_fields},
-        .flags = LIP__ACTIVATES,
-        .forward = relu_forward,
-        .backward = relu_backward,
-        .constant = one,
-        .claimed = one,
-    },
+#define FUNCTION(identifier, value, slope, bound)                                                               \
+    {.cls = CLASS(#identifier), .flags = LIP__ACTIVATES, .forward = scalar_forward, .backward = scalar_backward, \
+     .constant = scalar_constant, .flops = scalar_flops},
+    FUNCTIONS(FUNCTION)
+#undef FUNCTION
+    {.cls = CLASS("relu"), .flags = LIP__ACTIVATES, .forward = relu_forward, .backward = relu_backward, .constant = one},
+    {.cls = CLASS("softmax"), .flags = LIP__ACTIVATES, .forward = lip__softmax_forward, .backward = lip__softmax_backward,
+     .constant = lip__softmax_constant, .flops = scalar_flops},
+    {.cls = CLASS("log_softmax"), .flags = LIP__ACTIVATES, .forward = lip__log_softmax_forward,
+     .backward = lip__log_softmax_backward, .constant = lip__log_softmax_constant, .flops = scalar_flops},
 };
 
 enum { N_FUNCTIONS = sizeof functions / sizeof *functions };
+
+static size_t scalar_of(const lip_layer *l)
+{
+    return (size_t)(l->kind - functions);
+}
 
 const struct lip__kind *lip__activation_find(const char *identifier, bool *known)
 {
@@ -87,7 +279,9 @@ const char *lip__activation_identifier(const lip_layer *activation)
 
 const char *lip__activation_identifiers(void)
 {
-    return "linear, relu";
+#define NAME(name, value, slope, constant) #name ", "
+    return "linear, relu, " FUNCTIONS(NAME) "softmax, log_softmax";
+#undef NAME
 }
 
 /* ---- the layer ReLU ---------------------------------------------------------------------------------- */

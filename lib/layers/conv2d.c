@@ -1,6 +1,6 @@
 /* conv2d.c: y[p, r, f] = b[f] + sum over a, b, c of x[p s0 + a - top, r s1 + b - left, c] K[a, b, c, f]; Conv2D, and
- * SpectralConv2D, which differs only in how K comes from the kernel. tensor/conv.c has
- * the arithmetic.
+ * SpectralConv2D
+ * and FrobeniusConv2D, which differ only in how K comes from the kernel. tensor/conv.c has the arithmetic.
  *
  * Source: deel-lip and TensorFlow (semantics.md 5.2).
  */
@@ -63,16 +63,27 @@ static lip_err check(lip_layer *l, lip_error *err)
 }
 
 /* What deel-lip refuses is wrong, not merely missing here. */
-static lip_err check_spectral(lip_layer *l, lip_error *err)
+static lip_err check_constrained(lip_layer *l, lip_error *err)
 {
     const struct lip__conv *c = conv(l);
 
     if (c->dilation[0] != 1 || c->dilation[1] != 1)
-        return lip__layer_fail(l, err, LIP_EDEFINITION, "SpectralConv2D does not support dilation rate, found [%zu,%zu]",
-                               c->dilation[0], c->dilation[1]);
+        return lip__layer_fail(l, err, LIP_EDEFINITION, "%s does not support dilation rate, found [%zu,%zu]",
+                               l->kind->cls.name, c->dilation[0], c->dilation[1]);
     if (valid(l))
-        return lip__layer_fail(l, err, LIP_EDEFINITION, "SpectralConv2D only supports padding='same', found '%s'", c->padding);
+        return lip__layer_fail(l, err, LIP_EDEFINITION, "%s only supports padding='same', found '%s'", l->kind->cls.name,
+                               c->padding);
     return check(l, err);
+}
+
+static lip_err check_frobenius(lip_layer *l, lip_error *err)
+{
+    const struct lip__conv *c = conv(l);
+
+    if (c->strides[0] != 1 || c->strides[1] != 1)
+        return lip__layer_fail(l, err, LIP_EDEFINITION, "FrobeniusConv2D does not support strides, found [%zu,%zu]",
+                               c->strides[0], c->strides[1]);
+    return check_constrained(l, err);
 }
 
 static lip_err build(lip_layer *l, lip_error *err)
@@ -163,6 +174,9 @@ static const struct lip__field conv_fields[] = {BASE_FIELDS("valid|same", LIP__G
 static const struct lip__field spectral_fields[] = {
     BASE_FIELDS("same|valid", LIP__SPECTRAL_INITIALIZER), LIP__K_FIELD, LIP__RKO_FIELDS(lip__conv), {.name = NULL}};
 
+static const struct lip__field frobenius_fields[] = {
+    BASE_FIELDS("same|valid", LIP__SPECTRAL_INITIALIZER), LIP__K_FIELD, {.name = NULL}};
+
 const struct lip__kind lip__conv2d = {
     .cls = {.name = "Conv2D", .module = "keras.layers", .size = sizeof(struct lip__conv), .fields = conv_fields},
     .op = LIP__CONV,
@@ -182,9 +196,25 @@ const struct lip__kind lip__spectral_conv2d = {
     .flags = LIP__LIPSCHITZ | LIP__CONDENSABLE,
     .op = LIP__CONV,
     .vanilla = &lip__conv2d,
-    .check = check_spectral,
+    .check = check_constrained,
     .build = build,
     .reparam = &lip__spectral,
+    .forward = forward,
+    .backward = backward,
+    .gradient = gradient,
+    .scratch = scratch,
+    .flops = flops,
+};
+
+const struct lip__kind lip__frobenius_conv2d = {
+    .cls = {.name = "FrobeniusConv2D", .module = "deel.lip.layers.convolutional", .package = "deel-lip",
+            .size = sizeof(struct lip__conv), .fields = frobenius_fields},
+    .flags = LIP__LIPSCHITZ | LIP__CONDENSABLE,
+    .op = LIP__CONV,
+    .vanilla = &lip__conv2d,
+    .check = check_frobenius,
+    .build = build,
+    .reparam = &lip__frobenius,
     .forward = forward,
     .backward = backward,
     .gradient = gradient,

@@ -49,6 +49,12 @@ static lip_err check_2(lip_layer *l, lip_error *err)
     return check(l, err);
 }
 
+static lip_err check_full(lip_layer *l, lip_error *err)
+{
+    ((struct group_sort *)l)->n = 0;
+    return check(l, err);
+}
+
 static lip_err build(lip_layer *l, lip_error *err)
 {
     struct group_sort *g = (struct group_sort *)l;
@@ -209,6 +215,18 @@ const struct lip__kind lip__group_sort2 = {
             .size = sizeof(struct group_sort), .fields = fields_2},
     .flags = LIP__LIPSCHITZ | LIP__ACTIVATES,
     .check = check_2,
+    .build = build,
+    .forward = forward,
+    .backward = backward,
+    .scratch = scratch,
+    .constant = constant,
+};
+
+const struct lip__kind lip__full_sort = {
+    .cls = {.name = "FullSort", .module = "deel.lip.layers.activations", .package = "deel-lip",
+            .size = sizeof(struct group_sort), .fields = fields},
+    .flags = LIP__LIPSCHITZ | LIP__ACTIVATES,
+    .check = check_full,
     .build = build,
     .forward = forward,
     .backward = backward,

@@ -48,6 +48,33 @@ static const struct sample sample[] = {
     {"ScaledL2NormPooling2D", "{'k_coef_lip':0.5}", {3, {5, 5, 2}}},
     {"ScaledL2NormPooling2D", "{'pool_size':3,'eps_grad_sqrt':0}", {3, {3, 6, 4}}},
     {"Flatten", "{}", {3, {2, 3, 4}}},
+    {"FrobeniusConv2D", "{'filters':4,'kernel_size':[3,2]}", {3, {4, 5, 2}}},
+    {"FullSort", "{'k_coef_lip':2}", {2, {3, 7}}},
+    {"MaxMin", "{'k_coef_lip':0.5}", {2, {3, 5}}},
+    {"Householder", "{}", {2, {3, 6}}},
+    {"Householder", "{'theta_initializer':'zeros','k_coef_lip':5}", {1, {2}}},
+    {"PReLU", "{}", {2, {3, 4}}},
+    {"LeakyReLU", "{}", {1, {9}}},
+    {"LeakyReLU", "{'alpha':1.5}", {1, {9}}},
+    {"ELU", "{}", {1, {9}}},
+    {"ELU", "{'alpha':2}", {1, {9}}},
+    {"ThresholdedReLU", "{'theta':0}", {1, {9}}},
+    {"ThresholdedReLU", "{}", {2, {2, 5}}},
+    {"Softmax", "{}", {2, {2, 5}}},
+    {"Softmax", "{'axis':1}", {3, {3, 2, 2}}},
+    {"ScaledGlobalAveragePooling2D", "{'k_coef_lip':2}", {3, {3, 4, 2}}},
+    {"ScaledGlobalAveragePooling2D", "{'keepdims':true}", {3, {1, 4, 3}}},
+    {"ScaledGlobalL2NormPooling2D", "{'k_coef_lip':3,'eps_grad_sqrt':0}", {3, {3, 3, 2}}},
+    {"InvertibleDownSampling", "{'pool_size':[2,3]}", {3, {4, 6, 2}}},
+    {"InvertibleDownSampling", "{'pool_size':2,'channel_order':'subpixel_major'}", {3, {4, 2, 3}}},
+    {"InvertibleUpSampling", "{'pool_size':[2,3]}", {3, {2, 1, 12}}},
+    {"InvertibleUpSampling", "{'pool_size':2,'channel_order':'subpixel_major'}", {3, {2, 3, 8}}},
+    {"MaxPooling2D", "{}", {3, {5, 4, 3}}},
+    {"MaxPooling2D", "{'pool_size':3,'strides':[1,2],'padding':'same'}", {3, {4, 5, 2}}},
+    {"AveragePooling2D", "{}", {3, {5, 4, 3}}},
+    {"AveragePooling2D", "{'pool_size':[3,2],'strides':1,'padding':'same'}", {3, {4, 5, 2}}},
+    {"GlobalMaxPooling2D", "{}", {3, {3, 2, 3}}},
+    {"GlobalAveragePooling2D", "{'keepdims':true}", {3, {3, 2, 3}}},
     {"Add", "{}", {2, {2, 5}}},
     {"Average", "{}", {1, {5}}},
     {"Subtract", "{}", {1, {6}}},
@@ -307,9 +334,8 @@ START_TEST(keeps_its_bound)
         for (uint64_t t = 0; t < 200; t++) {
             fill(r.x, r.in, 2 * t);
             fill(r.dx, r.in, 2 * t + 1);
-            if (t % 2)
-                for (size_t i = 0; i < r.in; i++) /* near pairs too: there sorting is its Jacobian */
-                    r.dx[i] = r.x[i] + 1e-2f * r.dx[i];
+            for (size_t i = 0; i < r.in && t % 3; i++) /* near pairs too, also along (1, .., 1) */
+                r.dx[i] = r.x[i] + 1e-2f * (t % 3 == 1 ? r.dx[i] : 1);
             forward(&r, r.x, r.y);
             forward(&r, r.dx, r.dy);
             double rate = distance(r.y, r.dy, r.out) / distance(r.x, r.dx, r.in);
@@ -501,6 +527,18 @@ START_TEST(claims_are_those_of_deel_lip)
         {"ReLU", "{'negative_slope':1.5}", {1, {4}}, NAN, NAN, NAN},
         {"ReLU", "{'threshold':0.5}", {1, {4}}, NAN, NAN, NAN},
         {"Activation", "{'activation':'relu'}", {1, {4}}, 1, NAN, NAN},
+        {"Activation", "{'activation':'tanh'}", {1, {4}}, 1, NAN, NAN},
+        {"Activation", "{'activation':'softplus'}", {1, {4}}, NAN, NAN, NAN},
+        {"Activation", "{'activation':'linear'}", {1, {4}}, 1, NAN, NAN},
+        {"Softmax", "{}", {1, {4}}, 1, NAN, NAN},
+        {"LeakyReLU", "{}", {1, {4}}, NAN, NAN, NAN},
+        {"Householder", "{'k_coef_lip':2}", {1, {4}}, 2, 2, 1},
+        {"MaxPooling2D", "{'pool_size':[2,3],'strides':[3,1]}", {3, {6, 6, 1}}, 1, NAN, NAN},
+        {"MaxPooling2D", "{'pool_size':3,'strides':2}", {3, {6, 6, 1}}, NAN, NAN, NAN},
+        {"AveragePooling2D", "{}", {3, {6, 6, 1}}, NAN, NAN, NAN},
+        {"InvertibleDownSampling", "{'pool_size':2}", {3, {6, 6, 1}}, NAN, NAN, NAN},
+        {"ScaledGlobalAveragePooling2D", "{}", {3, {4, 9, 1}}, 1, 1, 6},
+        {"FrobeniusConv2D", "{'filters':2,'kernel_size':3}", {3, {5, 5, 1}}, 1, 1, 5 / 13.0},
     };
 
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
@@ -881,6 +919,194 @@ START_TEST(functions_have_names)
 }
 END_TEST
 
+/* Every name is a function with a slope and, but for two, a constant that nothing exceeds. */
+START_TEST(functions_have_slopes_and_constants)
+{
+    char names[400], *rest;
+
+    snprintf(names, sizeof names, "%s", lip__activation_identifiers());
+    for (char *name = strtok_r(names, ", ", &rest); name; name = strtok_r(NULL, ", ", &rest)) {
+        lip_layer *l = lip__activation_new(name);
+        struct rig r;
+        if (!l) {
+            ck_assert_str_eq(name, "linear");
+            continue;
+        }
+        ck_assert_str_eq(lip__activation_identifier(l), name);
+        ck_assert_int_eq(lip__layer_build(l, &LIP__SHAPE(2, 6), NULL), LIP_OK);
+        rig_with(&r, l, 2);
+        backward(&r);
+        ck_differences(&r, r.x, r.dx, r.n * r.in, name);
+        double k = l->kind->constant(l), reached = 0;
+        ck_assert_int_eq(isnan(k), !strcmp(name, "exponential"));
+        for (int t = 0; t < 4000 && !isnan(k); t++) {
+            fill(r.x, r.in, (uint64_t)t);
+            for (size_t i = 0; i < r.in; i++)
+                r.dx[i] = r.x[i] + (t % 2 ? 1e-2f : -0.5f);
+            r.n = 1;
+            forward(&r, r.x, r.y);
+            forward(&r, r.dx, r.dy);
+            reached = fmax(reached, distance(r.y, r.dy, r.out) / distance(r.x, r.dx, r.in));
+        }
+        ck_assert_msg(isnan(k) || reached <= k * (1 + 1e-4), "%s: %g exceeds %g", name, reached, k);
+        rig_down(&r);
+    }
+}
+END_TEST
+
+/* Values of Keras's functions at one point on either side. */
+START_TEST(functions_have_their_values)
+{
+    static const struct {
+        const char *name;
+        double below, above; /* at -1.5 and 0.75 */
+    } value[] = {
+        {"relu", 0, 0.75}, {"relu6", 0, 0.75}, {"leaky_relu", -0.3, 0.75}, {"elu", -0.7768698398515702, 0.75},
+        {"selu", -1.3658143534, 0.7880257405}, {"sigmoid", 0.18242552380635635, 0.679178699175393},
+        {"hard_sigmoid", 0.2, 0.65}, {"tanh", -0.9051482536448664, 0.6351489523872873},
+        {"softplus", 0.20141327798275244, 1.1368710061148999}, {"softsign", -0.6, 0.42857142857142855},
+        {"swish", -0.27363828570953454, 0.5093840243815448}, {"silu", -0.27363828570953454, 0.5093840243815448},
+        {"gelu", -0.10021080, 0.58002949}, {"mish", -0.29809974, 0.61001834}, {"exponential", 0.22313016014842982, 2.117000016612675},
+    };
+
+    for (size_t i = 0; i < sizeof value / sizeof *value; i++) {
+        lip_layer *l = lip__activation_new(value[i].name);
+        const float x[] = {-1.5f, 0.75f};
+        float y[2];
+        struct lip__pass p = {.n = 1};
+        ck_assert_int_eq(lip__layer_build(l, &LIP__SHAPE(2), NULL), LIP_OK);
+        l->kind->forward(l, &p, x, y);
+        ck_assert_msg(fabs(y[0] - value[i].below) < 5e-7 && fabs(y[1] - value[i].above) < 5e-7, "%s: %.9g, %.9g", value[i].name,
+                      y[0], y[1]);
+        lip__layer_free(l);
+    }
+}
+END_TEST
+
+START_TEST(householder_examples)
+{
+    static const struct {
+        float theta, x[4];
+        size_t n;
+        float y[4];
+    } example[] = {
+        {1.57079632679489662f, {3, 1, 2, 5}, 4, {2, 1, 3, 5}},
+        {0, {1, -2}, 2, {1, 2}},
+        {3.14159265358979324f, {1, 2}, 2, {-1, 2}},
+        {1, {2, 1}, 2, {1.9220756f, 1.14263966f}},
+    };
+
+    for (size_t i = 0; i < sizeof example / sizeof *example; i++) {
+        struct rig r;
+        rig_up(&r, &(struct sample){"Householder", "{}", LIP__SHAPE(example[i].n)}, 1);
+        for (size_t j = 0; j < example[i].n / 2; j++)
+            r.w[0][j] = example[i].theta;
+        forward(&r, example[i].x, r.y);
+        for (size_t j = 0; j < example[i].n; j++)
+            ck_assert_double_eq_tol(r.y[j], example[i].y[j], 3e-7);
+        rig_down(&r);
+    }
+}
+END_TEST
+
+START_TEST(householder_starts_as_a_sort)
+{
+    lip_random random = {0};
+    lip_layer *l;
+    float theta[2];
+
+    ck_assert_int_eq(make("Householder", "{}", &LIP__SHAPE(4), &l, NULL), LIP_OK);
+    ck_assert_str_eq(l->declared[0].name, "theta");
+    ck_assert_int_eq(lip__initialize(l->declared[0].initializer, &l->declared[0].shape, &random, theta, NULL), LIP_OK);
+    ck_assert_float_eq(theta[1], (float)acos(0));
+    lip__layer_free(l);
+}
+END_TEST
+
+START_TEST(max_min_splits_signs)
+{
+    struct rig r;
+
+    rig_up(&r, &(struct sample){"MaxMin", "{'k_coef_lip':2}", LIP__SHAPE(3)}, 1);
+    memcpy(r.x, (float[]){3, -1, 0}, 3 * sizeof(float));
+    memcpy(r.dy, (float[]){1, 10, 100, 1000, 10000, 100000}, 6 * sizeof(float));
+    backward(&r);
+    ck_assert_mem_eq(r.y, ((float[]){6, 0, 0, 0, 2, 0}), 6 * sizeof(float));
+    ck_assert_mem_eq(r.dx, ((float[]){2, -20000, 0}), 3 * sizeof(float));
+    rig_down(&r);
+}
+END_TEST
+
+/* The channel [[1,2,3,4],[3,4,1,2],[1,2,3,4],[3,4,1,2]] of deel-lip's own tests. */
+START_TEST(global_pooling_examples)
+{
+    static const float image[] = {1, 2, 3, 4, 3, 4, 1, 2, 1, 2, 3, 4, 3, 4, 1, 2};
+    static const struct {
+        const char *name;
+        double y;
+    } example[] = {{"ScaledGlobalAveragePooling2D", 10}, {"ScaledGlobalL2NormPooling2D", 10.954451150103322},
+                   {"GlobalAveragePooling2D", 2.5}, {"GlobalMaxPooling2D", 4}};
+
+    for (size_t i = 0; i < sizeof example / sizeof *example; i++)
+        for (int keep = 0; keep < 2; keep++) {
+            struct rig r;
+            rig_up(&r, &(struct sample){example[i].name, keep ? "{'keepdims':true}" : "{}", LIP__SHAPE(4, 4, 1)}, 1);
+            ck_assert_uint_eq(r.l->out.rank, keep && i != 1 ? 3 : 1);
+            forward(&r, image, r.y);
+            ck_assert_double_eq_tol(r.y[0], example[i].y, 1e-6);
+            rig_down(&r);
+        }
+}
+END_TEST
+
+/* x = 0..31 as (4, 4, 2): both channel orders; up undoes down on an image that is not square. */
+START_TEST(sampling_examples)
+{
+    static const float first[2][8] = {{0, 2, 8, 10, 1, 3, 9, 11}, {0, 1, 2, 3, 8, 9, 10, 11}};
+
+    for (int order = 0; order < 2; order++) {
+        char config[100];
+        struct rig r, up;
+        sprintf(config, "{'pool_size':2,'channel_order':'%s'}", order ? "subpixel_major" : "channel_major");
+        rig_up(&r, &(struct sample){"InvertibleDownSampling", config, LIP__SHAPE(4, 4, 2)}, 1);
+        for (size_t i = 0; i < 32; i++)
+            r.x[i] = (float)i;
+        forward(&r, r.x, r.y);
+        ck_assert_mem_eq(r.y, first[order], sizeof first[order]);
+        rig_down(&r);
+
+        sprintf(config, "{'pool_size':[2,3],'channel_order':'%s'}", order ? "subpixel_major" : "channel_major");
+        rig_up(&r, &(struct sample){"InvertibleDownSampling", config, LIP__SHAPE(4, 9, 2)}, 2);
+        forward(&r, r.x, r.y);
+        rig_up(&up, &(struct sample){"InvertibleUpSampling", config, r.l->out}, 2);
+        forward(&up, r.y, up.y);
+        ck_assert(lip_shape_equal(&up.l->out, &r.l->in));
+        ck_assert_mem_eq(up.y, r.x, r.n * r.in * sizeof(float));
+        rig_down(&r), rig_down(&up);
+    }
+}
+END_TEST
+
+/* TensorFlow: the average of a 'same' window is over the pixels in the image; the maximum's gradient goes to the first. */
+START_TEST(keras_pooling_examples)
+{
+    struct rig r;
+
+    rig_up(&r, &(struct sample){"AveragePooling2D", "{'padding':'same'}", LIP__SHAPE(1, 3, 1)}, 1);
+    memcpy(r.x, (float[]){1, 2, 5}, 3 * sizeof(float));
+    forward(&r, r.x, r.y);
+    ck_assert_mem_eq(r.y, ((float[]){1.5f, 5}), 2 * sizeof(float));
+    rig_down(&r);
+    rig_up(&r, &(struct sample){"MaxPooling2D", "{'pool_size':[1,2],'strides':1}", LIP__SHAPE(1, 4, 1)}, 1);
+    memcpy(r.x, (float[]){7, 7, 2, 9}, 4 * sizeof(float));
+    memcpy(r.dy, (float[]){1, 10, 100}, 3 * sizeof(float));
+    backward(&r);
+    ck_assert_mem_eq(r.y, ((float[]){7, 7, 9}), 3 * sizeof(float));
+    ck_assert_mem_eq(r.dx, ((float[]){1, 10, 0, 100}), 4 * sizeof(float));
+    rig_down(&r);
+}
+END_TEST
+
 /* ---- what is refused, and how it is said ------------------------------------------------------------------ */
 
 static const struct refusal {
@@ -927,6 +1153,31 @@ static const struct refusal {
     {"ScaledL2NormPooling2D", "{}", {2, {4, 4}}, LIP_ESHAPE, "needs [height,width,channels]"},
     {"ScaledL2NormPooling2D", "{'eps_grad_sqrt':-1}", {3, {4, 4, 1}}, LIP_EDEFINITION, "eps_grad_sqrt"},
     {"Flatten", "{'data_format':'channels_first'}", {3, {4, 4, 1}}, LIP_EUNSUPPORTED, "channels_first"},
+    {"FrobeniusConv2D", "{'filters':2,'kernel_size':3,'strides':2}", {3, {5, 5, 2}}, LIP_EDEFINITION,
+     "FrobeniusConv2D does not support strides"},
+    {"FrobeniusConv2D", "{'filters':2,'kernel_size':3,'padding':'valid'}", {3, {5, 5, 2}}, LIP_EDEFINITION,
+     "FrobeniusConv2D only supports padding='same'"},
+    {"MaxMin", "{'data_format':'channels_first'}", {1, {4}}, LIP_EUNSUPPORTED, "channels_first"},
+    {"MaxMin", "{}", {0, {0}}, LIP_ESHAPE, "shape []"},
+    {"Householder", "{}", {1, {5}}, LIP_ESHAPE, "2 has to be a divisor of the number of channels, which is 5"},
+    {"Householder", "{}", {0, {0}}, LIP_ESHAPE, "shape []"},
+    {"Householder", "{'data_format':'channels_first'}", {1, {4}}, LIP_EDEFINITION, "last axis only"},
+    {"Softmax", "{'axis':3}", {2, {4, 4}}, LIP_EDEFINITION, "axis is 3, needs 1 to 2 or -2 to -1"},
+    {"ScaledGlobalAveragePooling2D", "{}", {2, {4, 4}}, LIP_ESHAPE, "needs [height,width,channels]"},
+    {"ScaledGlobalL2NormPooling2D", "{'data_format':'channels_first'}", {3, {4, 4, 1}}, LIP_EUNSUPPORTED, "channels_first"},
+    {"InvertibleDownSampling", "{'pool_size':2}", {3, {4, 3, 1}}, LIP_ESHAPE,
+     "pool_size [2,2] does not divide height and width of its input [4,3,1]"},
+    {"InvertibleUpSampling", "{'pool_size':2}", {3, {4, 4, 6}}, LIP_ESHAPE,
+     "pool_size [2,2] does not divide the channels of its input [4,4,6]"},
+    {"InvertibleUpSampling", "{'pool_size':2}", {1, {4}}, LIP_ESHAPE, "needs [height,width,channels]"},
+    {"InvertibleUpSampling", "{'pool_size':0}", {3, {4, 4, 4}}, LIP_EDEFINITION, "pool_size"},
+    {"InvertibleUpSampling", "{'pool_size':2,'data_format':'channels_first'}", {3, {4, 4, 4}}, LIP_EUNSUPPORTED,
+     "channels_first"},
+    {"MaxPooling2D", "{'pool_size':5}", {3, {4, 8, 4}}, LIP_ESHAPE, "[4,8,4], smaller than pool_size [5,5]"},
+    {"MaxPooling2D", "{'pool_size':[1,0]}", {3, {4, 8, 4}}, LIP_EDEFINITION, "pool_size"},
+    {"AveragePooling2D", "{'strides':[0,1]}", {3, {4, 8, 4}}, LIP_EDEFINITION, "strides"},
+    {"AveragePooling2D", "{'data_format':'channels_first'}", {3, {4, 8, 4}}, LIP_EUNSUPPORTED, "channels_first"},
+    {"AveragePooling2D", "{}", {2, {4, 8}}, LIP_ESHAPE, "needs [height,width,channels]"},
     {"InputLayer", "{'sparse':true}", {1, {4}}, LIP_EUNSUPPORTED, "sparse"},
 };
 
@@ -1001,6 +1252,14 @@ static Suite *suite(void)
     tcase_add_test(single, sorting_sorts_and_keeps_norms);
     tcase_add_test(single, relu_examples);
     tcase_add_test(single, functions_have_names);
+    tcase_add_test(single, functions_have_slopes_and_constants);
+    tcase_add_test(single, functions_have_their_values);
+    tcase_add_test(single, householder_examples);
+    tcase_add_test(single, householder_starts_as_a_sort);
+    tcase_add_test(single, max_min_splits_signs);
+    tcase_add_test(single, global_pooling_examples);
+    tcase_add_test(single, sampling_examples);
+    tcase_add_test(single, keras_pooling_examples);
     tcase_add_test(single, spellings_of_one_thing_are_one_thing);
     tcase_add_loop_test(single, refuses_with_a_reason, 0, (int)(sizeof refusal / sizeof *refusal));
     suite_add_tcase(s, single);
