@@ -219,7 +219,11 @@ static bool is_gone(const struct exchange *x)
 
 static void handle(struct exchange *x)
 {
-    x->rq.route->handle(x->server->http->ctx, &x->rq, &x->rp);
+    /* To answer a repeated request as a new one would be worse than not to answer it. */
+    if (!strcmp(x->rq.method, "POST") && request_header(&x->rq, "Idempotency-Key"))
+        reply_error(&x->rp, 501, "unsupported", NULL, "Idempotency-Key is not built in");
+    else
+        x->rq.route->handle(x->server->http->ctx, &x->rq, &x->rp);
     x->done = true;
 }
 

@@ -39,10 +39,10 @@ lip_err recipe_make(const lip_model *model, const json_t *config, struct recipe 
     if (!r)
         return nomem(err);
     atomic_init(&r->refs, 1);
-    if ((rc = trainer(model, json_pack("{s:O, s:O, s:O?}", "optimizer", optimizer, "loss", loss, "metrics", metrics), &t,
+    if ((rc = trainer(model, json_pack("{s:O?, s:O?, s:O?}", "optimizer", optimizer, "loss", loss, "metrics", metrics), &t,
                       err)) ||
         /* A judge steps nothing: an optimizer without slots keeps it small. */
-        (rc = trainer(model, json_pack("{s:s, s:O, s:O?}", "optimizer", "sgd", "loss", loss, "metrics", metrics),
+        (rc = trainer(model, json_pack("{s:s, s:O?, s:O?}", "optimizer", "sgd", "loss", loss, "metrics", metrics),
                       &r->judge, err)))
         goto done;
     if (!(text = lip_trainer_config(t)) || !(canonical = json_loads(text, 0, NULL)) ||

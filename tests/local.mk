@@ -17,7 +17,12 @@ unit_tests += %D%/unit/check_safetensors
 unit_tests += %D%/unit/check_train
 script_tests +=
 benches += %D%/bench/bench_layers
+script_tests += %D%/http/test_bad_input.py
+script_tests += %D%/http/test_infer.py
+script_tests += %D%/http/test_infra.py
 script_tests += %D%/http/test_readme.py
+script_tests += %D%/http/test_recovery.py
+script_tests += %D%/http/test_train.py
 script_tests += %D%/install/test_install.sh
 benches += %D%/bench/bench_mlp
 
@@ -26,7 +31,7 @@ LDADD = lib/libcore.la $(BLAS_LIBS) $(JANSSON_LIBS) $(CHECK_LIBS) -lm
 
 check_PROGRAMS = $(unit_tests) $(benches)
 noinst_HEADERS += %D%/unit/check_main.h %D%/unit/models.h %D%/unit/norm_reference.h %D%/bench/bench.h
-EXTRA_DIST += $(script_tests) %D%/golden
+EXTRA_DIST += $(script_tests) %D%/http/daemon.py %D%/golden
 
 TESTS = $(unit_tests) $(script_tests)
 TEST_EXTENSIONS = .py .sh

@@ -1,0 +1,102 @@
+"""Inference: the captured requests of tritonclient and KServe byte by byte, JSON and binary, batches, revisions."""
+
+import json
+import struct
+
+from daemon import Daemon, floats, run, tensor
+
+# y = 2 x: a Dense layer of four units whose kernel is set below.
+DOUBLE = {"class_name": "Sequential", "config": {"layers": [
+    {"class_name": "InputLayer", "config": {"batch_input_shape": [None, 4], "name": "x"}},
+    {"class_name": "Dense", "config": {"units": 4, "name": "y"}}]}}
+NUMBERS = struct.pack("<8f", *range(8))
+TWICE = [2.0 * i for i in range(8)]
+
+
+def plan(check):
+    with Daemon() as d:
+        m = d.create("m", DOUBLE)
+        kernel = struct.pack("<16f", *[2.0 if i % 5 == 0 else 0.0 for i in range(16)])
+        head = json.dumps({"y/kernel": {"dtype": "F32", "shape": [4, 4], "data_offsets": [0, 64]},
+                           "y/bias": {"dtype": "F32", "shape": [4], "data_offsets": [64, 80]}}).encode()
+        answer = d.put(m + "/weights", struct.pack("<Q", len(head)) + head + kernel + bytes(16))
+        check("the kernel is twice the identity", answer.status == 200, answer)
+
+        def json_answer(name, answer):
+            good = answer.status == 200 and "Inference-Header-Content-Length" not in answer.headers
+            body = answer.json if good else {}
+            good = good and answer.headers["Content-Type"] == "application/json" and body["model_name"] == "m"
+            good = good and body["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [2, 4], "data": TWICE}]
+            check(name, good and body["parameters"]["weights_revision"] == 2, answer)
+            return body
+
+        def binary_answer(name, answer):
+            length = int(answer.headers.get("Inference-Header-Content-Length", 0))
+            good = answer.status == 200 and length and answer.headers["Content-Type"] == "application/octet-stream"
+            body = json.loads(answer.body[:length]) if good else {}
+            good = good and body["outputs"][0]["parameters"]["binary_data_size"] == 32
+            check(name, good and floats(answer.body[length:]) == TWICE, answer)
+            return body
+
+        def captured(text, **headers):
+            body = text.encode() + NUMBERS
+            return d.post(m + "/infer", body, Inference_Header_Content_Length=str(len(text)), **headers)
+
+        json_answer("G4: tritonclient, JSON in and out", d.post(m + "/infer", (
+            '{"inputs":[{"name":"x","shape":[2,4],"datatype":"FP32","data":[0.0,1.0,2.0,3.0,4.0,5.0,6.0,7.0]}],'
+            '"outputs":[{"name":"y","parameters":{"binary_data":false}}]}')))
+        g5 = ('{"inputs":[{"name":"x","shape":[2,4],"datatype":"FP32","parameters":{"binary_data_size":32}}],'
+              '"outputs":[{"name":"y","parameters":{"binary_data":true}}]}')
+        binary_answer("G5: tritonclient, binary in and out", captured(g5))
+        g6 = ('{"id":"7","inputs":[{"name":"x","shape":[2,4],"datatype":"FP32","parameters":{"binary_data_size":32}}],'
+              '"parameters":{"priority":2,"timeout":5000,"binary_data_output":true,"k":1.5}}')
+        body = binary_answer("G6: tritonclient, every parameter", captured(g6))
+        check("G6: the id comes back", body.get("id") == "7", body)
+        g9 = ('{"id": "6e4679eb-1778-4a4b-9170-218ac77926ac", "model_name": "m", "inputs": [{"name": "x", "shape": [2, 4], '
+              '"datatype": "FP32", "parameters": {"binary_data_size": 32}}], "outputs": [{"name": "y", "parameters": '
+              '{"binary_data": true}}]}')
+        binary_answer("G9: KServe, binary", captured(g9, Content_Type="application/octet-stream"))
+        json_answer("G10: KServe, JSON", d.post(m + "/infer", (
+            '{"id": "af099059-ca4b-4711-a91a-880262d1e68f", "model_name": "m", "inputs": [{"name": "x", "shape": [2, 4], '
+            '"datatype": "FP32", "data": [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]}]}'), Content_Type="application/json"))
+
+        raw = d.post(m + "/infer", NUMBERS[:16], Inference_Header_Content_Length="0")
+        length = int(raw.headers.get("Inference-Header-Content-Length", 0))
+        check("a raw binary request is a batch of one", raw.status == 200 and floats(raw.body[length:]) == TWICE[:4], raw)
+        nested = d.post(m + "/infer", {"inputs": [tensor("x", [2, 4], [[0, 1, 2, 3], [4, 5, 6, 7]])]})
+        check("nested data", nested.status == 200 and nested.json["outputs"][0]["data"] == TWICE, nested)
+        empty = d.post(m + "/infer", {"inputs": [tensor("x", [0, 4], [])]})
+        check("an empty batch has an empty answer", empty.status == 200 and empty.json["outputs"][0]["shape"] == [0, 4]
+              and empty.json["outputs"][0]["data"] == [], empty)
+        odd = d.post(m + "/infer", {"inputs": [tensor("x", [1, 4], ["NaN", "Infinity", "-Infinity", -0.0])]})
+        check("numbers that are none travel as strings", odd.status == 200 and odd.json["outputs"][0]["data"][0] == "NaN", odd)
+        bare = d.post(m + "/infer", '{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[NaN,1,1,1]}]}')
+        check("bare NaN is read too", bare.status == 200, bare)
+        third = 1 / 3
+        close = d.post(m + "/infer", {"inputs": [tensor("x", [1, 4], [third, 1e-45, 16777217, 0.1])]})
+        want = [struct.unpack("<f", struct.pack("<f", v))[0] for v in (third, 1e-45, 16777216, 0.1)]
+        got = [struct.unpack("<f", struct.pack("<f", v / 2))[0] for v in close.json["outputs"][0]["data"]]
+        check("JSON numbers are rounded to float32 once", got == want, f"{got} {want}")
+        versioned = d.post(m + "/versions/1/infer", {"inputs": [tensor("x", [2, 4], list(range(8)))]})
+        json_answer("version 1 is the head", versioned)
+        chosen = d.post(m + "/infer", {"inputs": [tensor("x", [1, 4], [1, 2, 3, 4])], "outputs": [{"name": "z"}]})
+        check("an unknown output", chosen.status == 400 and chosen.code == "unknown_output", chosen)
+        big = d.post(m + "/infer", {"inputs": [tensor("x", [3000, 4], [i % 7 for i in range(12000)])]})
+        check("a batch of 3000", big.status == 200 and big.json["outputs"][0]["data"][11999] == 2.0 * (11999 % 7), big.status)
+
+        meta = d.get(m).json
+        check("metadata", meta["name"] == "m" and meta["versions"] == ["1"]
+              and meta["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]
+              and meta["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [-1, 4]}], meta)
+        check("server metadata", d.get("/v2").json["name"] == "onelipd" and "binary_tensor_data" in d.get("/v2/").json["extensions"])
+        check("model ready", d.get(m + "/ready").json == {"name": "m", "ready": True})
+        check("live", d.get("/v2/health/live").json == {"live": True, "ready": True})
+        head = d.call("HEAD", m)
+        check("HEAD has the headers and no body", head.status == 200 and head.body == b"" and head.headers["ETag"], head)
+        same = d.get(m, If_None_Match=head.headers["ETag"])
+        check("If-None-Match is 304", same.status == 304 and same.body == b"", same)
+        metrics = d.get("/metrics").body.decode()
+        check("metrics count it", 'nv_inference_count{model="m",version="1"}' in metrics, metrics[:2000])
+
+
+run(plan)
