@@ -97,7 +97,7 @@ static double scaled_constant(const lip_layer *l)
 
 static double average_constant(const lip_layer *l)
 {
-    return 1 / sqrt((double)pixels(l));
+    return LIP__UP(1 / sqrt((double)pixels(l)));
 }
 
 /* ---- norm ------------------------------------------------------------------------------------------------- */

@@ -161,7 +161,7 @@ static double overlap(const lip_layer *l)
 
 static double max_constant(const lip_layer *l)
 {
-    return sqrt(overlap(l));
+    return LIP__UP(sqrt(overlap(l)));
 }
 
 /* The average along one axis as a matrix: its rows sum to 1, so its norm is at most the root of the largest column sum. */
@@ -187,7 +187,7 @@ static double average_constant(const lip_layer *l)
 {
     struct lip__windows g = windows(l);
 
-    return axis_constant(g.oh, g.sh, g.top, g.kh, g.h) * axis_constant(g.ow, g.sw, g.left, g.kw, g.w);
+    return LIP__UP(axis_constant(g.oh, g.sh, g.top, g.kh, g.h) * axis_constant(g.ow, g.sw, g.left, g.kw, g.w));
 }
 
 /* deel-lip compares the pairs as Python compares tuples: the first elements decide unless they are equal. */

@@ -7,6 +7,8 @@
 
 #include <math.h>
 
+#include "layers/family.h"
+
 /* n numbers, `step` apart. */
 static void softmax(size_t n, size_t step, const float *x, float *y)
 {
@@ -94,7 +96,7 @@ void lip__log_softmax_backward(const lip_layer *l, const struct lip__pass *p, co
 
 double lip__log_softmax_constant(const lip_layer *l)
 {
-    return sqrt((double)width(l));
+    return LIP__UP(sqrt((double)width(l)));
 }
 
 /* ---- the layer ------------------------------------------------------------------------------------------ */

@@ -53,13 +53,16 @@ tf.config.threading.set_inter_op_parallelism_threads(1)
 
 import deel.lip as lip  # noqa: E402
 from deel.lip.layers import (  # noqa: E402
+    FrobeniusConv2D,
     FrobeniusDense,
     ScaledAveragePooling2D,
+    ScaledGlobalAveragePooling2D,
+    ScaledGlobalL2NormPooling2D,
     ScaledL2NormPooling2D,
     SpectralConv2D,
     SpectralDense,
 )
-from deel.lip.activations import GroupSort, GroupSort2  # noqa: E402
+from deel.lip.activations import FullSort, GroupSort, GroupSort2, Householder, MaxMin  # noqa: E402
 from deel.lip.model import vanillaModel  # noqa: E402
 from deel.lip.normalizers import reshaped_kernel_orthogonalization  # noqa: E402
 
@@ -313,6 +316,8 @@ class Chain:
 def variables(entry):
     """The names of a layer's variables in Keras's order."""
     kind = entry["class_name"]
+    if kind in ("Householder", "PReLU"):
+        return ["theta" if kind == "Householder" else "alpha"]
     if "kernel_initializer" not in entry["config"]:
         return []
     names = ["kernel"] + (["bias"] if entry["config"]["use_bias"] else [])
@@ -333,7 +338,7 @@ def draw_weights(rng, text, start="gauss"):
             continue
         layer = read_layer(entry)
         shape = dict(zip(names, (w.shape for w in layer.get_weights())))
-        m = int(np.prod(shape["kernel"][:-1]))
+        m = int(np.prod(shape.get("kernel", (1, 1))[:-1]))
         for n in names:
             if n == "kernel" and start == "near":
                 value = near_orthogonal(rng, *shape[n])
@@ -343,6 +348,8 @@ def draw_weights(rng, text, start="gauss"):
                 value = normal(rng, *shape[n], scale=0.3)
             elif n == "u":
                 value = normal(rng, *shape[n])
+            elif n in ("theta", "alpha"):
+                value = normal(rng, *shape[n], scale=0.8)
             else:
                 value = np.ones(shape[n], np.float32)
             weights[f"{entry['config']['name']}/{n}"] = value
@@ -483,6 +490,57 @@ def layer():
         one(case, next(seeds), lambda: kind(pool, name="pool"), shape, k, x=with_zero_window(3, *shape))
 
     one("flatten", next(seeds), lambda: KL.Flatten(name="flat"), (3, 2, 4))
+
+    # The rest of deel-lip's kinds. (Invertible sampling is not here: 1.5.0 has another channel order than 1.5.1.)
+    for case, arguments, shape, k in [
+        ("frobenius_conv2d-3x3", dict(filters=4, kernel_size=3), (7, 5, 2), 1.0),
+        ("frobenius_conv2d-2x3-k3-maxmin", dict(filters=3, kernel_size=(2, 3), use_bias=False,
+                                               activation=MaxMin(name="split")), (4, 6, 3), 3.0),
+    ]:
+        one(case, next(seeds), lambda: FrobeniusConv2D(name="c1", **arguments), shape, k, batch=3)
+
+    def with_zeros(*shape):
+        def draw(rng):
+            x = normal(rng, *shape)
+            x.reshape(-1)[::5] = 0
+            return x
+        return draw
+
+    turn = tf.keras.initializers.Constant(1.5)  # deel-lip's own start is float32 only
+    for case, make_layer, shape, k in [
+        ("full_sort-k05", lambda: FullSort(name="sort"), (3, 5), 0.5),
+        ("max_min", lambda: MaxMin(name="split"), (6,), 1.0),
+        ("max_min-image-k3", lambda: MaxMin(name="split"), (3, 2, 3), 3.0),
+        ("householder", lambda: Householder(name="turn", theta_initializer=turn), (8,), 1.0),
+        ("householder-image-k3", lambda: Householder(name="turn", theta_initializer=turn), (2, 3, 4), 3.0),
+        ("scaled_global_average_pooling2d", lambda: ScaledGlobalAveragePooling2D(name="pool"), (4, 3, 2), 1.0),
+        ("scaled_global_average_pooling2d-keep-k3", lambda: ScaledGlobalAveragePooling2D(name="pool", keepdims=True),
+         (2, 5, 3), 3.0),
+        ("scaled_global_l2_norm_pooling2d-k05", lambda: ScaledGlobalL2NormPooling2D(name="pool"), (4, 3, 2), 0.5),
+    ]:
+        one(case, next(seeds), make_layer, shape, k, x=with_zeros(4, *shape))
+
+    # Keras's own.
+    for case, make_layer, shape in [
+        ("prelu", lambda: KL.PReLU(name="act"), (3, 2)),
+        ("leaky_relu", lambda: KL.LeakyReLU(0.2, name="act"), (7,)),
+        ("elu", lambda: KL.ELU(1.5, name="act"), (7,)),
+        ("elu-1", lambda: KL.ELU(name="act"), (7,)),
+        ("thresholded_relu", lambda: KL.ThresholdedReLU(0.5, name="act"), (7,)),
+        ("re_lu-max-slope", lambda: KL.ReLU(max_value=0.5, negative_slope=0.25, name="act"), (7,)),
+        ("re_lu-threshold", lambda: KL.ReLU(threshold=0.3, negative_slope=0.5, max_value=1.0, name="act"), (7,)),
+        ("softmax", lambda: KL.Softmax(name="act"), (3, 5)),
+        ("softmax-axis1", lambda: KL.Softmax(axis=1, name="act"), (3, 4, 2)),
+        ("max_pooling2d", lambda: KL.MaxPooling2D(name="pool"), (5, 4, 2)),
+        ("max_pooling2d-same", lambda: KL.MaxPooling2D((3, 2), (1, 2), padding="same", name="pool"), (5, 5, 2)),
+        ("average_pooling2d", lambda: KL.AveragePooling2D(name="pool"), (5, 4, 2)),
+        ("average_pooling2d-same", lambda: KL.AveragePooling2D((3, 2), (1, 2), padding="same", name="pool"), (5, 5, 2)),
+        ("global_max_pooling2d-keep", lambda: KL.GlobalMaxPooling2D(keepdims=True, name="pool"), (3, 4, 2)),
+        ("global_average_pooling2d", lambda: KL.GlobalAveragePooling2D(name="pool"), (3, 4, 2)),
+    ] + [(f"activation-{f}", lambda f=f: KL.Activation(f, name="act"), (6,)) for f in (
+        "relu6", "leaky_relu", "elu", "selu", "sigmoid", "hard_sigmoid", "tanh", "softplus", "softsign", "swish", "silu",
+        "gelu", "mish", "exponential", "softmax", "log_softmax")]:
+        one(case, next(seeds), make_layer, shape, x=None if case.startswith("max") else with_zeros(4, *shape))
 
 
 # ---- losses ----------------------------------------------------------------------------------------
