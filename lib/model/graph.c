@@ -32,7 +32,7 @@ static lip_err warn(lip_model *m, const char *layer)
     char text[256];
     char **more = lip__alloc(m->n_warnings + 1, sizeof *more);
 
-    snprintf(text, sizeof text, "Sequential model contains a layer which is not a 1-Lipschitz layer: %.180s", layer);
+    snprintf(text, sizeof text, "%s model contains a layer which is not a 1-Lipschitz layer: %.180s", m->graph->class_name, layer);
     char *copy = lip__strdup(text);
     if (!more || !copy) {
         lip__free(more);

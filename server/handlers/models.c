@@ -176,6 +176,9 @@ static bool make(const struct wish *w, struct draft *d, struct reply *rp)
         reply_no_memory(rp);
     else if (lip_model_read(text, strlen(text), w->strict, &model, &err))
         reply_lip_error(rp, &err, ABOUT_DEFINITION, w->at);
+    else if (lip_model_inputs(model) > 1 || lip_model_outputs(model) > 1)
+        reply_error(rp, 501, "unsupported", NULL, "serving a model with %zu inputs and %zu outputs is not built in; one of each is",
+                    lip_model_inputs(model), lip_model_outputs(model));
     else if (lip_state_new(model, w->seed, &d->state, &err) || lip_state_publish(d->state, &d->snapshot, &err))
         reply_lip_error(rp, &err, ABOUT_DEFINITION, w->at);
     else
