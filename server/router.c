@@ -121,10 +121,9 @@ static bool fits(const char *template, const struct segments *s, unsigned *score
 
     *score = 0;
     for (size_t i = 0; i < s->n; i++) {
-        size_t length = strcspn(template + 1, "/");
-
         if (*template != '/')
             return false;
+        size_t length = strcspn(template + 1, "/");
         if (template[1] == '{') {
             if (!s->at[i][0] || params == MAX_PARAMS)
                 return false;
