@@ -2,6 +2,8 @@
 #ifndef LIP_BOUNDS_CONV_H
 #define LIP_BOUNDS_CONV_H
 
+#include <stdbool.h>
+
 #include "bounds/enclose.h"
 #include "tensor/im2col.h"
 
@@ -23,8 +25,17 @@ size_t lip__conv_coverage(const struct lip__windows *g);
 /* lip__conv_abs_norm: at least the norm of the convolution with |kernel|. Returns LIP_OK or LIP_ENOMEM. */
 lip_err lip__conv_abs_norm(const struct lip__convolution *k, double *norm, lip_error *err);
 
-/* lip__conv_enclose: the operator's norm. reshaped: what is known of the matrix (kh kw c, f). method: how upper was
- * found. Returns LIP_OK, LIP_ENOMEM. */
+/* lip__conv_embed: at least the operator's norm, by the frequencies of a periodic convolution that contains it; INFINITY
+ * where that would take too long. lower: a lower bound, a good start. Returns LIP_OK, LIP_ENOMEM. */
+lip_err lip__conv_embed(const struct lip__convolution *k, double lower, double *upper, lip_error *err);
+
+/* lip__conv_small: whether decomposing the whole matrix is affordable. lip__conv_matrix: it, (inputs, outputs), for
+ * lip__free. Returns LIP_OK, LIP_ENOMEM. */
+bool lip__conv_small(const struct lip__convolution *k);
+lip_err lip__conv_matrix(const struct lip__convolution *k, double **matrix, size_t *m, size_t *n, lip_error *err);
+
+/* lip__conv_enclose: the operator's norm, by the best of three. reshaped: what is known of the matrix (kh kw c, f).
+ * method: how upper was found. Returns LIP_OK, LIP_ENOMEM. */
 lip_err lip__conv_enclose(const struct lip__convolution *k, const lip_interval *reshaped, lip_interval *norm,
                           const char **method, lip_error *err);
 

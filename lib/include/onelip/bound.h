@@ -37,7 +37,8 @@ typedef struct lip_layer_bound {
     double lower, upper; /* verified; upper NAN: no rule covers the layer */
     double output_lower, output_upper; /* with per_output: the largest single output's norm, enclosed; else NAN */
     int sound_claim;     /* 1 true, 0 false, -1 undecided or nothing claimed */
-    const char *method;  /* "enclosure", "nu_enclosure" (C2: reshaped kernel times sqrt(nu_h nu_w)), "analytic", "none" */
+    const char *method;  /* "enclosure"; convolutions (C2): "nu_enclosure" reshaped kernel times sqrt(nu_h nu_w),
+                          * "embedding" frequencies of a periodic one, "matrix"; "analytic"; "none" */
     double sigma_min, defect, stable_rank; /* NAN where they mean nothing; defect = ||W'W - I||_F of the smaller side, W/(coef k) */
     lip_effective effective;
     double stored_distance;

@@ -1,0 +1,312 @@
+/* embed.c: the norm of a convolution with zeros around the image from above, by frequencies or by its whole matrix.
+ *
+ * Along one axis output i of n_out reads input s i + o for taps o = t - before = s q + rho, 0 <= rho < s. With the input
+ * split into its s phases, x_rho[j] = x[s j + rho], each of at most l = ceil(n / s) samples, that is a convolution of
+ * stride 1 from phase rho with tap q. Let N be at least l, l - q and n_out + q for every q: then i + q, taken modulo N, meets a
+ * sample only where i + q does, so the operator is a part of an N-periodic convolution (zeros around the input, some
+ * outputs left out), and
+ *
+ *     ||conv|| <= max over the N_h x N_w frequencies theta of ||P(theta)||,  P(theta) = sum_taps K_tap e^{i theta q},
+ *
+ * P being (phases * channels, filters). Kernels are real, so half the frequencies do.
+ *
+ * Each is proved without eigenvalues: P'P, as a real matrix of twice the size, is subtracted from lambda^2 I, and if
+ * Cholesky's algorithm runs to its end then lambda_max(P'P) <= lambda^2 + c tr(lambda^2 I - P'P), c = gamma_{n+1} / (1 -
+ * gamma_{n+1}). Where it does not, lambda is raised to what an eigensolver says, and tried again.
+ *
+ * Source: certify.md C2; Rump, "Verification of positive definiteness", BIT 46, 2006.
+ */
+#include <string.h>
+
+#include "bounds/conv.h"
+#include "tensor/gemm.h"
+
+#define MOST_FLOPS 3e9
+#define MARGIN 1e-9
+
+/* ---- Cholesky --------------------------------------------------------------------------------------------- */
+
+static double dot(const double *x, const double *y, size_t n)
+{
+    double sum[4] = {0};
+    size_t i = 0;
+
+    for (; i + 4 <= n; i += 4)
+        for (size_t j = 0; j < 4; j++)
+            sum[j] += x[i + j] * y[i + j];
+    for (; i < n; i++)
+        sum[0] += x[i] * y[i];
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+/* Whether Cholesky's algorithm runs to its end on the lower triangle of a (n, n), which it overwrites. */
+static bool has_cholesky(size_t n, double *a)
+{
+    for (size_t i = 0; i < n; i++) {
+        double *row = a + i * n, rest;
+
+        for (size_t j = 0; j < i; j++)
+            row[j] = (row[j] - dot(row, a + j * n, j)) / a[j * n + j];
+        rest = row[i] - dot(row, row, i);
+        if (!(rest > 0) || !isfinite(rest))
+            return false;
+        row[i] = sqrt(rest);
+    }
+    return true;
+}
+
+/* ---- one axis ----------------------------------------------------------------------------------------------- */
+
+struct axis {
+    size_t stride, period;
+    long before;
+    double *cosine, *sine; /* of 2 pi j / period */
+};
+
+static long tap_of(const struct axis *x, size_t t, size_t *phase)
+{
+    long o = (long)t - x->before, s = (long)x->stride, q = o >= 0 ? o / s : -((-o + s - 1) / s);
+
+    *phase = (size_t)(o - s * q);
+    return q;
+}
+
+static bool axis_open(struct axis *x, size_t n, size_t taps, size_t stride, size_t before, size_t out)
+{
+    size_t phase;
+    long length = (long)((n + stride - 1) / stride), most = length, first, last;
+
+    *x = (struct axis){.stride = stride, .before = (long)before};
+    first = tap_of(x, 0, &phase);
+    last = tap_of(x, taps - 1, &phase);
+    if (length - first > most)
+        most = length - first;
+    if ((long)out + last > most)
+        most = (long)out + last;
+    x->period = (size_t)most;
+    x->cosine = lip__alloc(x->period, sizeof(double));
+    x->sine = lip__alloc(x->period, sizeof(double));
+    for (size_t j = 0; x->cosine && x->sine && j < x->period; j++) {
+        x->cosine[j] = cos(2 * M_PI * (double)j / (double)x->period);
+        x->sine[j] = sin(2 * M_PI * (double)j / (double)x->period);
+    }
+    return x->cosine && x->sine;
+}
+
+static void axis_close(struct axis *x)
+{
+    lip__free(x->sine);
+    lip__free(x->cosine);
+}
+
+/* The place of frequency f at tap q in the tables. */
+static size_t angle(const struct axis *x, size_t f, long q)
+{
+    long period = (long)x->period, at = (q % period + period) % period;
+
+    return (size_t)at * f % x->period;
+}
+
+/* ---- all frequencies ----------------------------------------------------------------------------------------- */
+
+struct embedding {
+    const struct lip__convolution *k;
+    struct axis rows, columns;
+    size_t phases, m, n; /* P is (m, n) */
+    size_t side;         /* the smaller of m, n */
+    double *p;           /* real part over imaginary part: (2 m, n), or transposed (2 n, m) where m < n */
+    double *gram, *work, *values; /* (2 side, 2 side) twice, (2 side) */
+    double error;        /* Frobenius norm of what the entries of P are off by */
+};
+
+static lip_err embedding_open(const struct lip__convolution *k, struct embedding *e, lip_error *err)
+{
+    const struct lip__windows *g = &k->g;
+    bool whole;
+    size_t square;
+
+    *e = (struct embedding){.k = k, .phases = g->sh * g->sw};
+    e->m = e->phases * g->c;
+    e->n = k->f;
+    e->side = e->m < e->n ? e->m : e->n;
+    square = 4 * e->side * e->side;
+    whole = axis_open(&e->rows, g->h, g->kh, g->sh, g->top, g->oh);
+    whole = axis_open(&e->columns, g->w, g->kw, g->sw, g->left, g->ow) && whole;
+    whole = (e->p = lip__alloc(2 * e->m * e->n, sizeof(double))) && whole;
+    whole = (e->gram = lip__alloc(square, sizeof(double))) && whole;
+    whole = (e->work = lip__alloc(square, sizeof(double))) && whole;
+    whole = (e->values = lip__alloc(2 * e->side, sizeof(double))) && whole;
+    return whole ? LIP_OK : lip__nomem(err, (2 * e->m * e->n + 2 * square) * sizeof(double));
+}
+
+static void embedding_close(struct embedding *e)
+{
+    lip__free(e->values);
+    lip__free(e->work);
+    lip__free(e->gram);
+    lip__free(e->p);
+    axis_close(&e->columns);
+    axis_close(&e->rows);
+}
+
+/* Frequencies (a, b) with b <= columns.period / 2; the others are their conjugates. */
+static double flops(const struct embedding *e)
+{
+    double side = (double)e->side, other = (double)(e->m + e->n) - side, many = (double)e->rows.period;
+
+    many *= (double)(e->columns.period / 2 + 1);
+    return many * (6 * side * side * other + 8.0 / 3 * side * side * side + 4 * side * other * (double)(e->k->g.kh * e->k->g.kw));
+}
+
+/* P of frequency (a, b); with `absolute` the sum of |K| over the taps instead, as real part. */
+static void transform(struct embedding *e, size_t a, size_t b, bool absolute)
+{
+    const struct lip__windows *g = &e->k->g;
+    size_t f = e->k->f, half = e->m * e->n;
+    bool flat = e->m >= e->n; /* P as it is, else P' */
+
+    memset(e->p, 0, 2 * half * sizeof *e->p);
+    for (size_t y = 0; y < g->kh; y++)
+        for (size_t x = 0; x < g->kw; x++) {
+            size_t phase_y, phase_x, i, j;
+            long q_y = tap_of(&e->rows, y, &phase_y), q_x = tap_of(&e->columns, x, &phase_x);
+            const double *kernel = e->k->kernel + (y * g->kw + x) * g->c * f;
+            double cosine, sine;
+
+            i = angle(&e->rows, a, q_y);
+            j = angle(&e->columns, b, q_x);
+            cosine = e->rows.cosine[i] * e->columns.cosine[j] - e->rows.sine[i] * e->columns.sine[j];
+            sine = e->rows.sine[i] * e->columns.cosine[j] + e->rows.cosine[i] * e->columns.sine[j];
+            for (size_t c = 0; c < g->c; c++)
+                for (size_t o = 0; o < f; o++) {
+                    size_t row = (phase_y * g->sw + phase_x) * g->c + c, at = flat ? row * f + o : o * e->m + row;
+                    double w = kernel[c * f + o];
+
+                    e->p[at] += absolute ? fabs(w) : cosine * w;
+                    e->p[half + at] += absolute ? 0 : sine * w;
+                }
+        }
+}
+
+/* gram <- the real form of P'P (or PP'): ((R, -I), (I, R)). Returns what it may be off by, in norm. */
+static double make_gram(struct embedding *e)
+{
+    size_t n = e->side, other = e->m + e->n - n;
+    const double *re = e->p, *im = e->p + n * other;
+    double frobenius = lip__norm_up(e->p, 2 * n * other);
+
+    lip__dgemm(true, false, n, n, 2 * other, 1, re, n, re, n, 0, e->gram, 2 * n); /* real over imaginary: both at once */
+    lip__dgemm(true, false, n, n, other, 1, re, n, im, n, 0, e->work, n);
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < n; j++) {
+            double imaginary = e->work[i * n + j] - e->work[j * n + i];
+
+            e->gram[(i + n) * 2 * n + j + n] = e->gram[i * 2 * n + j];
+            e->gram[(i + n) * 2 * n + j] = imaginary;
+            e->gram[j * 2 * n + i + n] = imaginary; /* (-I)' = I, by symmetry */
+        }
+    return 8 * lip__gamma(2 * other + 4) * frobenius * frobenius + LIP__TINY;
+}
+
+/* Whether lambda^2 I - gram is proved >= -slack I; slack out. work is overwritten. */
+static bool proves(struct embedding *e, double lambda2, double *slack)
+{
+    size_t n = 2 * e->side;
+    double trace = 0, gamma = lip__gamma(n + 1);
+
+    for (size_t i = 0; i < n * n; i++)
+        e->work[i] = -e->gram[i];
+    for (size_t i = 0; i < n; i++) {
+        e->work[i * n + i] += lambda2;
+        trace += fabs(e->work[i * n + i]);
+    }
+    *slack = (gamma / (1 - gamma) * trace * lip__lift(n) + 4 * LIP__U * lambda2) * (1 + 8 * LIP__U);
+    return has_cholesky(n, e->work);
+}
+
+/* At least lambda_max(P'P) of the frequency whose gram is made; *lambda2 is raised where it is too small. -1: memory. */
+static double prove(struct embedding *e, double *lambda2)
+{
+    size_t n = 2 * e->side;
+    double slack;
+
+    for (int tries = 0; tries < 4; tries++) {
+        if (proves(e, *lambda2, &slack))
+            return (*lambda2 + slack) * (1 + 4 * LIP__U);
+        memcpy(e->work, e->gram, n * n * sizeof *e->work);
+        switch (lip__eigen(n, e->work, e->values)) {
+        case 0:
+            *lambda2 = fmax(*lambda2, e->values[n - 1]) * (1 + MARGIN * pow(100, tries));
+            break;
+        case -1:
+            return -1;
+        default:
+            return INFINITY;
+        }
+    }
+    return INFINITY;
+}
+
+lip_err lip__conv_embed(const struct lip__convolution *k, double lower, double *upper, lip_error *err)
+{
+    struct embedding e;
+    double lambda2 = lower * lower * (1 + MARGIN), most = 0;
+    lip_err rc = embedding_open(k, &e, err);
+
+    *upper = INFINITY;
+    if (rc || !(flops(&e) < MOST_FLOPS))
+        goto done;
+    /* Each cosine and sine is off by less than 2^-48, their products and sums by less than 2^-46. */
+    transform(&e, 0, 0, true);
+    e.error = lip__norm_up(e.p, 2 * e.m * e.n) * lip__lift(k->g.kh * k->g.kw) *
+              (0x1p-45 + 4 * lip__gamma(k->g.kh * k->g.kw + 4));
+    for (size_t a = 0; a < e.rows.period; a++)
+        for (size_t b = 0; b <= e.columns.period / 2; b++) {
+            double off, found;
+
+            transform(&e, a, b, false);
+            off = make_gram(&e);
+            found = prove(&e, &lambda2);
+            if (found < 0) {
+                rc = lip__nomem(err, 4 * e.side * e.side * sizeof(double));
+                goto done;
+            }
+            most = fmax(most, found + off);
+        }
+    *upper = (lip__up(sqrt(most * (1 + 4 * LIP__U))) + e.error) * (1 + 4 * LIP__U);
+done:
+    embedding_close(&e);
+    return rc;
+}
+
+/* ---- the whole matrix ---------------------------------------------------------------------------------------- */
+
+lip_err lip__conv_matrix(const struct lip__convolution *k, double **matrix, size_t *m, size_t *n, lip_error *err)
+{
+    const struct lip__windows *g = &k->g;
+    double *a;
+
+    *m = g->h * g->w * g->c;
+    *n = g->oh * g->ow * k->f;
+    *matrix = a = *n <= SIZE_MAX / *m ? lip__alloc(*m * *n, sizeof *a) : NULL;
+    if (!a)
+        return lip__nomem(err, *m * *n * sizeof *a);
+    for (size_t i = 0; i < g->oh * g->ow * g->kh * g->kw; i++) {
+        size_t x = i % g->kw, y = i / g->kw % g->kh, window = i / g->kw / g->kh;
+        size_t row = window / g->ow * g->sh + y - g->top, column = window % g->ow * g->sw + x - g->left;
+
+        if (row >= g->h || column >= g->w) /* outside the image, also where the difference wrapped */
+            continue;
+        for (size_t c = 0; c < g->c; c++)
+            memcpy(a + ((row * g->w + column) * g->c + c) * *n + window * k->f,
+                   k->kernel + ((y * g->kw + x) * g->c + c) * k->f, k->f * sizeof *a);
+    }
+    return LIP_OK;
+}
+
+bool lip__conv_small(const struct lip__convolution *k)
+{
+    double m = (double)(k->g.h * k->g.w * k->g.c), n = (double)(k->g.oh * k->g.ow * k->f), few = fmin(m, n);
+
+    return few * few * (4 * fmax(m, n) + 12 * few) < MOST_FLOPS / 3;
+}
