@@ -234,6 +234,10 @@ static void create(struct ctx *ctx, const struct request *rq, struct reply *rp, 
     if (!body || !read_wish(rq, body, !replace, &wish, rp))
         goto done;
     name = replace ? rq->param[0] : wish.name;
+    if (replace && !store_name_ok(name)) { /* "stats", which routes take for a word of their own */
+        reply_error(rp, 400, "bad_name", NULL, "\"%.140s\" is no name for a model", name);
+        goto done;
+    }
     if (!replace && (present = store_get(ctx->store, name))) { /* said before any work is done; store_create decides */
         reply_error(rp, 409, "already_exists", NULL, "a model named '%s' already exists", name);
         goto done;
