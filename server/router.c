@@ -175,7 +175,7 @@ static const char *without_prefix(const char *target, const char *prefix)
 
     if (strncmp(target, prefix, length) || (target[length] && target[length] != '/'))
         return NULL;
-    return target[length] ? target + length : "/";
+    return length && !target[length] ? "/" : target + length;
 }
 
 enum route_found router_find(const struct route *table, const char *method, const char *target, const char *prefix,

@@ -6,14 +6,19 @@ unit_tests += %D%/unit/check_base
 unit_tests += %D%/unit/check_bounds
 unit_tests += %D%/unit/check_gemm
 unit_tests += %D%/unit/check_golden
+unit_tests += %D%/unit/check_guard
 unit_tests += %D%/unit/check_initializers
 unit_tests += %D%/unit/check_layers
 unit_tests += %D%/unit/check_losses
+unit_tests += %D%/unit/check_metrics
 unit_tests += %D%/unit/check_model
 unit_tests += %D%/unit/check_norm
 unit_tests += %D%/unit/check_optim
 unit_tests += %D%/unit/check_random
+unit_tests += %D%/unit/check_router
 unit_tests += %D%/unit/check_safetensors
+unit_tests += %D%/unit/check_scheduler
+unit_tests += %D%/unit/check_settings
 unit_tests += %D%/unit/check_train
 script_tests +=
 benches += %D%/bench/bench_layers
@@ -28,6 +33,18 @@ benches += %D%/bench/bench_mlp
 
 # What a test or bench is linked with unless it says otherwise (check_x_LDADD).
 LDADD = lib/libcore.la $(BLAS_LIBS) $(JANSSON_LIBS) $(CHECK_LIBS) -lm
+
+# Parts of the daemon: they see server/, link libserver.la, and know nothing of lib/'s private parts.
+%C%_unit_check_guard_CPPFLAGS = $(SERVER_CPPFLAGS) $(CHECK_CFLAGS)
+%C%_unit_check_guard_LDADD = server/libserver.la $(SERVER_LIBS) $(CHECK_LIBS)
+%C%_unit_check_metrics_CPPFLAGS = $(SERVER_CPPFLAGS) $(CHECK_CFLAGS)
+%C%_unit_check_metrics_LDADD = server/libserver.la $(SERVER_LIBS) $(CHECK_LIBS)
+%C%_unit_check_router_CPPFLAGS = $(SERVER_CPPFLAGS) $(CHECK_CFLAGS)
+%C%_unit_check_router_LDADD = server/libserver.la $(SERVER_LIBS) $(CHECK_LIBS)
+%C%_unit_check_scheduler_CPPFLAGS = $(SERVER_CPPFLAGS) $(CHECK_CFLAGS)
+%C%_unit_check_scheduler_LDADD = server/libserver.la $(SERVER_LIBS) $(CHECK_LIBS)
+%C%_unit_check_settings_CPPFLAGS = $(SERVER_CPPFLAGS) $(CHECK_CFLAGS)
+%C%_unit_check_settings_LDADD = server/libserver.la $(SERVER_LIBS) $(CHECK_LIBS)
 
 check_PROGRAMS = $(unit_tests) $(benches)
 noinst_HEADERS += %D%/unit/check_main.h %D%/unit/models.h %D%/unit/norm_reference.h %D%/bench/bench.h
