@@ -6,7 +6,6 @@
  * Every case runs with one thread and with three. ONELIP_GOLDEN=worst in the environment prints each case's worst error,
  * ONELIP_GOLDEN=all that of every tensor.
  */
-#include <check.h>
 #include <dirent.h>
 #include <math.h>
 #include <stdarg.h>
@@ -18,6 +17,7 @@
 #include <jansson.h>
 #include <onelip/onelip.h>
 
+#include "check_main.h"
 #include "io/keras_json.h"
 #include "losses/loss.h"
 #include "model/model.h"
@@ -736,24 +736,18 @@ START_TEST(every_file_is_listed)
 }
 END_TEST
 
-int main(void)
+static Suite *suite(void)
 {
-    Suite *suite = suite_create("golden");
+    Suite *s = suite_create("golden");
     TCase *complete = tcase_create("complete"), *cases = tcase_create("cases");
-    SRunner *runner;
-    int failed;
 
     read_cases();
     tcase_add_loop_test(complete, every_group_has_cases, 0, (int)GROUPS);
     tcase_add_test(complete, every_file_is_listed);
-    suite_add_tcase(suite, complete);
+    suite_add_tcase(s, complete);
     tcase_add_loop_test(cases, agrees_with_deel_lip, 0, (int)n_cases);
-    tcase_set_timeout(cases, 60);
-    suite_add_tcase(suite, cases);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    lip__free(list);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    suite_add_tcase(s, cases);
+    return s;
 }
+
+CHECK_MAIN(suite)
