@@ -130,10 +130,10 @@ static json_t *effective(const lip_state *state)
 static json_t *describe(const struct view *v)
 {
     const struct facts *facts = v->facts;
-    json_t *json = json_pack("{s:i, s:s, s:s, s:I, s:I, s:s, s:s, s:O?, s:I, s:o, s:b, s:I, s:I}", "format", 1, "epoch",
+    json_t *json = json_pack("{s:i, s:s, s:s, s:I, s:I, s:s, s:s, s:o?, s:I, s:o, s:b, s:I, s:I}", "format", 1, "epoch",
                              facts->epoch, "version", "1", "state_revision", (json_int_t)facts->state_revision,
                              "weights_revision", (json_int_t)facts->weights_revision, "created_at", facts->created_at,
-                             "description", facts->description ? facts->description : "", "tags", facts->tags,
+                             "description", facts->description ? facts->description : "", "tags", json_deep_copy(facts->tags),
                              "max_batch_size", (json_int_t)facts->max_batch_size, "effective_kernels",
                              effective(v->state), "optimizer_kept", v->optimizer_kept, "unpublished",
                              (json_int_t)v->unpublished, "optimizer_steps",

@@ -90,7 +90,7 @@ bool model_facts(struct model *model, struct facts *copy)
     *copy = model->facts;
     copy->description = strdup(model->facts.description ? model->facts.description : "");
     copy->damage = model->facts.damage ? strdup(model->facts.damage) : NULL;
-    copy->tags = json_incref(model->facts.tags);
+    copy->tags = json_deep_copy(model->facts.tags); /* jansson's counting is not for several threads */
     ok = copy->description && (copy->damage || !model->facts.damage);
     pthread_mutex_unlock(&model->lock);
     if (!ok)

@@ -46,7 +46,7 @@ lip_err recipe_make(const lip_model *model, const json_t *config, struct recipe 
                       &r->judge, err)))
         goto done;
     if (!(text = lip_trainer_config(t)) || !(canonical = json_loads(text, 0, NULL)) ||
-        !(r->config = json_copy((json_t *)config)) || json_object_update(r->config, canonical)) {
+        !(r->config = json_deep_copy(config)) || json_object_update(r->config, canonical)) {
         rc = nomem(err);
         goto done;
     }

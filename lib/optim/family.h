@@ -42,8 +42,8 @@ struct lip__optimizer_common {
 #define LIP__OPTIMIZER_CLASS(class_name, struct_, fields_)                                                           \
     {.name = class_name, .module = "keras.optimizers", .size = sizeof(struct struct_), .fields = fields_}
 
-/* An element-wise loop that gcc vectorises for the processor it runs on. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+/* An element-wise loop that gcc vectorises for the processor it runs on; TSan is not ready when the choice is made. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__)
 #pragma GCC optimize("O3")
 #define LIP__VECTOR __attribute__((target_clones("avx2", "default")))
 #else

@@ -309,8 +309,8 @@ void handle_train_step(struct ctx *ctx, const struct request *rq, struct reply *
 /* A judge with the metrics of the request in place of the recipe's. */
 static lip_trainer *another_judge(const lip_model *m, const struct recipe *recipe, const json_t *metrics, struct reply *rp)
 {
-    json_t *config = json_pack("{s:s, s:O, s:O}", "optimizer", "sgd", "loss", json_object_get(recipe->config, "loss"), "metrics",
-                               metrics);
+    json_t *config = json_pack("{s:s, s:o, s:O}", "optimizer", "sgd", "loss",
+                               json_deep_copy(json_object_get(recipe->config, "loss")), "metrics", metrics);
     char *text = config ? json_dumps(config, JSON_REAL_PRECISION(17)) : NULL;
     lip_trainer *judge = NULL;
     lip_error err = {0};

@@ -114,7 +114,7 @@ done:
 /* The resource as it is shown. Under `writing`, which its state belongs to. */
 static json_t *shown(struct model *model, bool with_revision)
 {
-    json_t *json = json_copy(model->recipe->config);
+    json_t *json = json_deep_copy(model->recipe->config);
     json_t *state = json_pack("{s:I, s:o, s:s, s:I, s:I}", "step", (json_int_t)lip_trainer_steps(model->trainer),
                               "learning_rate", codec_real(lip_trainer_learning_rate(model->trainer)), "optimizer_state",
                               model->optimizer_kept ? "kept" : "reset", "bytes",
@@ -170,7 +170,7 @@ void handle_training_get(struct ctx *ctx, const struct request *rq, struct reply
 /* Members of the patch replace the present ones; null takes them away (RFC 7396, one level: members are whole objects). */
 static json_t *merged(const json_t *present, const json_t *patch)
 {
-    json_t *json = json_copy((json_t *)present), *value;
+    json_t *json = json_deep_copy(present), *value;
     const char *key;
 
     json_object_foreach((json_t *)patch, key, value) {
