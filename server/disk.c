@@ -75,15 +75,15 @@ bool failure_lip(struct failure *f, const lip_error *err)
 
 void epoch_draw(char epoch[9], const char *not_this)
 {
-    char old[9];
+    char drawn[9];
     uint32_t bits = 0;
 
-    snprintf(old, sizeof old, "%s", not_this);
     do {
         if (getrandom(&bits, sizeof bits, 0) != sizeof bits)
             bits++;
-        snprintf(epoch, 9, "%08x", (unsigned)bits);
-    } while (!strcmp(epoch, old));
+        snprintf(drawn, sizeof drawn, "%08x", (unsigned)bits);
+    } while (!strcmp(drawn, not_this));
+    memcpy(epoch, drawn, sizeof drawn);
 }
 
 /* ---- images ------------------------------------------------------------------------------------------- */
@@ -491,13 +491,11 @@ static void behind(struct model *model, int folder, json_t *json)
     free(bytes);
     epoch = json_string_value(json_object_get(mark, "epoch"));
     if (!epoch || !strcmp(epoch, model->facts.epoch)) {
-        char drawn[9];
-        epoch_draw(drawn, model->facts.epoch);
-        memcpy(model->facts.epoch, drawn, 9);
-        json_object_set_new(json, "epoch", json_string(drawn));
+        epoch_draw(model->facts.epoch, model->facts.epoch);
+        json_object_set_new(json, "epoch", json_string(model->facts.epoch));
         memcpy(same, model->part, sizeof same);
         log_warning("model %s: steps after revision %llu were lost in a crash; its epoch is now %s", model->name,
-                    (unsigned long long)model->facts.state_revision, drawn);
+                    (unsigned long long)model->facts.state_revision, model->facts.epoch);
         if (!write_state(folder, &image, model->generation, same, &f)) {
             log_error("model %s: %s", model->name, f.text);
             json_decref(mark);

@@ -4,6 +4,7 @@
 #   benches       tests/bench/bench_<thing>.c: built by `make check`, run by `make bench`
 unit_tests += %D%/unit/check_base
 unit_tests += %D%/unit/check_bounds
+unit_tests += %D%/unit/check_codec
 unit_tests += %D%/unit/check_gemm
 unit_tests += %D%/unit/check_golden
 unit_tests += %D%/unit/check_guard
@@ -35,6 +36,8 @@ benches += %D%/bench/bench_mlp
 LDADD = lib/libcore.la $(BLAS_LIBS) $(JANSSON_LIBS) $(CHECK_LIBS) -lm
 
 # Parts of the daemon: they see server/, link libserver.la, and know nothing of lib/'s private parts.
+%C%_unit_check_codec_CPPFLAGS = $(SERVER_CPPFLAGS) $(CHECK_CFLAGS)
+%C%_unit_check_codec_LDADD = server/libserver.la $(SERVER_LIBS) $(CHECK_LIBS)
 %C%_unit_check_guard_CPPFLAGS = $(SERVER_CPPFLAGS) $(CHECK_CFLAGS)
 %C%_unit_check_guard_LDADD = server/libserver.la $(SERVER_LIBS) $(CHECK_LIBS)
 %C%_unit_check_metrics_CPPFLAGS = $(SERVER_CPPFLAGS) $(CHECK_CFLAGS)
