@@ -4,10 +4,10 @@ noinst_LTLIBRARIES += %D%/libcore.la
 	%D%/base/alloc.c %D%/base/clock.c %D%/base/error.c %D%/base/finite.c %D%/base/parallel.c %D%/base/random.c \
 	%D%/bounds/chain.c %D%/bounds/conv.c %D%/bounds/dense.c %D%/bounds/embed.c %D%/bounds/network.c %D%/bounds/stage.c \
 	%D%/io/keras_json.c %D%/io/safetensors.c %D%/io/training_json.c \
-	%D%/layers/activation.c %D%/layers/conv2d.c %D%/layers/dense.c %D%/layers/distributions.c %D%/layers/family.c \
+	%D%/layers/activation.c %D%/layers/conv2d.c %D%/layers/conv2d_transpose.c %D%/layers/dense.c %D%/layers/distributions.c %D%/layers/family.c \
 	%D%/layers/fields.c %D%/layers/flatten.c %D%/layers/global_pooling.c %D%/layers/group_sort.c \
 	%D%/layers/householder.c %D%/layers/initializers.c %D%/layers/input_layer.c %D%/layers/layer.c %D%/layers/max_min.c \
-	%D%/layers/merge.c %D%/layers/pooling.c %D%/layers/rectifiers.c %D%/layers/reparam.c %D%/layers/sampling.c \
+	%D%/layers/merge.c %D%/layers/pad_conv2d.c %D%/layers/pooling.c %D%/layers/rectifiers.c %D%/layers/reparam.c %D%/layers/sampling.c \
 	%D%/layers/scaled_pooling.c %D%/layers/softmax.c \
 	%D%/losses/accuracy.c %D%/losses/crossentropy.c %D%/losses/hinge.c %D%/losses/hkr.c %D%/losses/kr.c \
 	%D%/losses/labels.c %D%/losses/loss.c %D%/losses/margin.c \

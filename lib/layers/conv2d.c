@@ -37,31 +37,6 @@ static size_t filters(const lip_layer *l)
 
 /* ---- definition --------------------------------------------------------------------------------------- */
 
-static lip_err check(lip_layer *l, lip_error *err)
-{
-    const struct lip__conv *c = conv(l);
-
-    if (c->filters < 1 || c->filters > INT32_MAX)
-        return lip__layer_fail(l, err, LIP_EDEFINITION, "filters is %ld, needs an integer >= 1 and <= %d", c->filters,
-                               INT32_MAX);
-    for (int a = 0; a < 2; a++) {
-        if (!c->kernel[a] || c->kernel[a] > UINT16_MAX)
-            return lip__layer_fail(l, err, LIP_EDEFINITION, "kernel_size is [%zu,%zu], needs integers >= 1 and <= %d",
-                                   c->kernel[0], c->kernel[1], UINT16_MAX);
-        if (!c->strides[a] || c->strides[a] > INT32_MAX)
-            return lip__layer_fail(l, err, LIP_EDEFINITION, "strides is [%zu,%zu], needs integers >= 1 and <= %d",
-                                   c->strides[0], c->strides[1], INT32_MAX);
-    }
-    if (c->groups != 1)
-        return lip__layer_fail(l, err, LIP_EUNSUPPORTED, "groups is %ld; only 1 is built in", c->groups);
-    if (c->dilation[0] != 1 || c->dilation[1] != 1)
-        return lip__layer_fail(l, err, LIP_EUNSUPPORTED, "dilation_rate is [%zu,%zu]; only 1 is built in", c->dilation[0],
-                               c->dilation[1]);
-    if (c->data_format && !strcmp(c->data_format, "channels_first"))
-        return lip__layer_fail(l, err, LIP_EUNSUPPORTED, "data_format \"channels_first\" is not built in");
-    return LIP_OK;
-}
-
 /* What deel-lip refuses is wrong, not merely missing here. */
 static lip_err check_constrained(lip_layer *l, lip_error *err)
 {
@@ -73,7 +48,7 @@ static lip_err check_constrained(lip_layer *l, lip_error *err)
     if (valid(l))
         return lip__layer_fail(l, err, LIP_EDEFINITION, "%s only supports padding='same', found '%s'", l->kind->cls.name,
                                c->padding);
-    return check(l, err);
+    return lip__conv_check(l, err);
 }
 
 static lip_err check_frobenius(lip_layer *l, lip_error *err)
@@ -159,28 +134,18 @@ static double claims_nothing(const lip_layer *l)
 
 /* ---- kinds -------------------------------------------------------------------------------------------- */
 
-#define BASE_FIELDS(choices_of_padding, kernel_default)                                                                     \
-    {"filters", LIP__INT, LIP__FIELD(lip__conv, filters), .def = NAN, .min = 1, .max = INT32_MAX},                          \
-        {"kernel_size", LIP__PAIR, LIP__FIELD(lip__conv, kernel), .def = NAN, .min = 1, .max = UINT16_MAX},                 \
-        {"strides", LIP__PAIR, LIP__FIELD(lip__conv, strides), .def = 1, .min = 1, .max = INT32_MAX},                       \
-        {"padding", LIP__CHOICE, LIP__FIELD(lip__conv, padding), .choices = (choices_of_padding), .flags = LIP__ANY_CASE},  \
-        {"data_format", LIP__CHOICE, LIP__FIELD(lip__conv, data_format), .choices = "channels_last|channels_first"},        \
-        {"dilation_rate", LIP__PAIR, LIP__FIELD(lip__conv, dilation), .def = 1, .min = 1, .max = INT32_MAX},                \
-        {"groups", LIP__INT, LIP__FIELD(lip__conv, groups), .def = 1, .min = 1, .max = INT32_MAX}, LIP__SLOT_FIELD,         \
-        {"use_bias", LIP__BOOL, LIP__FIELD(lip__conv, use_bias), .def = 1}, LIP__KERNEL_FIELDS(lip__conv, kernel_default)
-
-static const struct lip__field conv_fields[] = {BASE_FIELDS("valid|same", LIP__GLOROT_UNIFORM), {.name = NULL}};
+static const struct lip__field conv_fields[] = {LIP__CONV_FIELDS("valid|same", LIP__GLOROT_UNIFORM), {.name = NULL}};
 
 static const struct lip__field spectral_fields[] = {
-    BASE_FIELDS("same|valid", LIP__SPECTRAL_INITIALIZER), LIP__K_FIELD, LIP__RKO_FIELDS(lip__conv), {.name = NULL}};
+    LIP__CONV_FIELDS("same|valid", LIP__SPECTRAL_INITIALIZER), LIP__K_FIELD, LIP__RKO_FIELDS(lip__conv), {.name = NULL}};
 
 static const struct lip__field frobenius_fields[] = {
-    BASE_FIELDS("same|valid", LIP__SPECTRAL_INITIALIZER), LIP__K_FIELD, {.name = NULL}};
+    LIP__CONV_FIELDS("same|valid", LIP__SPECTRAL_INITIALIZER), LIP__K_FIELD, {.name = NULL}};
 
 const struct lip__kind lip__conv2d = {
     .cls = {.name = "Conv2D", .module = "keras.layers", .size = sizeof(struct lip__conv), .fields = conv_fields},
     .op = LIP__CONV,
-    .check = check,
+    .check = lip__conv_check,
     .build = build,
     .forward = forward,
     .backward = backward,

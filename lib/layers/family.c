@@ -1,16 +1,14 @@
 /* family.c: what kinds with a kernel share. */
 #include "layers/family.h"
 
-extern const struct lip__kind lip__frobenius_dense;
+#include <stdint.h>
+#include <string.h>
 
-static bool is_conv(const lip_layer *l)
-{
-    return l->kind->op == LIP__CONV;
-}
+extern const struct lip__kind lip__frobenius_dense;
 
 const lip_rko_options *lip__layer_rko(const lip_layer *l)
 {
-    return is_conv(l) ? &((const struct lip__conv *)l)->rko : &((const struct lip__dense *)l)->rko;
+    return l->kind->op == LIP__MATRIX ? &((const struct lip__dense *)l)->rko : &((const struct lip__conv *)l)->rko;
 }
 
 bool lip__layer_disjoint(const lip_layer *l)
@@ -32,4 +30,29 @@ void lip__declare_kernel(lip_layer *l, const lip_shape *kernel, size_t outputs, 
     }
     if (r)
         lip__declare(l, "wbar", LIP_WBAR, kernel, NULL);
+}
+
+lip_err lip__conv_check(lip_layer *l, lip_error *err)
+{
+    const struct lip__conv *c = (const struct lip__conv *)l;
+
+    if (c->filters < 1 || c->filters > INT32_MAX)
+        return lip__layer_fail(l, err, LIP_EDEFINITION, "filters is %ld, needs an integer >= 1 and <= %d", c->filters,
+                               INT32_MAX);
+    for (int a = 0; a < 2; a++) {
+        if (!c->kernel[a] || c->kernel[a] > UINT16_MAX)
+            return lip__layer_fail(l, err, LIP_EDEFINITION, "kernel_size is [%zu,%zu], needs integers >= 1 and <= %d",
+                                   c->kernel[0], c->kernel[1], UINT16_MAX);
+        if (!c->strides[a] || c->strides[a] > INT32_MAX)
+            return lip__layer_fail(l, err, LIP_EDEFINITION, "strides is [%zu,%zu], needs integers >= 1 and <= %d",
+                                   c->strides[0], c->strides[1], INT32_MAX);
+    }
+    if (c->groups != 1)
+        return lip__layer_fail(l, err, LIP_EUNSUPPORTED, "groups is %ld; only 1 is built in", c->groups);
+    if (c->dilation[0] != 1 || c->dilation[1] != 1)
+        return lip__layer_fail(l, err, LIP_EUNSUPPORTED, "dilation_rate is [%zu,%zu]; only 1 is built in", c->dilation[0],
+                               c->dilation[1]);
+    if (c->data_format && !strcmp(c->data_format, "channels_first"))
+        return lip__layer_fail(l, err, LIP_EUNSUPPORTED, "data_format \"channels_first\" is not built in");
+    return LIP_OK;
 }

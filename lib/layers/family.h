@@ -3,6 +3,7 @@
 #define LIP_FAMILY_H
 
 #include <math.h>
+#include <stdint.h>
 
 #include "layers/layer.h"
 
@@ -38,6 +39,19 @@ enum { LIP__SPECTRAL_INITIALIZER = 0, LIP__GLOROT_UNIFORM = 1, LIP__ZEROS = 2 };
     {                                                                                                                   \
         "maxiter_bjorck", LIP__INT, LIP__FIELD(struct_, rko.maxiter_bjorck), .def = 15, .min = -1e6, .max = 1e6         \
     }
+
+#define LIP__CONV_FIELDS(choices_of_padding, kernel_default)                                                                     \
+    {"filters", LIP__INT, LIP__FIELD(lip__conv, filters), .def = NAN, .min = 1, .max = INT32_MAX},                          \
+        {"kernel_size", LIP__PAIR, LIP__FIELD(lip__conv, kernel), .def = NAN, .min = 1, .max = UINT16_MAX},                 \
+        {"strides", LIP__PAIR, LIP__FIELD(lip__conv, strides), .def = 1, .min = 1, .max = INT32_MAX},                       \
+        {"padding", LIP__CHOICE, LIP__FIELD(lip__conv, padding), .choices = (choices_of_padding), .flags = LIP__ANY_CASE},  \
+        {"data_format", LIP__CHOICE, LIP__FIELD(lip__conv, data_format), .choices = "channels_last|channels_first"},        \
+        {"dilation_rate", LIP__PAIR, LIP__FIELD(lip__conv, dilation), .def = 1, .min = 1, .max = INT32_MAX},                \
+        {"groups", LIP__INT, LIP__FIELD(lip__conv, groups), .def = 1, .min = 1, .max = INT32_MAX}, LIP__SLOT_FIELD,         \
+        {"use_bias", LIP__BOOL, LIP__FIELD(lip__conv, use_bias), .def = 1}, LIP__KERNEL_FIELDS(lip__conv, kernel_default)
+
+/* kind->check of Conv2D and its relatives: filters, kernel_size, strides; groups, dilation_rate and data_format as built in. */
+lip_err lip__conv_check(lip_layer *layer, lip_error *err);
 
 /* Declare what every kind with a kernel has: kernel, bias unless there is none; then u and sigma, wbar, as `reparam` says. */
 void lip__declare_kernel(lip_layer *layer, const lip_shape *kernel, size_t outputs, bool use_bias,

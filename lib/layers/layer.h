@@ -191,7 +191,8 @@ lip_layer *lip__activation_new(const char *identifier);
 const char *lip__activation_identifiers(void); /* "linear, relu, …", for error texts */
 
 /* How a raw kernel becomes an effective one. One for all Spectral kinds, one for Frobenius. The kernel is the matrix
- * (count/last, last). */
+ * (m, n) = (count/last, last); where a u is declared, n is its length, and a kind whose kernel has that axis elsewhere has
+ * a reparametrisation of its own that moves it. */
 struct lip__reparam {
     bool has_u; /* u (1, last) and sigma (1, 1) exist */
     size_t (*scratch)(const lip_layer *, size_t m, size_t n, bool keep);

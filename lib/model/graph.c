@@ -111,7 +111,7 @@ static void add_kernel(lip_model *m, size_t top, const lip_layer *l, size_t kern
     *k = (struct lip__kernel){.layer = l, .top = top, .kernel = kernel, .wbar = wbar};
     k->u = find(m, l, LIP_U, NULL);
     k->sigma = find(m, l, LIP_SIGMA, NULL);
-    k->n = shape->dim[shape->rank - 1];
+    k->n = k->u != LIP__NOWHERE ? lip_shape_count(&m->variable[k->u].shape) : shape->dim[shape->rank - 1];
     k->m = lip_shape_count(shape) / k->n;
 }
 

@@ -60,9 +60,11 @@ from deel.lip.layers import (  # noqa: E402
     ScaledGlobalL2NormPooling2D,
     ScaledL2NormPooling2D,
     SpectralConv2D,
+    SpectralConv2DTranspose,
     SpectralDense,
 )
 from deel.lip.activations import FullSort, GroupSort, GroupSort2, Householder, MaxMin  # noqa: E402
+from deel.lip.layers.unconstrained import PadConv2D  # noqa: E402
 from deel.lip.model import vanillaModel  # noqa: E402
 from deel.lip.normalizers import reshaped_kernel_orthogonalization  # noqa: E402
 
@@ -541,6 +543,21 @@ def layer():
         "relu6", "leaky_relu", "elu", "selu", "sigmoid", "hard_sigmoid", "tanh", "softplus", "softsign", "swish", "silu",
         "gelu", "mish", "exponential", "softmax", "log_softmax")]:
         one(case, next(seeds), make_layer, shape, x=None if case.startswith("max") else with_zeros(4, *shape))
+
+    for case, kind, arguments, shape, k in [
+        ("spectral_conv2d_transpose-3x3-s2", SpectralConv2DTranspose, dict(filters=4, kernel_size=3, strides=2), (3, 4, 2),
+         1.0),
+        ("spectral_conv2d_transpose-4x3-k3", SpectralConv2DTranspose,
+         dict(filters=3, kernel_size=(4, 3), strides=(2, 1), use_bias=False, activation="relu"), (4, 3, 5), 3.0),
+        ("spectral_conv2d_transpose-2x2-s3", SpectralConv2DTranspose, dict(filters=4, kernel_size=2, strides=3), (2, 3, 4),
+         1.0),
+        ("conv2d_transpose-same-s2", KL.Conv2DTranspose, dict(filters=3, kernel_size=3, strides=2, padding="same"),
+         (3, 4, 2), 1.0),
+        ("conv2d_transpose-valid-s12", KL.Conv2DTranspose, dict(filters=3, kernel_size=(3, 1), strides=(1, 2)), (3, 4, 2),
+         1.0),
+    ] + [(f"pad_conv2d-{p}", PadConv2D, dict(filters=3, kernel_size=(4, 3), strides=(1, 2), padding=p), (5, 4, 2), 1.0)
+         for p in ("same", "valid", "constant", "reflect", "symmetric", "circular")]:
+        one(case, next(seeds), lambda: kind(name="c1", **arguments), shape, k, batch=3)
 
 
 # ---- losses ----------------------------------------------------------------------------------------

@@ -49,6 +49,14 @@ static const struct sample sample[] = {
     {"ScaledL2NormPooling2D", "{'pool_size':3,'eps_grad_sqrt':0}", {3, {3, 6, 4}}},
     {"Flatten", "{}", {3, {2, 3, 4}}},
     {"FrobeniusConv2D", "{'filters':4,'kernel_size':[3,2]}", {3, {4, 5, 2}}},
+    {"Conv2DTranspose", "{'filters':3,'kernel_size':3}", {3, {3, 4, 2}}},
+    {"Conv2DTranspose", "{'filters':5,'kernel_size':[1,2],'strides':[2,3],'padding':'same'}", {3, {3, 2, 6}}},
+    {"SpectralConv2DTranspose", "{'filters':4,'kernel_size':[4,3],'strides':2}", {3, {3, 4, 5}}},
+    {"PadConv2D", "{'filters':3,'kernel_size':3}", {3, {4, 3, 2}}},
+    {"PadConv2D", "{'filters':3,'kernel_size':[4,3],'padding':'Circular'}", {3, {4, 3, 2}}},
+    {"PadConv2D", "{'filters':2,'kernel_size':3,'strides':2,'padding':'reflect'}", {3, {4, 3, 2}}},
+    {"PadConv2D", "{'filters':2,'kernel_size':[5,3],'padding':'symmetric'}", {3, {2, 3, 5}}},
+    {"PadConv2D", "{'filters':2,'kernel_size':5,'padding':'constant','use_bias':false}", {3, {3, 3, 1}}},
     {"FullSort", "{'k_coef_lip':2}", {2, {3, 7}}},
     {"MaxMin", "{'k_coef_lip':0.5}", {2, {3, 5}}},
     {"Householder", "{}", {2, {3, 6}}},
@@ -1023,6 +1031,103 @@ START_TEST(householder_starts_as_a_sort)
 }
 END_TEST
 
+/* One row of pixels 1, 2, 3 (semantics.md 5.3). */
+START_TEST(transposed_row_examples)
+{
+    static const struct {
+        size_t kernel, stride;
+        float y[6];
+    } example[] = {{3, 2, {1, 10, 102, 20, 203, 30}},
+                   {3, 1, {12, 123, 230}},
+                   {2, 2, {1, 10, 2, 20, 3, 30}},
+                   {1, 2, {1, 0, 2, 0, 3, 0}},
+                   {4, 2, {10, 102, 1020, 203, 2030, 300}}};
+
+    for (size_t i = 0; i < sizeof example / sizeof *example; i++) {
+        char config[200];
+        struct rig r;
+        sprintf(config, "{'filters':1,'kernel_size':[1,%zu],'strides':[1,%zu],'padding':'same','use_bias':false}",
+                example[i].kernel, example[i].stride);
+        rig_up(&r, &(struct sample){"Conv2DTranspose", config, LIP__SHAPE(1, 3, 1)}, 1);
+        memcpy(r.w[0], (float[]){1, 10, 100, 1000}, example[i].kernel * sizeof(float));
+        forward(&r, (float[]){1, 2, 3}, r.y);
+        ck_assert_uint_eq(r.out, 3 * example[i].stride);
+        ck_assert_mem_eq(r.y, example[i].y, r.out * sizeof(float));
+        rig_down(&r);
+    }
+}
+END_TEST
+
+/* Its matrix is (kh kw channels, filters): with the axes swapped and back it is what SpectralConv2D makes of it. */
+START_TEST(transposed_kernels_are_swapped)
+{
+    enum { TAPS = 6, F = 3, C = 5, M = TAPS * C };
+    lip_layer *l, *plain;
+    float w[M * F], swapped[M * F], g[M * F], swapped_g[M * F], wbar[M * F], wanted[M * F], dw[M * F], wanted_dw[M * F];
+    float u[F], u_new[F], wanted_u[F];
+    lip_rko_info info;
+
+    ck_assert_int_eq(make("SpectralConv2DTranspose", "{'filters':3,'kernel_size':[2,3]}", &LIP__SHAPE(4, 4, C), &l, NULL), 0);
+    ck_assert_int_eq(make("SpectralConv2D", "{'filters':3,'kernel_size':[2,3]}", &LIP__SHAPE(4, 4, C), &plain, NULL), 0);
+    ck_assert(lip_shape_equal(&l->declared[0].shape, &LIP__SHAPE(2, 3, F, C)));
+    ck_assert(lip_shape_equal(&l->declared[2].shape, &LIP__SHAPE(1, F)));
+    fill(w, M * F, 1), fill(g, M * F, 2), fill(u, F, 3);
+    for (size_t t = 0; t < TAPS; t++)
+        for (size_t f = 0; f < F; f++)
+            for (size_t c = 0; c < C; c++) {
+                swapped[(t * C + c) * F + f] = w[(t * F + f) * C + c];
+                swapped_g[(t * C + c) * F + f] = g[(t * F + f) * C + c];
+            }
+    for (int i = 0; i < 2; i++) {
+        const lip_layer *each = i ? plain : l;
+        const struct lip__reparam *re = each->kind->reparam;
+        float *scratch = array(re->scratch(each, M, F, true));
+        ck_assert_int_eq(re->forward(each, i ? swapped : w, M, F, u, i ? wanted_u : u_new, i ? wanted : wbar, scratch, true,
+                                     &info, NULL), LIP_OK);
+        ck_assert_int_eq(re->backward(each, i ? swapped : w, M, F, &info, i ? wanted_u : u_new, i ? swapped_g : g,
+                                      i ? wanted_dw : dw, scratch, NULL), LIP_OK);
+        free(scratch);
+    }
+    for (size_t t = 0; t < TAPS; t++)
+        for (size_t f = 0; f < F; f++)
+            for (size_t c = 0; c < C; c++) {
+                ck_assert_float_eq(wbar[(t * F + f) * C + c], wanted[(t * C + c) * F + f]);
+                ck_assert_float_eq(dw[(t * F + f) * C + c], wanted_dw[(t * C + c) * F + f]);
+            }
+    ck_assert_mem_eq(u_new, wanted_u, sizeof u_new);
+    lip__layer_free(l), lip__layer_free(plain);
+}
+END_TEST
+
+/* An image of one row, a b c d; a kernel of five that picks one neighbour. */
+START_TEST(images_go_on_past_their_edges)
+{
+    static const struct {
+        const char *padding;
+        float left[4], right[4];
+    } example[] = {{"constant", {0, 0, 1, 2}, {3, 4, 0, 0}},
+                   {"reflect", {3, 2, 1, 2}, {3, 4, 3, 2}},
+                   {"symmetric", {2, 1, 1, 2}, {3, 4, 4, 3}},
+                   {"circular", {3, 4, 1, 2}, {3, 4, 1, 2}},
+                   {"same", {0, 0, 1, 2}, {3, 4, 0, 0}}};
+
+    for (size_t i = 0; i < sizeof example / sizeof *example; i++) {
+        char config[200];
+        struct rig r;
+        sprintf(config, "{'filters':2,'kernel_size':[1,5],'padding':'%s','use_bias':false}", example[i].padding);
+        rig_up(&r, &(struct sample){"PadConv2D", config, LIP__SHAPE(1, 4, 1)}, 1);
+        memset(r.w[0], 0, 10 * sizeof(float));
+        r.w[0][0] = r.w[0][9] = 1; /* filter 0: two to the left, filter 1: two to the right */
+        forward(&r, (float[]){1, 2, 3, 4}, r.y);
+        for (size_t j = 0; j < 4; j++) {
+            ck_assert_float_eq(r.y[2 * j], example[i].left[j]);
+            ck_assert_float_eq(r.y[2 * j + 1], example[i].right[j]);
+        }
+        rig_down(&r);
+    }
+}
+END_TEST
+
 START_TEST(max_min_splits_signs)
 {
     struct rig r;
@@ -1157,6 +1262,18 @@ static const struct refusal {
      "FrobeniusConv2D does not support strides"},
     {"FrobeniusConv2D", "{'filters':2,'kernel_size':3,'padding':'valid'}", {3, {5, 5, 2}}, LIP_EDEFINITION,
      "FrobeniusConv2D only supports padding='same'"},
+    {"SpectralConv2DTranspose", "{'filters':2,'kernel_size':3,'padding':'valid'}", {3, {5, 5, 2}}, LIP_EDEFINITION,
+     "SpectralConv2DTranspose only supports padding='same'"},
+    {"SpectralConv2DTranspose", "{'filters':2,'kernel_size':3,'dilation_rate':2}", {3, {5, 5, 2}}, LIP_EDEFINITION,
+     "SpectralConv2DTranspose does not support dilation rate"},
+    {"SpectralConv2DTranspose", "{'filters':2,'kernel_size':3,'output_padding':1}", {3, {5, 5, 2}}, LIP_EOPTION,
+     "output_padding"},
+    {"Conv2DTranspose", "{'filters':2,'kernel_size':3,'strides':2000000000}", {3, {5, 5, 2}}, LIP_ESHAPE, "too large"},
+    {"Conv2DTranspose", "{'filters':2,'kernel_size':3}", {2, {5, 5}}, LIP_ESHAPE, "needs [height,width,channels]"},
+    {"PadConv2D", "{'filters':2,'kernel_size':5,'padding':'reflect'}", {3, {2, 5, 2}}, LIP_ESHAPE,
+     "[2,5,2], too small to be continued by [2,2] (reflect)"},
+    {"PadConv2D", "{'filters':2,'kernel_size':3,'padding':'mirror'}", {3, {2, 5, 2}}, LIP_EDEFINITION, "padding"},
+    {"PadConv2D", "{'filters':2,'kernel_size':7,'padding':'valid'}", {3, {2, 5, 2}}, LIP_ESHAPE, "smaller than kernel_size"},
     {"MaxMin", "{'data_format':'channels_first'}", {1, {4}}, LIP_EUNSUPPORTED, "channels_first"},
     {"MaxMin", "{}", {0, {0}}, LIP_ESHAPE, "shape []"},
     {"Householder", "{}", {1, {5}}, LIP_ESHAPE, "2 has to be a divisor of the number of channels, which is 5"},
@@ -1256,6 +1373,9 @@ static Suite *suite(void)
     tcase_add_test(single, functions_have_their_values);
     tcase_add_test(single, householder_examples);
     tcase_add_test(single, householder_starts_as_a_sort);
+    tcase_add_test(single, transposed_row_examples);
+    tcase_add_test(single, transposed_kernels_are_swapped);
+    tcase_add_test(single, images_go_on_past_their_edges);
     tcase_add_test(single, max_min_splits_signs);
     tcase_add_test(single, global_pooling_examples);
     tcase_add_test(single, sampling_examples);
