@@ -7,7 +7,7 @@
 #   ./bootstrap.sh stop    end the demo's daemon
 #
 # As root or with sudo; needs no terminal; may be run again at any time. debian/control is the only list of dependencies.
-# ONELIP_LISTEN is the address of the demo's daemon (127.0.0.1:8000).
+# ONELIP_LISTEN is the address of the demo's daemon (127.0.0.1:8000), ONELIP_DEMO_STEPS how long it trains (1000).
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -82,7 +82,7 @@ demo_stop() {
     local pid i
     [ -f $demo_state/pid ] || { say "no demo is running"; return; }
     pid=$(cat $demo_state/pid)
-    if [ "$(readlink "/proc/$pid/exe" 2>/dev/null)" = "$(readlink -f $demo_state/onelipd)" ] || is_ours "$pid"; then
+    if is_ours "$pid"; then
         kill "$pid" 2>/dev/null || true
         for i in $(seq 300); do
             [ -d "/proc/$pid" ] && ! grep -q '^State:.*Z' "/proc/$pid/status" 2>/dev/null || break
@@ -109,13 +109,13 @@ demo_start() {
     setsid build/server/onelipd --listen "$listen" --port-file "$PWD/$demo_state/address" --state-dir "$PWD/$demo_state/state" \
         </dev/null >$demo_state/onelipd.log 2>&1 &
     pid=$!
+    echo "$pid" >$demo_state/pid
     for i in $(seq 300); do
         [ ! -s $demo_state/address ] || break
-        kill -0 "$pid" 2>/dev/null || die "onelipd: $(tail -n 1 $demo_state/onelipd.log)"
+        kill -0 "$pid" 2>/dev/null || { rm -f $demo_state/pid; die "$(tail -n 1 $demo_state/onelipd.log)"; }
         sleep 0.1
     done
     [ -s $demo_state/address ] || die "onelipd did not start within 30 s ($demo_state/onelipd.log)"
-    echo "$pid" >$demo_state/pid
     disown "$pid" 2>/dev/null || true
     address=$(head -n 1 $demo_state/address)
     case $address in http*) ;; *) address=http://$address ;; esac
@@ -140,7 +140,7 @@ call() {
 headline() { printf '\n\033[1m%s\033[0m\n' "$*" | if [ -t 1 ] && [ -z "${NO_COLOR-}" ]; then cat; else sed 's/\x1b\[[0-9;]*m//g'; fi; }
 
 demo() {
-    local data=/usr/share/datasets/fashion-mnist model url
+    local data=/usr/share/datasets/fashion-mnist steps=${ONELIP_DEMO_STEPS:-1000} model url
     build
     demo_stop 2>/dev/null
     demo_start
@@ -153,9 +153,9 @@ demo() {
         "loss":{"class_name":"MulticlassHKR","config":{"alpha":250.0,"min_margin":0.5}},"metrics":["accuracy"]}' >/dev/null
     build/clients/cli/onelip --url "$address" ls
 
-    headline "1000 training steps of 128 images, each an HTTP request"
+    headline "$steps training steps of 128 images, each an HTTP request"
     build/clients/cli/onelip --url "$address" train $model --images $data/train-images-idx3-ubyte.gz \
-        --labels $data/train-labels-idx1-ubyte.gz --steps "${ONELIP_DEMO_STEPS:-1000}" --batch 128
+        --labels $data/train-labels-idx1-ubyte.gz --steps "$steps" --batch 128
 
     headline "All 10,000 test images"
     build/clients/cli/onelip --url "$address" evaluate $model --images $data/t10k-images-idx3-ubyte.gz \
