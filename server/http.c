@@ -347,14 +347,50 @@ static enum MHD_Result take(struct exchange *x, const char *data, size_t bytes)
 
 /* ---- admission ------------------------------------------------------------------------------------------------ */
 
+/* Header lines lie one behind the other in MHD's memory, cut by NULs. A folded line is moved or leaves a gap, and so does
+ * a NUL that came over the wire: MHD reads both as something else than other readers do. */
+struct lines {
+    struct guard *guard;
+    const char *end; /* of the line before */
+    bool broken;
+};
+
+/* Whether a line that begins at `next` follows one that ended at `end`: behind "\n" or "\r\n". */
+static bool follows(const char *end, const char *next)
+{
+    return next == end + 1 || next == end + 2;
+}
+
 static enum MHD_Result show_header(void *arg, enum MHD_ValueKind kind, const char *name, size_t name_length,
                                    const char *value, size_t value_length)
 {
-    struct guard *guard = arg;
+    struct lines *lines = arg;
 
     (void)kind;
-    guard_header(guard, name, name_length, value, value_length);
+    guard_header(lines->guard, name, name_length, value, value_length);
+    if (!value || !follows(lines->end, name) || value <= name + name_length)
+        lines->broken = true;
+    lines->end = value ? value + value_length : name + name_length;
     return MHD_YES;
+}
+
+/* Show all headers to the guard; NULL, or what is wrong with the framing. */
+static const char *check_headers(struct exchange *x, const char *method, const char *version)
+{
+    struct lines lines = {.guard = &x->guard, .end = version + strlen(version)};
+    const union MHD_ConnectionInfo *size = MHD_get_connection_info(x->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    bool known = !strncmp(MHD_get_version(), "0.9.", 4); /* later versions refuse such lines by themselves */
+    const char *wrong;
+
+    MHD_get_connection_values_n(x->connection, MHD_HEADER_KIND, show_header, &lines);
+    wrong = guard_end(&x->guard, !strcmp(version, "HTTP/1.0"));
+    if (wrong || !known)
+        return wrong;
+    if (version != x->end + 1)
+        return "a NUL in the request line";
+    if (lines.broken || !size || method + size->header_size - lines.end < 2 || method + size->header_size - lines.end > 4)
+        return "a header that goes on in the next line, or holds a NUL";
+    return NULL;
 }
 
 /* The client's id when it is printable, else one of ours: 12 letters of 5 random bits. */
@@ -516,11 +552,8 @@ static void admit(struct exchange *x, const char *method, const char *version)
     x->rq.http = x;
     x->rq.head = !strcmp(method, "HEAD");
     x->rq.method = x->rq.head ? "GET" : method;
-    MHD_get_connection_values_n(x->connection, MHD_HEADER_KIND, show_header, &x->guard);
+    wrong = check_headers(x, method, version);
     set_id(x);
-    wrong = guard_end(&x->guard, !strcmp(version, "HTTP/1.0"));
-    if (!wrong && version != x->end + 1)
-        wrong = "a NUL in the request line";
     if (wrong) {
         x->now = x->close = true;
         rejected(x, "bad_framing");

@@ -1,0 +1,428 @@
+"""The server below the API: framing, limits, deadlines, sockets, signals, systemd."""
+
+import contextlib
+import http.client
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+
+from daemon import ONELIPD, TRAINING, Daemon, batch, run
+
+LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+class Talk:
+    """One connection, byte by byte."""
+
+    def __init__(self, d=None, path=None):
+        if path:
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.connect(path)
+        else:
+            self.socket = socket.create_connection((d.host, d.port))
+        self.socket.settimeout(30)
+        self.file = self.socket.makefile("rb")
+
+    def send(self, data):
+        self.socket.sendall(data)
+        return self
+
+    def answer(self, head=False):
+        """The next answer: status, headers, body. (0, {}, b"") when the server closed."""
+        line = self.file.readline()
+        if not line:
+            return 0, {}, b""
+        headers = {}
+        while (field := self.file.readline().strip()):
+            name, value = field.decode().split(":", 1)
+            headers[name.lower()] = value.strip()
+        status = int(line.split()[1])
+        bare = head or status in (100, 204, 304)
+        return status, headers, b"" if bare else self.file.read(int(headers.get("content-length", 0)))
+
+    def closed(self):
+        try:
+            return self.file.read(1) == b""
+        except ConnectionResetError:
+            return True
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.file.close()
+        self.socket.close()
+
+
+def post(path, length, extra=b""):
+    return b"POST " + path + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n" % length + extra + b"\r\n"
+
+
+@contextlib.contextmanager
+def started(*options, environment=None, shell=None, **more):
+    """onelipd with these options and nothing else: the process and the first `lines` lines of its stdout."""
+    lines = more.pop("lines", 1)
+    folder = tempfile.mkdtemp(prefix="onelip-")
+    command = [*(shell or []), ONELIPD, "--state-dir", f"{folder}/state", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, **(environment or {})}, **more)
+    try:
+        yield process, [process.stdout.readline().strip() for _ in range(lines)]
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def ended(process, seconds=30):
+    """Exit status and stderr's last line."""
+    _, err = process.communicate(timeout=seconds)
+    return process.returncode, err.strip().split("\n")[-1]
+
+
+def answers(check, d):
+    a = d.get("/v2/none/such")
+    check("a failure has the members of the contract in their order",
+          list(a.json) == ["error", "type", "title", "status", "detail", "instance", "code", "request_id"]
+          and a.json["error"] == a.json["detail"] == "Not Found" and a.json["type"] == "/v2/problems/not_found"
+          and a.json["instance"] == "/v2/none/such" and a.json["request_id"] == a.headers["X-Request-Id"], a)
+    check("its type is application/json, nothing behind it", a.headers["Content-Type"] == "application/json", a)
+    check("an Accept with q=0 is no wish", d.get("/v2/none", Accept="application/problem+json;q=0").headers["Content-Type"]
+          == "application/json")
+    ids = {d.get("/v2").headers["X-Request-Id"] for _ in range(20)}
+    check("every request has an id of its own", len(ids) == 20 and all(len(i) == 12 for i in ids), ids)
+    check("an id that cannot be printed is not echoed", d.get("/v2", X_Request_Id="a b").headers["X-Request-Id"] != "a b")
+    check("Server-Timing is there", all(f"{part};dur=" in a.headers["Server-Timing"]
+                                        for part in ("queue", "parse", "compute", "serialize")), a)
+    with Talk(d) as t:
+        get = t.send(LIVE).answer()
+        head = t.send(LIVE.replace(b"GET", b"HEAD")).answer(head=True)
+        check("HEAD is GET without the body", head[0] == 200 and head[1]["content-length"] == get[1]["content-length"]
+              and t.send(LIVE).answer()[0] == 200, head)
+        options = t.send(LIVE.replace(b"GET /v2/health/live", b"OPTIONS /v2/models/m")).answer()
+        check("OPTIONS says what is allowed", options[0] == 204 and {"GET", "HEAD", "PUT", "DELETE"} <=
+              set(options[1]["allow"].split(", ")), options)
+        check("an absolute target is its path", t.send(LIVE.replace(b"/v2", b"http://localhost:1/v2")).answer()[0] == 200)
+        evil = t.send(LIVE.replace(b"/v2", b"http://evil.example/v2")).answer()
+        check("and its host is the one that counts", evil[0] == 403 and b"host_refused" in evil[2], evil)
+        check("a query that is not percent-encoded is 400", t.send(LIVE.replace(b"live", b"live?a=%zz")).answer()[0] == 400)
+        many = b"".join(b"X-%d:%s%d\r\n" % (i, b" " * (i % 4), i) for i in range(200))
+        long = b"Cookie: a=b; c=\"d\"; e\r\nX-Long: " + b"y" * 20000 + b"\r\nX-Empty:\r\nX-Space: a \r\n"
+        check("many and long headers are fine", t.send(LIVE[:-2] + many + b"\r\n").answer()[0] == 200
+              and t.send(LIVE[:-2] + long + b"\r\n").answer()[0] == 200)
+        check("so are lines that end with a line feed", t.send(LIVE.replace(b"\r", b"")).answer()[0] == 200)
+        pipelined = t.send(LIVE * 5 + LIVE.replace(b"/health/live", b"/repository/index") * 5)
+        check("and requests in one piece", [pipelined.answer()[0] for _ in range(10)] == [200] * 10)
+        check("trailing slash", t.send(LIVE.replace(b"live", b"live/")).answer()[0] == 200)
+    with Talk(d) as t:
+        check("HTTP/1.0 needs no Host and closes", t.send(b"GET /v2/health/live HTTP/1.0\r\n\r\n").answer()[0] == 200 and t.closed())
+    metrics = d.get("/metrics").body.decode()
+    check("metrics count requests by route", 'onelip_request_duration_seconds_count{method="GET",route="/v2",code="200"}' in metrics
+          and 'route="unmatched",code="404"' in metrics and "onelip_connections 1\n" in metrics and "/v2/none" not in metrics, metrics)
+
+
+def origins(check, d):
+    for host, good in (("localhost", True), ("LOCALHOST:9999", True), (f"127.0.0.1:{d.port}", True), ("evil.example", False),
+                       ("127.0.0.1.evil.example", False), ("10.0.0.1", False), ("friend.example:80", True), ("", False)):
+        status = d.get("/v2", Host=host).status
+        check(f"Host {host!r} is {'' if good else 'not '}ours", status == (200 if good else 403), status)
+    for origin, good in (("http://localhost", True), ("https://localhost", False), ("http://localhost:81", False), ("null", False),
+                         ("http://evil.example", False)):
+        a = d.call("DELETE", "/v2/models/none", headers={"Host": "localhost", "Origin": origin})
+        check(f"Origin {origin} may {'' if good else 'not '}change things", a.code == ("unknown_model" if good else "origin_refused"), a)
+    check("any Origin may read", d.get("/v2", Origin="http://evil.example").status == 200)
+
+
+def framing(check, d):
+    body = b"GET /v2/models HTTP/1.1\r\nHost: localhost\r\n\r\n"  # what a second reader could take for a request
+    length = b"Content-Length: %d\r\n" % len(body)
+    start = b"POST /v2/models/m/infer HTTP/1.1\r\nHost: localhost\r\n"
+    for name, request in (
+            ("a length twice", start + length + length + b"\r\n" + body),
+            ("two lengths", start + length + b"Content-Length: 0\r\n\r\n" + body),
+            ("a length and chunks", start + length + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + body),
+            ("a space before the colon", start + b"Content-Length : %d\r\n\r\n" % len(body) + body),
+            ("a tab before the colon", start + b"Content-Length\t: %d\r\n\r\n" % len(body) + body),
+            ("another coding", start + b"Transfer-Encoding: identity\r\n\r\n" + body),
+            ("chunks twice", start + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + body),
+            ("a folded coding", start + b"Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n" + body),
+            ("a folded header", b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nX-A: 1\r\n\t2\r\n\r\n" + body),
+            ("a folded header in the middle", b"GET /v2 HTTP/1.1\r\nX-A: 1\r\n 2\r\nHost: localhost\r\n\r\n" + body),
+            ("a NUL in a header", b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nX-A: 1\0002\r\n\r\n" + body),
+            ("no Host", b"GET /v2 HTTP/1.1\r\n\r\n" + body),
+            ("two Hosts", b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n" + body),
+            ("a carriage return in a value", b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nX: a\rb\r\n\r\n" + body),
+            ("chunks in HTTP/1.0", b"POST /v2/models HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + body),
+            ("a NUL in the target", b"GET /v2\0/x HTTP/1.1\r\nHost: localhost\r\n\r\n" + body)):
+        with Talk(d) as t:
+            status, headers, text = t.send(request).answer()
+            check(f"{name} is 400, once, and the end", status == 400 and json.loads(text)["code"] == "bad_framing"
+                  and headers["connection"] == "close" and t.closed(), (status, headers, text))
+    for name, request in (("a signed length", start + b"Content-Length: +5\r\n\r\n" + body),
+                          ("a list of lengths", start + b"Content-Length: 5, 5\r\n\r\n" + body)):
+        with Talk(d) as t:  # libmicrohttpd answers these
+            answer = t.send(request).file.read()
+            check(f"{name} is 400 and the end", answer.startswith(b"HTTP/1.1 400 ") and b"200 OK" not in answer, answer)
+
+
+def bodies(check, d):
+    with Talk(d) as t:
+        refused = t.send(post(b"/v2/none", 5000) + b"x" * 5000).answer()
+        check("a small body is read before it is refused", refused[0] == 404 and t.send(LIVE).answer()[0] == 200, refused)
+    with Talk(d) as t:
+        status, headers, text = t.send(post(b"/v2/models/m/infer", 100001) + b" " * 100001).answer()
+        check("a body over the limit is 413", status == 413 and json.loads(text)["code"] == "too_large"
+              and t.send(LIVE).answer()[0] == 200, text)
+    with Talk(d) as t:
+        status, headers, text = t.send(post(b"/v2/models/m/infer", 50 << 20)).answer()
+        check("at once when it is large, and closed", status == 413 and headers["connection"] == "close" and t.closed(), headers)
+    with Talk(d) as t:
+        status = t.send(post(b"/v2/models/m/infer", 100001, b"Expect: 100-continue\r\n")).answer()[0]
+        check("nobody is told to go on with it", status == 413, status)
+    with Talk(d) as t:
+        first = t.send(post(b"/v2/models", 2, b"Expect: 100-continue\r\n")).answer()[0]
+        second = t.send(b"{}").answer()
+        check("who may go on is told so", first == 100 and second[0] == 400, (first, second))
+    with Talk(d) as t:
+        chunk = b"2000\r\n" + b" " * 0x2000 + b"\r\n"
+        status, _, text = t.send(b"POST /v2/models HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk * 20
+                                 + b"0\r\n\r\n").answer()
+        check("chunks over the limit are 413 at their end", status == 413 and t.send(LIVE).answer()[0] == 200, text)
+    with Talk(d) as t:
+        try:
+            t.send(b"POST /v2/models HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for _ in range(2000):
+                t.send(chunk)
+            over = False
+        except OSError:
+            over = True
+        check("chunks without end are not read for ever", over)
+    a = d.call("POST", "/v2/models", b"{}", {"Content-Encoding": "br"})
+    check("an unknown coding is 415", a.status == 415 and a.code == "unsupported_encoding" and a.headers["Accept-Encoding"], a)
+    with Talk(d) as t:
+        t.send(LIVE[:-2] + b"X: " + b"a" * 40000 + b"\r\n\r\n")
+        check("too many headers are 431", t.answer()[0] == 431)
+    check("and nothing of this did harm", d.get("/v2/health/live").status == 200)
+
+
+def slow(check, d):
+    """Connections that do not get on are closed after 10 s, whatever they drip."""
+    def drip(t, began):
+        with contextlib.suppress(OSError):
+            while time.monotonic() - began < 20:
+                t.send(b"X-Slow: 1\r\n")
+                time.sleep(0.5)
+
+    began = time.monotonic()
+    fresh, silent, kept = Talk(d), Talk(d), Talk(d)
+    kept.send(LIVE).answer()
+    for t in (fresh, kept):
+        t.send(LIVE[:-2])
+        threading.Thread(target=drip, args=(t, began), daemon=True).start()
+    for name, t in (("slow headers", fresh), ("a connection that says nothing", silent), ("slow headers after a request", kept)):
+        gone = t.closed()
+        took = time.monotonic() - began
+        check(f"{name}: closed after 10 s", gone and 9 < took < 16, took)
+    check("which is counted", b'onelip_rejected_total{reason="slow"} 3' in d.get("/metrics").body)
+
+
+def crowd(check, d):
+    held = [Talk(d) for _ in range(140)]
+    good = 0
+    for t in held:
+        with contextlib.suppress(OSError):
+            good += t.send(LIVE).answer()[0] == 200
+    check("one address has 128 connections at most", good == 128, good)
+    for t in held:
+        t.__exit__()
+    d.wait(lambda: calm(d), "room for others")
+
+
+def calm(d):
+    """Whether only the connection that asks is left. A refused one has no answer to give."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        return b"onelip_connections 1\n" in d.get("/metrics").body
+    return False
+
+
+def deadlines(check):
+    with Daemon("--request-timeout-seconds", "0.005", "--threads", "1") as d:
+        d.create(training=TRAINING)
+        got = []
+        threads = [threading.Thread(target=lambda: got.append(d.post("/v2/models/m/train_step", batch(3000)))) for _ in range(12)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        late = [a for a in got if a.status == 504]
+        check("who waited too long is told so, and nothing else", late and all(a.code == "deadline_exceeded" for a in late)
+              and {a.status for a in got} <= {200, 504}, [str(a) for a in got])
+
+
+def reloading(check):
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder, "c.json")
+        file.write_text('{"max_body_bytes": 5000}')
+        notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        notify.bind(f"{folder}/notify")
+        notify.settimeout(20)
+
+        def heard(word):
+            with contextlib.suppress(TimeoutError):
+                while word not in (text := notify.recv(4096).decode()):
+                    pass
+                return text
+            return ""
+
+        with Daemon("--config", file, environment={"NOTIFY_SOCKET": f"{folder}/notify", "WATCHDOG_USEC": "300000"}) as d:
+            ready = heard("READY=1")
+            check("READY=1 with a STATUS", "STATUS=" in ready, ready)
+            check("the watchdog is fed", all(heard("WATCHDOG=1") for _ in range(3)))
+            check("6,000 bytes are too many", d.post("/v2/models", b" " * 6000).status == 413)
+            file.write_text('{"max_body_bytes": 7000, "allowed_hosts": ["friend.example"]}')
+            d.signal(signal.SIGHUP)
+            check("SIGHUP: RELOADING=1, then READY=1", "MONOTONIC_USEC=" in heard("RELOADING=1") and heard("READY=1"))
+            check("and the new configuration holds", d.post("/v2/models", b" " * 6000).status == 400
+                  and d.get("/v2", Host="friend.example").status == 200)
+            file.write_text('{"max_body_bytes": "x"}')
+            d.signal(signal.SIGHUP)
+            check("a wrong one is said to be wrong", heard("READY=1") and "max_body_bytes: found \"x\"" in d.said(), d.said())
+            check("and the old one stays", d.post("/v2/models", b" " * 6000).status == 400)
+            d.process.terminate()
+            check("STOPPING=1", heard("STOPPING=1"))
+            check("exit status 0", d.process.wait(30) == 0)
+
+
+def stopping(check):
+    with Daemon("--drain-delay-seconds", "1") as d:
+        with Talk(d) as kept, Talk(d) as uploading:
+            kept.send(LIVE).answer()
+            uploading.send(post(b"/v2/repository/index", 2) + b"{")
+            time.sleep(0.2)
+            d.process.terminate()
+            time.sleep(0.3)
+            ready = kept.send(LIVE.replace(b"live", b"ready")).answer()
+            check("while it drains it is not ready", ready[0] == 503 and b"draining" in ready[2], ready)
+            check("but serves during the delay", kept.send(LIVE.replace(b"/health/live", b"")).answer()[0] == 200
+                  and d.get("/v2").status == 200)
+            time.sleep(1.2)
+            status, headers, text = kept.send(LIVE.replace(b"/health/live", b"")).answer()
+            check("then new work is refused and the connection closed", status == 503 and json.loads(text)["code"] == "draining"
+                  and headers["connection"] == "close" and "retry-after" in headers and kept.closed(), (status, headers, text))
+            try:
+                d.get("/v2")
+                refused = False
+            except OSError:
+                refused = True
+            check("and new connections too", refused)
+            check("meanwhile it waits for what is under way", d.alive)
+            last = uploading.send(b"}").answer()
+            check("which is answered", last[0] == 200 and last[1]["connection"] == "close", last)
+        check("a drain ends with 0", d.process.wait(30) == 0, d.said())
+    with Daemon() as d, Talk(d) as uploading:
+        uploading.send(post(b"/v2/repository/index", 2) + b"{")
+        time.sleep(0.2)
+        d.process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        check("a request under way is waited for", d.alive)
+        d.process.terminate()
+        check("not after a second signal", d.process.wait(5) == 1 and "second signal" in d.said(), d.said())
+        check("the port file is gone then, too", not os.path.exists(f"{d.folder}/ports"))
+    with Daemon("--exit-timeout-seconds", "0.5") as d, Talk(d) as uploading:
+        uploading.send(post(b"/v2/repository/index", 2) + b"{")
+        time.sleep(0.2)
+        d.process.terminate()
+        check("nor for ever", d.process.wait(5) == 1 and "exit-timeout" in d.said(), d.said())
+
+
+def sockets(check):
+    with tempfile.TemporaryDirectory() as folder:
+        path, ports = f"{folder}/s", f"{folder}/ports"
+        with started("--listen", "127.0.0.1:0", "--listen", f"[::1]:0,unix:{path}", "--port-file", ports, lines=3) as (process, lines):
+            urls = [line.removeprefix("listening ") for line in lines]
+            while not os.path.exists(ports):
+                time.sleep(0.01)
+            check("one line a socket, the same in the port file", pathlib.Path(ports).read_text().split() == urls
+                  and urls[0].startswith("http://127.0.0.1:") and urls[1].startswith("http://[::1]:") and urls[2] == f"unix:{path}", urls)
+            for url in urls[:2]:
+                connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
+                connection.request("GET", "/v2/health/live")
+                check(f"{url} answers", connection.getresponse().status == 200)
+                connection.close()
+            with Talk(path=path) as t:
+                a = t.send(b"DELETE /v2/models/none HTTP/1.1\r\nHost: x\r\nOrigin: http://evil.example\r\n\r\n").answer()
+                check("on a unix socket Host and Origin do not matter", b"unknown_model" in a[2], a)
+            check("it is for its user and group", os.stat(path).st_mode & 0o777 == 0o660)
+            taken = subprocess.run([ONELIPD, "--listen", f"unix:{path}", "--state-dir", f"{folder}/other"], capture_output=True, text=True)
+            check("a taken unix socket is one line and 1", taken.returncode == 1 and taken.stderr.count("\n") == 1
+                  and "in use" in taken.stderr and not taken.stdout, taken)
+            process.kill()
+            process.wait()
+        check("kill -9 leaves the socket and the port file", os.path.exists(path) and os.path.exists(ports))
+        with started("--listen", f"unix:{path}", "--port-file", ports) as (process, lines):
+            with Talk(path=path) as t:
+                check("the next daemon takes them over", lines == [f"listening unix:{path}"] and t.send(LIVE).answer()[0] == 200, lines)
+            process.terminate()
+            check("and takes them away", ended(process)[0] == 0 and not os.path.exists(path) and not os.path.exists(ports))
+        pathlib.Path(path).write_text("precious")
+        with started("--listen", f"unix:{path}", lines=0) as (process, _):
+            status, line = ended(process)
+            check("a file that is no socket stays", status == 1 and "in use" in line and pathlib.Path(path).read_text() == "precious", line)
+        with started("--listen", "127.0.0.1:0", "--port-file", f"{folder}/none/ports", lines=0) as (process, _):
+            status, line = ended(process)
+            check("a port file that cannot be written is one line and 1", status == 1 and "port-file" in line, line)
+        with started("--listen", "0.0.0.0:0", "--insecure") as (process, lines):
+            port = int(lines[0].rsplit(":", 1)[1])
+            with Talk(path=None, d=type("", (), {"host": "127.0.0.1", "port": port})) as t:
+                check("--insecure allows every address", lines[0].startswith("listening http://0.0.0.0:")
+                      and t.send(LIVE.replace(b"localhost", b"127.0.0.1")).answer()[0] == 200
+                      and t.send(LIVE.replace(b"localhost", b"evil.example")).answer()[0] == 403, lines)
+
+
+def inherited(check):
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        port = listening.getsockname()[1]
+
+        def hand_over():
+            os.dup2(listening.fileno(), 3)
+
+        with started(shell=["sh", "-c", 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@"'], preexec_fn=hand_over, pass_fds=[3, listening.fileno()],
+                     environment={"ONELIP_LISTEN": ""}) as (process, lines):
+            check("an inherited socket stands in for the default", lines == [f"listening http://127.0.0.1:{port}"], lines)
+            target = type("", (), {"host": "127.0.0.1", "port": port})
+            with Talk(target) as t:
+                check("it answers", t.send(LIVE).answer()[0] == 200)
+            process.terminate()
+            check("and ends with 0", ended(process)[0] == 0)
+            queued = Talk(target)  # the kernel keeps it for the next daemon
+            check("its queue is left open", queued.send(LIVE) is queued)
+            queued.__exit__()
+
+
+def plan(check):
+    with Daemon("--max-body-bytes", "100000", "--allowed-hosts", "friend.example") as d:
+        answers(check, d)
+        origins(check, d)
+        framing(check, d)
+        bodies(check, d)
+        crowd(check, d)
+        slow(check, d)
+        check("a drain of all this ends with 0", d.stop() == 0, d.said())
+    deadlines(check)
+    reloading(check)
+    stopping(check)
+    sockets(check)
+    inherited(check)
+
+
+run(plan)
