@@ -72,6 +72,12 @@ static void classify(struct lip__stage *s)
         open_conv(s);
     else if (l->kind->op == LIP__MATRIX)
         open_matrix(s);
+    else if (l->kind->merge)
+        s->kind = is(l, "Add")           ? LIP__STAGE_SUM
+                  : is(l, "Subtract")    ? LIP__STAGE_DIFFERENCE
+                  : is(l, "Average")     ? LIP__STAGE_MEAN
+                  : is(l, "Concatenate") ? LIP__STAGE_BESIDE
+                                         : LIP__STAGE_UNKNOWN;
     else if (is(l, "GroupSort") || is(l, "GroupSort2")) {
         s->kind = LIP__STAGE_SORT;
         s->group = (size_t)*(const long *)option(l, "n");
@@ -103,9 +109,16 @@ lip_err lip__stage_open(const lip_snapshot *snapshot, size_t index, struct lip__
     const struct lip__step *step = &snapshot->model->step[index];
     lip_err rc;
 
-    *stage = (struct lip__stage){.layer = step->layer, .top = step->top, .in = snapshot->model->value[step->from[0]].size,
+    *stage = (struct lip__stage){.layer = step->layer,
+                                 .top = step->top,
+                                 .from = step->from,
+                                 .n_from = step->n_from,
+                                 .value = step->out,
+                                 .in = snapshot->model->value[step->from[0]].size,
                                  .out = snapshot->model->value[step->out].size,
-                                 .method = "none", .norm = {0, NAN}};
+                                 .method = "none",
+                                 .norm = {0, NAN},
+                                 .gain = NAN};
     classify(stage);
     if (stage->kind != LIP__STAGE_MATRIX && stage->kind != LIP__STAGE_CONV)
         return LIP_OK;
@@ -131,8 +144,17 @@ static void analytic(struct lip__stage *s, double constant, size_t roundings)
 {
     s->norm = (lip_interval){constant, constant};
     s->method = "analytic";
-    s->absolute = constant;
+    s->gain = s->absolute = constant;
     s->roundings = roundings;
+}
+
+/* Layers that join, as one map of all that they read side by side; gain is 1, as lip__stage_joined does the rest. */
+static void analytic_join(struct lip__stage *s, size_t roundings)
+{
+    double constant = s->layer->kind->constant(s->layer);
+
+    analytic(s, 1, roundings);
+    s->norm = (lip_interval){constant == 1 ? 1 : lip__down(lip__down(constant)), constant};
 }
 
 static lip_err prove_kernel(struct lip__stage *s, lip_error *err)
@@ -168,11 +190,14 @@ lip_err lip__stage_prove(struct lip__stage *s, lip_error *err)
 {
     double k = s->layer->k;
     size_t pool = s->pool[0] * s->pool[1];
+    lip_err rc;
 
     switch (s->kind) {
     case LIP__STAGE_MATRIX:
     case LIP__STAGE_CONV:
-        return prove_kernel(s, err);
+        rc = prove_kernel(s, err);
+        s->gain = s->norm.upper;
+        return rc;
     case LIP__STAGE_SORT:
         analytic(s, k, k == 1 ? 0 : 3);
         break;
@@ -193,13 +218,34 @@ lip_err lip__stage_prove(struct lip__stage *s, lip_error *err)
     case LIP__STAGE_COPY:
         analytic(s, 1, 0);
         break;
+    case LIP__STAGE_SUM:
+    case LIP__STAGE_DIFFERENCE:
+    case LIP__STAGE_MEAN:
+        analytic_join(s, s->n_from + 2);
+        break;
+    case LIP__STAGE_BESIDE:
+        analytic_join(s, 0);
+        break;
     case LIP__STAGE_UNKNOWN: /* the kind's own word for its constant; nothing is known of its rounding */
-        s->norm.upper = s->layer->kind->constant ? s->layer->kind->constant(s->layer) : NAN;
+        s->gain = s->norm.upper = s->layer->kind->constant ? s->layer->kind->constant(s->layer) : NAN;
         s->method = isnan(s->norm.upper) ? "none" : "analytic";
         s->absolute = s->added = NAN;
         break;
     }
     return LIP_OK;
+}
+
+double lip__stage_joined(const struct lip__stage *s, const double *of)
+{
+    double all = of[s->from[0]];
+
+    for (size_t i = 1; i < s->n_from; i++) {
+        double next = of[s->from[i]];
+
+        all = s->kind == LIP__STAGE_BESIDE ? lip__up(sqrt(lip__up(lip__up(all * all) + lip__up(next * next))))
+                                           : lip__up(all + next);
+    }
+    return s->kind == LIP__STAGE_MEAN ? lip__up(all / (double)s->n_from) : all;
 }
 
 double lip__stage_error(const struct lip__stage *s, double u, double eta, double most, double size, double e)
@@ -215,7 +261,7 @@ double lip__stage_error(const struct lip__stage *s, double u, double eta, double
         under = lip__up(sqrt(under)) * s->norm.upper + under;
     }
     root = lip__up(sqrt((double)s->out));
-    return (s->norm.upper * e + gamma * out + root * under) * (1 + 0x1p-40);
+    return (s->gain * e + gamma * out + root * under) * (1 + 0x1p-40);
 }
 
 /* ---- its value ------------------------------------------------------------------------------------------- */
@@ -227,22 +273,67 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void pool_value(const struct lip__stage *s, const double *x, double *y)
+static void pool_value(const struct lip__stage *s, size_t n, const double *x, double *y)
 {
     const size_t *in = s->layer->in.dim, *out = s->layer->out.dim;
     double k = s->layer->k, root = sqrt((double)(s->pool[0] * s->pool[1]));
     bool norm = s->kind == LIP__STAGE_L2;
 
-    for (size_t i = 0; i < s->out; i++) {
-        size_t c = i % out[2], column = i / out[2] % out[1] * s->pool[1], row = i / out[2] / out[1] * s->pool[0];
+    for (size_t i = 0; i < n * s->out; i++) {
+        size_t at = i % s->out, c = at % out[2], column = at / out[2] % out[1] * s->pool[1];
+        size_t row = at / out[2] / out[1] * s->pool[0];
+        const double *image = x + i / s->out * s->in;
         double sum = 0;
 
         for (size_t a = row; a < row + s->pool[0]; a++)
             for (size_t b = column; b < column + s->pool[1]; b++) {
-                double v = x[(a * in[1] + b) * in[2] + c];
+                double v = image[(a * in[1] + b) * in[2] + c];
                 sum += norm ? v * v : v;
             }
         y[i] = norm ? k * sqrt(sum) : k * sum / root;
+    }
+}
+
+static void sort_value(const struct lip__stage *s, size_t n, const double *x, double *y)
+{
+    memcpy(y, x, n * s->out * sizeof *y);
+    for (size_t i = 0; i < n * s->out; i += s->group)
+        if (s->group == 2) {
+            y[i] = fmin(x[i], x[i + 1]);
+            y[i + 1] = fmax(x[i], x[i + 1]);
+        } else
+            qsort(y + i, s->group, sizeof *y, ascending);
+    for (size_t i = 0; i < n * s->out; i++)
+        y[i] *= s->layer->k;
+}
+
+static void sum_value(const struct lip__stage *s, size_t n, const double *const *x, double *y)
+{
+    for (size_t i = 0; i < n * s->out; i++) {
+        y[i] = x[0][i];
+        for (size_t j = 1; j < s->n_from; j++)
+            y[i] += s->kind == LIP__STAGE_DIFFERENCE ? -x[j][i] : x[j][i];
+        if (s->kind == LIP__STAGE_MEAN)
+            y[i] /= (double)s->n_from;
+    }
+}
+
+/* Along an axis: of each tensor a run of its samples' trailing dimensions. */
+static void beside_value(const struct lip__stage *s, size_t n, const double *const *x, double *y)
+{
+    const lip_layer *l = s->layer;
+    long named = *(const long *)option(l, "axis"), rank = (long)l->out.rank;
+    size_t axis = (size_t)(named < 0 ? named + rank : named - 1), inner = 1, begin = 0, all;
+
+    for (size_t d = axis + 1; d < l->out.rank; d++)
+        inner *= l->out.dim[d];
+    all = l->out.dim[axis] * inner;
+    for (size_t i = 0; i < s->n_from; i++) {
+        size_t mine = l->merged[i].dim[axis] * inner;
+
+        for (size_t r = 0; r < n * s->out / all; r++)
+            memcpy(y + r * all + begin, x[i] + r * mine, mine * sizeof *y);
+        begin += mine;
     }
 }
 
@@ -251,35 +342,42 @@ size_t lip__stage_scratch(const struct lip__stage *s)
     return s->kind == LIP__STAGE_CONV ? lip__conv_panel(&s->conv) : 0;
 }
 
-void lip__stage_value(const struct lip__stage *s, const double *x, double *y, double *scratch)
+void lip__stage_value(const struct lip__stage *s, size_t n, const double *const *x, double *y, double *scratch)
 {
+    const double *first = x[0];
+
     switch (s->kind) {
     case LIP__STAGE_MATRIX:
-        lip__dgemm(false, false, s->rows, s->n, s->m, 1, x, s->m, s->kernel, s->n, 0, y, s->n);
+        lip__dgemm(false, false, n * s->rows, s->n, s->m, 1, first, s->m, s->kernel, s->n, 0, y, s->n);
         break;
     case LIP__STAGE_CONV:
-        lip__conv_apply(&s->conv, x, y, scratch);
+        for (size_t i = 0; i < n; i++)
+            lip__conv_apply(&s->conv, first + i * s->in, y + i * s->out, scratch);
         break;
     case LIP__STAGE_SORT:
-        memcpy(y, x, s->out * sizeof *y);
-        for (size_t i = 0; i < s->out; i += s->group)
-            qsort(y + i, s->group, sizeof *y, ascending);
-        for (size_t i = 0; i < s->out; i++)
-            y[i] *= s->layer->k;
+        sort_value(s, n, first, y);
         break;
     case LIP__STAGE_RELU:
-        for (size_t i = 0; i < s->out; i++)
-            y[i] = x[i] < 0 ? s->slope * x[i] : x[i] > s->most ? s->most : x[i];
+        for (size_t i = 0; i < n * s->out; i++)
+            y[i] = first[i] < 0 ? s->slope * first[i] : first[i] > s->most ? s->most : first[i];
         break;
     case LIP__STAGE_AVERAGE:
     case LIP__STAGE_L2:
-        pool_value(s, x, y);
+        pool_value(s, n, first, y);
+        break;
+    case LIP__STAGE_SUM:
+    case LIP__STAGE_DIFFERENCE:
+    case LIP__STAGE_MEAN:
+        sum_value(s, n, x, y);
+        break;
+    case LIP__STAGE_BESIDE:
+        beside_value(s, n, x, y);
         break;
     case LIP__STAGE_COPY:
     case LIP__STAGE_UNKNOWN:
-        memcpy(y, x, s->out * sizeof *y);
+        memcpy(y, first, n * s->out * sizeof *y);
         break;
     }
-    for (size_t i = 0; s->bias && i < s->out; i++)
+    for (size_t i = 0; s->bias && i < n * s->out; i++)
         y[i] += s->bias[i % s->n];
 }

@@ -6,8 +6,9 @@
  *     L e + gamma_n(u) (A |x^| + B) + sqrt(outputs) n eta
  *
  * or less away from the real one: L its constant, A the norm of |W|, B the norm of what is added, n how many roundings a
- * single output sees, eta what one underflow loses. Source: certify.md C1, in norms; Higham's gamma holds for any order
- * of summation.
+ * single output sees, eta what one underflow loses. A step that joins several tensors has e and |x^| of all of them:
+ * their sum, their mean, or the root of the sum of their squares. Source: certify.md C1, in norms; Higham's gamma holds
+ * for any order of summation.
  */
 #ifndef LIP_STAGE_H
 #define LIP_STAGE_H
@@ -16,13 +17,16 @@
 #include "model/model.h"
 
 enum lip__shape_of { LIP__STAGE_MATRIX, LIP__STAGE_CONV, LIP__STAGE_SORT, LIP__STAGE_RELU, LIP__STAGE_AVERAGE,
-                     LIP__STAGE_L2, LIP__STAGE_COPY, LIP__STAGE_UNKNOWN };
+                     LIP__STAGE_L2, LIP__STAGE_COPY, LIP__STAGE_SUM, LIP__STAGE_DIFFERENCE, LIP__STAGE_MEAN,
+                     LIP__STAGE_BESIDE, LIP__STAGE_UNKNOWN };
 
 struct lip__stage {
     const lip_layer *layer;
     size_t top;              /* index of the definition's layer */
     enum lip__shape_of kind;
-    size_t in, out;
+    const size_t *from;      /* the model's values that it reads */
+    size_t n_from, value;    /* and the one it makes */
+    size_t in, out;          /* numbers per sample; in: of the first that it reads */
     double *kernel, *bias;   /* widened; NULL: none */
     struct lip__convolution conv;
     size_t rows, m, n;       /* MATRIX: samples of x are (rows, m), y (rows, n) */
@@ -30,6 +34,7 @@ struct lip__stage {
     double slope, most;      /* RELU; most NAN: none */
     /* what is proved of it */
     lip_interval norm;       /* of the linear part, or of the whole; upper NAN: no rule */
+    double gain;             /* L: norm.upper, but 1 for steps that join */
     double *sigma;           /* MATRIX, CONV: singular values of the reshaped kernel, estimates, descending */
     size_t n_sigma;
     const char *method;
@@ -46,11 +51,15 @@ void lip__stage_close(struct lip__stage *stage);
 /* lip__stage_prove: fills the second half. */
 lip_err lip__stage_prove(struct lip__stage *stage, lip_error *err);
 
-/* lip__stage_value: y from x in double. scratch: lip__stage_scratch doubles. Not for UNKNOWN. */
+/* lip__stage_value: y from what it reads, in double, for n samples. scratch: lip__stage_scratch doubles. Not for UNKNOWN. */
 size_t lip__stage_scratch(const struct lip__stage *stage);
-void lip__stage_value(const struct lip__stage *stage, const double *x, double *y, double *scratch);
+void lip__stage_value(const struct lip__stage *stage, size_t n, const double *const *x, double *y, double *scratch);
 
-/* lip__stage_error: the bound above; size >= |x^|. INFINITY where something could overflow `most`. */
+/* lip__stage_joined: a norm, an error or a constant of all that a stage reads, from those of each; rounded up. of: by the
+ * model's values. */
+double lip__stage_joined(const struct lip__stage *stage, const double *of);
+
+/* lip__stage_error: the bound above; size and e joined. INFINITY where something could overflow `most`. */
 double lip__stage_error(const struct lip__stage *stage, double u, double eta, double most, double size, double e);
 
 #endif

@@ -46,8 +46,8 @@ typedef struct lip_layer_bound {
 
 #define LIP_CLAIM_TOLERANCE 1e-5
 
-/* lip_bound_layer: one layer of a snapshot, its activation slot's constant multiplied in. layer: index in the
- * definition, not an InputLayer. Returns LIP_OK, LIP_ENONFINITE (naming the tensor), LIP_ENOMEM. Threads: safe. */
+/* lip_bound_layer: one layer of a snapshot, its activation slot's constant multiplied in. layer: as in
+ * lip_model_layer, not an InputLayer. Returns LIP_OK, LIP_ENONFINITE (naming the tensor), LIP_ENOMEM. Threads: safe. */
 lip_err lip_bound_layer(const lip_snapshot *snapshot, size_t layer, lip_layer_bound *bound, lip_error *err);
 
 typedef struct lip_network_bound {

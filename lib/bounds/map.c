@@ -1,0 +1,534 @@
+/* map.c: models and layers as maps over the reals: lower bounds from secants, and the rounding of float32 inference
+ * (certify.md C1, C4).
+ */
+#include "bounds/map.h"
+
+#include <float.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <onelip/random.h>
+
+/* ---- maps ------------------------------------------------------------------------------------------------ */
+
+static lip_err open_stages(const lip_snapshot *snapshot, struct lip__map *map, lip_error *err)
+{
+    lip_err rc = LIP_OK;
+
+    map->stage = lip__alloc(map->n, sizeof *map->stage);
+    if (map->n && !map->stage)
+        return lip__nomem(err, map->n * sizeof *map->stage);
+    for (size_t i = 0; i < map->n && !rc; i++) {
+        rc = lip__stage_open(snapshot, map->first + i, &map->stage[i], err);
+        if (!rc)
+            rc = lip__stage_prove(&map->stage[i], err);
+    }
+    return rc;
+}
+
+lip_err lip__map_open(const lip_snapshot *snapshot, struct lip__map *map, lip_error *err)
+{
+    const lip_model *m = snapshot->model;
+
+    *map = (struct lip__map){.snapshot = snapshot,
+                             .n = m->n_steps,
+                             .n_inputs = m->n_inputs,
+                             .output = m->output_value,
+                             .n_outputs = m->n_outputs};
+    return open_stages(snapshot, map, err);
+}
+
+lip_err lip__map_part(const lip_snapshot *snapshot, size_t first, size_t n, struct lip__map *map, lip_error *err)
+{
+    *map = (struct lip__map){.snapshot = snapshot, .first = first, .n = n};
+    lip_err rc = open_stages(snapshot, map, err);
+    struct lip__stage *stage = map->stage;
+
+    if (!rc)
+        *map = lip__map_of(map, first, n);
+    map->stage = stage;
+    return rc;
+}
+
+struct lip__map lip__map_of(const struct lip__map *whole, size_t first, size_t n)
+{
+    struct lip__stage *stage = whole->stage + (first - whole->first);
+
+    return (struct lip__map){.snapshot = whole->snapshot,
+                             .first = first,
+                             .n = n,
+                             .stage = stage,
+                             .input = stage[0].from,
+                             .n_inputs = stage[0].n_from,
+                             .output = &stage[n - 1].value,
+                             .n_outputs = 1};
+}
+
+void lip__map_close(struct lip__map *map)
+{
+    for (size_t i = 0; map->stage && i < map->n; i++)
+        lip__stage_close(&map->stage[i]);
+    lip__free(map->stage);
+    map->stage = NULL;
+}
+
+static size_t input_value(const struct lip__map *map, size_t i)
+{
+    return map->input ? map->input[i] : i;
+}
+
+static size_t size_of(const struct lip__map *map, size_t value)
+{
+    return map->snapshot->model->value[value].size;
+}
+
+size_t lip__map_inputs(const struct lip__map *map)
+{
+    size_t all = 0;
+
+    for (size_t i = 0; i < map->n_inputs; i++)
+        all += size_of(map, input_value(map, i));
+    return all;
+}
+
+size_t lip__map_outputs(const struct lip__map *map)
+{
+    size_t all = 0;
+
+    for (size_t i = 0; i < map->n_outputs; i++)
+        all += size_of(map, map->output[i]);
+    return all;
+}
+
+bool lip__map_known(const struct lip__map *map)
+{
+    for (size_t i = 0; i < map->n; i++)
+        if (map->stage[i].kind == LIP__STAGE_UNKNOWN)
+            return false;
+    return map->n > 0;
+}
+
+/* ---- values, constants, errors ------------------------------------------------------------------------------ */
+
+lip_err lip__room_open(const struct lip__map *map, size_t n, struct lip__room *room, lip_error *err)
+{
+    size_t n_values = map->snapshot->model->n_values, scratch = 1, widest = 0;
+    bool whole;
+
+    *room = (struct lip__room){.n = n, .value = lip__alloc(n_values, sizeof *room->value)};
+    for (size_t i = 0; i < map->n; i++)
+        if (lip__stage_scratch(&map->stage[i]) > scratch)
+            scratch = lip__stage_scratch(&map->stage[i]);
+    room->scratch = lip__alloc(scratch, sizeof(double));
+    whole = room->value && room->scratch;
+    for (size_t i = 0; whole && i < map->n_inputs + map->n; i++) {
+        size_t value = i < map->n_inputs ? input_value(map, i) : map->stage[i - map->n_inputs].value;
+
+        widest = size_of(map, value);
+        if (!room->value[value])
+            whole = (room->value[value] = lip__alloc(n, widest * sizeof(double)));
+    }
+    return whole ? LIP_OK : lip__nomem(err, (n * widest + scratch) * sizeof(double));
+}
+
+void lip__room_close(const struct lip__map *map, struct lip__room *room)
+{
+    for (size_t i = 0; room->value && i < map->snapshot->model->n_values; i++)
+        lip__free(room->value[i]);
+    lip__free(room->value);
+    lip__free(room->scratch);
+}
+
+/* What stage s reads, by its place in `value`. */
+static const double *const *sources(const struct lip__stage *s, double *const *value, const double **x)
+{
+    for (size_t j = 0; j < s->n_from; j++)
+        x[j] = value[s->from[j]];
+    return x;
+}
+
+void lip__map_value(const struct lip__map *map, struct lip__room *room, size_t n, const double *x)
+{
+    size_t all = lip__map_inputs(map), at = 0;
+    const double *read[LIP__MAX_JOINED];
+
+    for (size_t i = 0; i < map->n_inputs; i++) {
+        size_t size = size_of(map, input_value(map, i));
+
+        for (size_t r = 0; r < n; r++)
+            memcpy(room->value[input_value(map, i)] + r * size, x + r * all + at, size * sizeof *x);
+        at += size;
+    }
+    for (size_t i = 0; i < map->n; i++) {
+        const struct lip__stage *s = &map->stage[i];
+
+        lip__stage_value(s, n, sources(s, room->value, read), room->value[s->value], room->scratch);
+    }
+}
+
+void lip__map_constants(const struct lip__map *map, double *of)
+{
+    for (size_t i = 0; i < map->n_inputs; i++)
+        of[input_value(map, i)] = 1;
+    for (size_t i = 0; i < map->n; i++) {
+        const struct lip__stage *s = &map->stage[i];
+
+        of[s->value] = lip__times_up(s->gain, lip__stage_joined(s, of));
+    }
+}
+
+double lip__map_constant(const struct lip__map *map, const double *of)
+{
+    double all = of[map->output[0]];
+
+    for (size_t i = 1; i < map->n_outputs; i++) {
+        double next = of[map->output[i]];
+
+        all = lip__up(sqrt(lip__up(lip__up(all * all) + lip__up(next * next))));
+    }
+    return all;
+}
+
+void lip__map_error(const struct lip__map *map, double u, double eta, double most, const double *size, bool computed,
+                    double *error)
+{
+    for (size_t i = 0; i < map->n_inputs; i++)
+        error[input_value(map, i)] = 0;
+    for (size_t i = 0; i < map->n; i++) {
+        const struct lip__stage *s = &map->stage[i];
+        double e = lip__stage_joined(s, error), all = lip__stage_joined(s, size);
+
+        error[s->value] = lip__stage_error(s, u, eta, most, computed ? all : lip__up(all + e), e);
+    }
+}
+
+/* Norms of sample r of every value, rounded up. */
+static void norms(const struct lip__map *map, const struct lip__room *room, size_t r, double *size)
+{
+    for (size_t i = 0; i < map->snapshot->model->n_values; i++)
+        if (room->value[i])
+            size[i] = lip__norm_up(room->value[i] + r * size_of(map, i), size_of(map, i));
+}
+
+/* The error of all outputs side by side. */
+static double output_error(const struct lip__map *map, const double *error)
+{
+    return lip__map_constant(map, error); /* the same root of a sum of squares */
+}
+
+/* ---- secants ---------------------------------------------------------------------------------------------- */
+
+enum { STARTS = 4, PROBES = 5, REFINEMENTS = 12 };
+
+struct search {
+    const struct lip__map *map;
+    struct lip__room room;
+    size_t in, out;
+    float **keep, **cotangent, *spare, *scratch; /* the float32 pass: every value, its gradient */
+    double *x, *v, *y, *moved, *y_moved, *best_x, *best_v, *size, *error;
+};
+
+static lip_err search_open(const struct lip__map *map, struct search *s)
+{
+    const lip_model *m = map->snapshot->model;
+    bool whole;
+
+    *s = (struct search){.map = map, .in = lip__map_inputs(map), .out = lip__map_outputs(map)};
+    if (lip__room_open(map, 1, &s->room, NULL))
+        return LIP_ENOMEM;
+    s->keep = lip__alloc(m->n_values, sizeof *s->keep);
+    s->cotangent = lip__alloc(m->n_values, sizeof *s->cotangent);
+    whole = s->keep && s->cotangent;
+    for (size_t i = 0; whole && i < m->n_values; i++)
+        if (s->room.value[i])
+            whole = (s->keep[i] = lip__alloc(m->value[i].size, sizeof(float))) &&
+                    (s->cotangent[i] = lip__alloc(m->value[i].size, sizeof(float)));
+    whole = (s->spare = lip__alloc(m->widest, sizeof(float))) && whole;
+    whole = (s->scratch = lip__alloc(m->scratch + 16, sizeof(float))) && whole;
+    whole = (s->x = lip__alloc(s->in, sizeof(double))) && whole;
+    whole = (s->v = lip__alloc(s->in, sizeof(double))) && whole;
+    whole = (s->moved = lip__alloc(s->in, sizeof(double))) && whole;
+    whole = (s->best_x = lip__alloc(s->in, sizeof(double))) && whole;
+    whole = (s->best_v = lip__alloc(s->in, sizeof(double))) && whole;
+    whole = (s->y = lip__alloc(s->out, sizeof(double))) && whole;
+    whole = (s->y_moved = lip__alloc(s->out, sizeof(double))) && whole;
+    whole = (s->size = lip__alloc(m->n_values, sizeof(double))) && whole;
+    whole = (s->error = lip__alloc(m->n_values, sizeof(double))) && whole;
+    return whole ? LIP_OK : LIP_ENOMEM;
+}
+
+static void search_close(struct search *s)
+{
+    lip__free(s->error);
+    lip__free(s->size);
+    lip__free(s->y_moved);
+    lip__free(s->y);
+    lip__free(s->best_v);
+    lip__free(s->best_x);
+    lip__free(s->moved);
+    lip__free(s->v);
+    lip__free(s->x);
+    lip__free(s->scratch);
+    lip__free(s->spare);
+    for (size_t i = 0; i < s->map->snapshot->model->n_values; i++) {
+        if (s->keep)
+            lip__free(s->keep[i]);
+        if (s->cotangent)
+            lip__free(s->cotangent[i]);
+    }
+    lip__free(s->cotangent);
+    lip__free(s->keep);
+    lip__room_close(s->map, &s->room);
+}
+
+/* y = f(x); error, where not NULL: how far from the real f(x) it may be. */
+static void value(struct search *s, const double *x, double *y, double *error)
+{
+    lip__map_value(s->map, &s->room, 1, x);
+    for (size_t i = 0; i < s->map->n_outputs; i++) {
+        size_t size = size_of(s->map, s->map->output[i]);
+
+        memcpy(y, s->room.value[s->map->output[i]], size * sizeof *y);
+        y += size;
+    }
+    if (!error)
+        return;
+    norms(s->map, &s->room, 0, s->size);
+    lip__map_error(s->map, LIP__U, LIP__DOUBLE_ETA, LIP__DOUBLE_MOST, s->size, true, s->error);
+    *error = output_error(s->map, s->error);
+}
+
+static struct lip__pass pass_of(const struct search *s, size_t i, const float **w, const float **x)
+{
+    const lip_snapshot *snapshot = s->map->snapshot;
+    const struct lip__step *step = &snapshot->model->step[s->map->first + i];
+
+    for (size_t r = 0; r < LIP__MAX_READ; r++)
+        w[r] = step->read[r] == LIP__NOWHERE ? NULL : snapshot->data[step->read[r]];
+    for (size_t j = 0; j < step->n_from; j++)
+        x[j] = s->keep[step->from[j]];
+    return (struct lip__pass){.n = 1, .w = w, .scratch = s->scratch};
+}
+
+/* Every value of x in float32. */
+static void linearise(struct search *s)
+{
+    const double *x = s->x;
+
+    for (size_t i = 0; i < s->map->n_inputs; i++)
+        for (size_t j = 0; j < size_of(s->map, input_value(s->map, i)); j++)
+            s->keep[input_value(s->map, i)][j] = (float)*x++;
+    for (size_t i = 0; i < s->map->n; i++) {
+        const float *w[LIP__MAX_READ], *read[LIP__MAX_JOINED];
+        struct lip__pass pass = pass_of(s, i, w, read);
+        const lip_layer *l = s->map->stage[i].layer;
+        float *y = s->keep[s->map->stage[i].value];
+
+        if (l->kind->merge)
+            l->kind->merge(l, &pass, read, y);
+        else
+            l->kind->forward(l, &pass, read[0], y);
+    }
+}
+
+/* Cotangents of all values from those of the outputs. */
+static void backward(struct search *s)
+{
+    for (size_t i = s->map->n; i-- > 0;) {
+        const struct lip__stage *stage = &s->map->stage[i];
+        const float *w[LIP__MAX_READ], *read[LIP__MAX_JOINED], *dy = s->cotangent[stage->value];
+        struct lip__pass pass = pass_of(s, i, w, read);
+        const lip_layer *l = stage->layer;
+
+        for (size_t j = 0; j < stage->n_from; j++) {
+            float *to = s->cotangent[stage->from[j]];
+
+            if (l->kind->merge)
+                l->kind->unmerge(l, &pass, read, dy, j, s->spare);
+            else
+                l->kind->backward(l, &pass, read[0], s->keep[stage->value], dy, s->spare);
+            for (size_t k = 0; k < size_of(s->map, stage->from[j]); k++)
+                to[k] += s->spare[k];
+        }
+    }
+}
+
+/* v <- J' of the unit vector along y_moved - y, scaled to length 1. False when it vanishes. */
+static bool pull_back(struct search *s)
+{
+    const struct lip__map *map = s->map;
+    double length = 0;
+    size_t at = 0;
+
+    for (size_t j = 0; j < s->out; j++)
+        length += (s->y_moved[j] - s->y[j]) * (s->y_moved[j] - s->y[j]);
+    length = sqrt(length);
+    for (size_t i = 0; i < map->snapshot->model->n_values; i++)
+        if (s->cotangent[i])
+            memset(s->cotangent[i], 0, size_of(map, i) * sizeof(float));
+    for (size_t i = 0; i < map->n_outputs; i++)
+        for (size_t j = 0; j < size_of(map, map->output[i]); j++, at++)
+            s->cotangent[map->output[i]][j] += (float)((s->y_moved[at] - s->y[at]) / length);
+    backward(s);
+    length = 0;
+    at = 0;
+    for (size_t i = 0; i < map->n_inputs; i++)
+        for (size_t j = 0; j < size_of(map, input_value(map, i)); j++, at++) {
+            s->v[at] = s->cotangent[input_value(map, i)][j];
+            length += s->v[at] * s->v[at];
+        }
+    length = sqrt(length);
+    for (size_t j = 0; j < s->in; j++)
+        s->v[j] /= length;
+    return length > 0 && isfinite(length);
+}
+
+/* moved = x + h v and its image. Returns the quotient as computed. */
+static double move(struct search *s, double h, double *error)
+{
+    double up = 0, down = 0;
+
+    for (size_t j = 0; j < s->in; j++)
+        s->moved[j] = s->x[j] + h * s->v[j];
+    value(s, s->moved, s->y_moved, error);
+    for (size_t j = 0; j < s->in; j++)
+        down += (s->moved[j] - s->x[j]) * (s->moved[j] - s->x[j]);
+    for (size_t j = 0; j < s->out; j++)
+        up += (s->y_moved[j] - s->y[j]) * (s->y_moved[j] - s->y[j]);
+    return down > 0 ? sqrt(up / down) : 0;
+}
+
+/* Up to `steps` power iterations from x, v; the last quotient. */
+static double iterate(struct search *s, int steps, double h)
+{
+    double stretch = 0, before;
+
+    linearise(s);
+    value(s, s->x, s->y, NULL);
+    do {
+        before = stretch;
+        stretch = move(s, h, NULL);
+    } while (--steps > 0 && fabs(stretch - before) > 1e-12 * stretch && pull_back(s));
+    return stretch;
+}
+
+/* The proof: both bounds, from the pair x, x + h v. */
+static void prove(struct search *s, double h, double *whole, double *single)
+{
+    double error, error_moved, distance, most = 0, total;
+
+    value(s, s->x, s->y, &error);
+    move(s, h, &error_moved);
+    for (size_t j = 0; j < s->in; j++)
+        s->moved[j] -= s->x[j]; /* one rounding each, counted with the norm's */
+    distance = lip__norm_up(s->moved, s->in) * (1 + 4 * LIP__U);
+    for (size_t j = 0; j < s->out; j++) {
+        s->y_moved[j] -= s->y[j];
+        most = fmax(most, fabs(s->y_moved[j]));
+    }
+    total = lip__norm_down(s->y_moved, s->out) * (1 - 4 * LIP__U);
+    error = lip__up(error + error_moved);
+    if (!(distance > 0) || !isfinite(error) || !isfinite(distance))
+        return;
+    *whole = fmax(*whole, lip__down(total - error) / distance * (1 - 4 * LIP__U));
+    *single = fmax(*single, lip__down(most * (1 - 4 * LIP__U) - error) / distance * (1 - 4 * LIP__U));
+}
+
+/* Where to start: noise of several sizes, and pixels. */
+static void start(struct search *s, int which)
+{
+    lip_random random = {.seed = 5, .stream = (uint64_t)which};
+    double length = 0;
+
+    for (size_t j = 0; j < s->in; j++) {
+        float x, v;
+
+        if (which % 2)
+            lip_random_normal(&random, &x, 1);
+        else
+            lip_random_uniform(&random, &x, 1);
+        lip_random_normal(&random, &v, 1);
+        s->x[j] = which == 3 ? x / 16 : x;
+        s->v[j] = v;
+        length += (double)v * v;
+    }
+    for (size_t j = 0; j < s->in; j++)
+        s->v[j] /= sqrt(length);
+}
+
+lip_err lip__map_secant(const struct lip__map *map, double *whole, double *single, lip_error *err)
+{
+    struct search s;
+    double best = 0;
+
+    *whole = *single = 0;
+    if (!lip__map_known(map))
+        return LIP_OK;
+    if (search_open(map, &s)) {
+        search_close(&s);
+        return lip__nomem(err, (s.in + s.out) * sizeof(double));
+    }
+    for (int which = 0; which < STARTS; which++) {
+        double stretch;
+
+        start(&s, which);
+        stretch = iterate(&s, PROBES, 1e-4);
+        if (stretch > best) {
+            best = stretch;
+            memcpy(s.best_x, s.x, s.in * sizeof(double));
+            memcpy(s.best_v, s.v, s.in * sizeof(double));
+        }
+    }
+    if (best > 0) {
+        memcpy(s.x, s.best_x, s.in * sizeof(double));
+        memcpy(s.v, s.best_v, s.in * sizeof(double));
+        iterate(&s, REFINEMENTS, 1e-5);
+        for (double h = 1e-5; h < 1e4; h *= 10)
+            prove(&s, h, whole, single);
+    }
+    search_close(&s);
+    return LIP_OK;
+}
+
+/* ---- deviation --------------------------------------------------------------------------------------------- */
+
+/* Norms of the real values for any input of norm R: the smaller of two bounds, by the constants from stage to stage, and
+ * by their product from the value at 0. */
+static void reach(const struct lip__map *map, double input_norm, const double *at_zero, const double *error_at_zero,
+                  const double *constant, double *size)
+{
+    for (size_t i = 0; i < map->n_inputs; i++)
+        size[input_value(map, i)] = lip__up(input_norm);
+    for (size_t i = 0; i < map->n; i++) {
+        const struct lip__stage *s = &map->stage[i];
+        size_t v = s->value;
+
+        size[v] = fmin((s->gain * lip__stage_joined(s, size) + s->added) * (1 + 8 * LIP__U),
+                       (at_zero[v] + error_at_zero[v] + constant[v] * lip__up(input_norm)) * (1 + 8 * LIP__U));
+    }
+}
+
+lip_err lip__map_deviation(const struct lip__map *map, double input_norm, double *deviation, lip_error *err)
+{
+    size_t n = map->snapshot->model->n_values;
+    struct lip__room room = {0};
+    double *numbers = lip__alloc(4 * n, sizeof *numbers), *zeros = lip__alloc(lip__map_inputs(map), sizeof *zeros);
+    double *at_zero = numbers, *error = numbers + n, *constant = numbers + 2 * n, *size = numbers + 3 * n, all;
+    lip_err rc = numbers && zeros ? lip__room_open(map, 1, &room, err) : lip__nomem(err, 4 * n * sizeof *numbers);
+
+    *deviation = INFINITY;
+    if (!rc && lip__map_known(map)) {
+        lip__map_value(map, &room, 1, zeros);
+        norms(map, &room, 0, at_zero);
+        lip__map_error(map, LIP__U, LIP__DOUBLE_ETA, LIP__DOUBLE_MOST, at_zero, true, error);
+        lip__map_constants(map, constant);
+        reach(map, input_norm, at_zero, error, constant, size);
+        lip__map_error(map, LIP__FLOAT_U, LIP__FLOAT_ETA, FLT_MAX, size, false, error);
+        all = output_error(map, error);
+        *deviation = isfinite(all) ? all : INFINITY;
+    }
+    lip__room_close(map, &room);
+    lip__free(zeros);
+    lip__free(numbers);
+    return rc;
+}
