@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +36,7 @@ static struct model *model_new(struct store *store, const char *name)
         return NULL;
     atomic_init(&m->refs, 1);
     m->store = store;
-    snprintf(m->name, sizeof m->name, "%s", name);
+    memcpy(m->name, name, strnlen(name, MODEL_NAME_MAX));
     pthread_mutex_init(&m->writing, NULL);
     pthread_mutex_init(&m->lock, NULL);
     pthread_mutex_init(&m->marking, NULL);
@@ -447,6 +448,7 @@ struct store *store_open(const char *state_dir, double checkpoint_seconds, struc
         snprintf(why, size, "out of memory");
         return NULL;
     }
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is a failed write, not an end of the daemon */
     s->root = s->models = s->lock_file = -1;
     s->checkpoint_seconds = checkpoint_seconds;
     s->metrics = metrics;

@@ -1,0 +1,176 @@
+"""Weights over the wire: every dtype of safetensors, what may be missing, what is refused; layers; exports."""
+
+import base64
+import hashlib
+import json
+import struct
+
+from daemon import MLP, TRAINING, Daemon, batch, floats, run, tensor
+
+PROBE = {"inputs": [tensor("x", [3, 4], [1, -2, 3, 0.5, 0, 0, 0, 0, 5, 4, 3, 2])]}
+
+
+def read(file):
+    """name -> (shape, floats), and the metadata."""
+    length = struct.unpack("<Q", file[:8])[0]
+    header = json.loads(file[8:8 + length])
+    body = file[8 + length:]
+    meta = header.pop("__metadata__", {})
+    return {n: (t["shape"], floats(body[t["data_offsets"][0]:t["data_offsets"][1]])) for n, t in header.items()}, meta
+
+
+def half(x):
+    return struct.pack("<e", x)
+
+
+def brain(x):
+    return struct.pack("<f", x)[2:]
+
+
+PACK = {"F32": lambda x: struct.pack("<f", x), "F64": lambda x: struct.pack("<d", x), "F16": half, "BF16": brain}
+
+
+def write(tensors, dtype="F32"):
+    header, body = {}, b""
+    for name, (shape, values) in tensors.items():
+        data = b"".join(PACK[dtype](v) for v in values)
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(body), len(body) + len(data)]}
+        body += data
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+def plan(check):
+    with Daemon() as d:
+        m = d.create(training=TRAINING)
+        w = m + "/weights"
+        for _ in range(3):
+            d.post(m + "/train_step", batch(9, learning_rate=0.05))
+        file = d.get(w)
+        tensors, meta = read(file.body)
+
+        def outputs(model=m):
+            return d.post(model + "/infer", PROBE).json["outputs"][0]["data"]
+
+        # reading
+        check("weights are safetensors, with the state's tag", file.headers["Content-Type"] == "application/x-safetensors"
+              and file.headers["ETag"] == d.call("HEAD", m).headers["ETag"] and list(meta) == ["definition"], file.headers)
+        check("If-None-Match", d.get(w, If_None_Match=file.headers["ETag"]).status == 304)
+        index = d.get(w + "?list=true").json
+        check("the index", [t["name"] for t in index["tensors"]] == list(tensors) and index["tensors"][0] == {
+            "name": "d1/kernel", "datatype": "FP32", "shape": [4, 16], "trainable": True, "bytes": 256}
+            and not index["tensors"][2]["trainable"] and index["state_revision"] == 5, index)
+        check("another format", d.get(w + "?format=npz").status == 406)
+
+        # writing what was read
+        before = outputs()
+        revision = d.get(m).json["state_revision"]
+        put = d.put(w, file.body, If_Match=file.headers["ETag"])
+        check("PUT of the same file", put.status == 200 and put.json["tensors"] == 8 and put.json["state_revision"] == revision + 1
+              and put.json["weights_revision"] == revision + 1 and outputs() == before
+              and put.json["bytes"] == sum(4 * len(v) for _, v in tensors.values()), put)
+        late = d.put(w, file.body, If_Match=file.headers["ETag"])
+        check("an old tag is 412", late.status == 412 and late.json["current_revision"] == revision + 1, late)
+        check("the optimizer is kept", d.get(m + "/training").json["state"]["step"] == 3)
+        check("it survives kill -9", (d.kill(), d.start(), outputs())[2] == before and d.get(m).json["state_revision"] == revision + 1)
+
+        # without effective kernels: computed
+        raw = {n: t for n, t in tensors.items() if not n.endswith("wbar")}
+        put = d.put(w, write(raw))
+        check("without wbar it is computed", put.json["effective_kernel"] == {"d1": "computed", "y": "computed"}
+              and max(abs(a - b) for a, b in zip(outputs(), before)) < 1e-5, put)
+        # without u and sigma: they stay
+        few = {n: t for n, t in raw.items() if n.split("/")[1] in ("kernel", "bias")}
+        put = d.put(w, write(few))
+        now, _ = read(d.get(w).body)
+        check("u and sigma stay where they are", put.status == 200 and now["d1/u"] == tensors["d1/u"]
+              and now["d1/sigma"] == tensors["d1/sigma"], put)
+
+        # other dtypes
+        for dtype, tolerance in (("F64", 0), ("F16", 2e-3), ("BF16", 2e-2)):
+            put = d.put(w, write(raw, dtype))
+            now, _ = read(d.get(w).body)
+            worst = max(abs(a - b) for n in raw for a, b in zip(now[n][1], raw[n][1]))
+            check(f"{dtype} is converted", put.status == 200 and worst <= tolerance * max(abs(v) for v in raw["d1/kernel"][1]) * 4, (put, worst))
+
+        # a stored kernel, three times the computed one, is what is served
+        triple = dict(tensors)
+        triple["d1/wbar"] = (tensors["d1/wbar"][0], [3 * v for v in tensors["d1/wbar"][1]])
+        put = d.put(w, write(triple))
+        check("a stored kernel is served and warned about", put.json["effective_kernel"]["d1"] == "stored"
+              and any(x["layer"] == "d1" and x["code"] == "stored_kernel" and 1.9 < x["distance"] < 2.1 for x in put.json["warnings"])
+              and outputs() != before, put)
+        layer = d.get(m + "/layers/d1")
+        check("the layer says so", layer.json["effective_kernel"] == "stored" and 1.9 < layer.json["stored_distance"] < 2.1, layer)
+        d.kill()
+        d.start()
+        check("also after kill -9", d.get(m + "/layers/d1").json == layer.json)
+        refreshed = d.post(m + "/refresh").json
+        check("refresh says how far it went", abs(refreshed["layers"][0]["change"] - 2 / 3) < 0.05
+              and refreshed["layers"][0]["name"] == "d1", refreshed)
+        check("and brings it back", max(abs(a - b) for a, b in zip(outputs(), before)) < 1e-4
+              and d.get(m + "/layers/d1").json["effective_kernel"] == "computed")
+
+        # refusals
+        def refused(name, body, status, code, **lists):
+            tag = d.call("HEAD", m).headers["ETag"]
+            answer = d.put(w, body)
+            good = answer.status == status and answer.code == code and d.call("HEAD", m).headers["ETag"] == tag
+            for key, value in lists.items():
+                good = good and value in json.dumps(answer.json[key])
+            check(name, good, answer)
+
+        extra = {**tensors, "d9/kernel": ([1], [1.0])}
+        refused("an unexpected tensor", write(extra), 422, "bad_weights", unexpected="d9/kernel")
+        short = dict(tensors)
+        del short["y/kernel"]
+        refused("a missing one", write(short), 422, "bad_weights", missing="y/kernel")
+        other = {**tensors, "d1/kernel": ([16, 4], tensors["d1/kernel"][1])}
+        refused("another shape", write(other), 422, "bad_weights", shape="d1/kernel")
+        zero = {n: (s, [0.0] * len(v)) if n == "d1/kernel" else (s, v) for n, (s, v) in raw.items()}
+        refused("a zero kernel", write(zero), 422, "zero_kernel")
+        bad = {n: (s, [float("nan")] * len(v)) if n == "d1/bias" else (s, v) for n, (s, v) in tensors.items()}
+        refused("NaN", write(bad), 422, "nonfinite")
+        refused("an empty body", b"", 422, "bad_file")
+        refused("a header beyond the file", struct.pack("<Q", 1 << 60) + b"{}", 422, "bad_file")
+        refused("a header that is no JSON", struct.pack("<Q", 8) + b"{{{{{{{{", 422, "bad_file")
+        def entry(**changes):
+            text = json.dumps({"d1/bias": {"dtype": "F32", "shape": [16], "data_offsets": [0, 64], **changes}}).encode()
+            return struct.pack("<Q", len(text)) + text + bytes(64)
+
+        refused("a shape beyond memory", entry(shape=[1 << 62, 8]), 422, "bad_file")
+        refused("offsets beyond the file", entry(data_offsets=[0, 128]), 422, "bad_file")
+        refused("offsets that run backwards", entry(data_offsets=[64, 0]), 422, "bad_file")
+        refused("bytes that do not fit the shape", entry(shape=[15]), 422, "bad_file")
+        refused("a zip file", b"PK\3\4" + bytes(100), 501, "unsupported")
+        refused("an HDF5 file", b"\x89HDF\r\n\x1a\n" + bytes(100), 501, "unsupported")
+
+        # layers
+        layers = d.get(m + "/layers").json
+        check("layers in the definition's order", [x["name"] for x in layers["data"]] == ["x", "d1", "sort", "y"]
+              and [x["index"] for x in layers["data"]] == [0, 1, 2, 3] and layers["has_more"] is False, layers)
+        check("a part of them", [x["name"] for x in d.get(m + "/layers?limit=2").json["data"]] == ["x", "d1"]
+              and d.get(d.get(m + "/layers?limit=2").json["next"]).json["data"][0]["name"] == "sort")
+        d1 = d.get(m + "/versions/1/layers/d1").json
+        check("one with its config", d1["config"]["units"] == 16 and d1["input_shape"] == [None, 4] and d1["output_shape"] == [None, 16]
+              and d1["k_coef_lip"] == d1["coef_lip"] == d1["claimed"] == 1.0 and d1["effective_kernel"] == "computed"
+              and d1["stored_distance"] == 0, d1)
+        check("a layer without a kernel", d.get(m + "/layers/sort").json["effective_kernel"] is None)
+
+        # exports
+        export = d.get(m + "/export")
+        digest = base64.b64encode(hashlib.sha256(export.body).digest()).decode()
+        state = d.get(m).json["state_revision"]
+        check("the default export is safetensors of everything", export.body == d.get(w).body
+              and export.headers["Repr-Digest"] == f"sha-256=:{digest}:" and export.headers["Accept-Ranges"] == "none"
+              and export.headers["Content-Disposition"] == f'attachment; filename="m-1-{state}.safetensors"', export.headers)
+        check("it has a tag of its own", export.headers["ETag"] != d.get(m + "/export?vanilla=true").headers["ETag"]
+              and d.get(m + "/export", If_None_Match=export.headers["ETag"]).status == 304)
+        check("Accept chooses", d.get(m + "/export", Accept="application/vnd.keras+json").json["class_name"] == "Sequential")
+        for query in ("format=onnx", "format=zip"):
+            answer = d.get(f"{m}/export?{query}")
+            check(f"{query} is 406 with the list", answer.status == 406 and answer.json["formats"] == ["safetensors", "keras_json"], answer)
+        check("MLP again", d.put("/v2/models/z", MLP).status == 201)
+
+
+run(plan)
