@@ -254,17 +254,23 @@ def calm(d):
 
 
 def deadlines(check):
-    with Daemon("--request-timeout-seconds", "0.005", "--threads", "1") as d:
-        d.create(training=TRAINING)
-        got = []
-        threads = [threading.Thread(target=lambda: got.append(d.post("/v2/models/m/train_step", batch(3000)))) for _ in range(12)]
-        for t in threads:
-            t.start()
-        for t in threads:
-            t.join()
-        late = [a for a in got if a.status == 504]
-        check("who waited too long is told so, and nothing else", late and all(a.code == "deadline_exceeded" for a in late)
-              and {a.status for a in got} <= {200, 504}, [str(a) for a in got])
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder, "c.json")
+        file.write_text("{}")
+        with Daemon("--config", file, "--threads", "1") as d:
+            d.create(training=TRAINING)
+            file.write_text('{"request_timeout_seconds": 0.02}')
+            d.signal(signal.SIGHUP)
+            d.wait(lambda: "read again" in d.said(), "second reading")
+            body, got = json.dumps(batch(20000)), []
+            threads = [threading.Thread(target=lambda: got.append(d.post("/v2/models/m/train_step", body))) for _ in range(12)]
+            for t in threads:
+                t.start()
+            for t in threads:
+                t.join()
+            late = [a for a in got if a.status == 504]
+            check("who waited too long is told so, and nothing else", late and all(a.code == "deadline_exceeded" for a in late)
+                  and {a.status for a in got} <= {200, 504}, [str(a) for a in got])
 
 
 def reloading(check):
