@@ -165,6 +165,39 @@ static lip_err read_pair(const json_t *v, const struct lip__field *f, size_t *x,
     return LIP_OK;
 }
 
+static lip_err read_ints(const json_t *v, const struct lip__field *f, struct lip__ints *x, const char *what,
+                         const char *pointer, lip_error *err)
+{
+    struct lip__ints list = {.n = json_array_size(v)};
+
+    if (!json_is_array(v) || list.n > LIP_MAX_RANK)
+        return misfit(f, v, what, "a list of at most 8 integers, each", pointer, err);
+    for (size_t i = 0; i < list.n; i++) {
+        lip_err rc = read_int(json_array_get(v, i), f, &list.v[i], what, pointer, err);
+        if (rc != LIP_OK)
+            return rc;
+    }
+    *x = list;
+    return LIP_OK;
+}
+
+/* 1, [1, 2] or [[1, 1], [2, 2]]. */
+static lip_err read_edges(const json_t *v, const struct lip__field *f, size_t *x, const char *what, const char *pointer,
+                          lip_error *err)
+{
+    size_t edges[4];
+
+    if (json_is_array(v) && json_array_size(v) != 2)
+        return misfit(f, v, what, "an integer, two, or two pairs of them", pointer, err);
+    for (size_t i = 0; i < 2; i++) {
+        lip_err rc = read_pair(json_is_array(v) ? json_array_get(v, i) : v, f, edges + 2 * i, what, pointer, err);
+        if (rc != LIP_OK)
+            return rc;
+    }
+    memcpy(x, edges, sizeof edges);
+    return LIP_OK;
+}
+
 static lip_err read_choice(const json_t *v, const struct lip__field *f, const char **x, const char *what, const char *pointer,
                            lip_error *err)
 {
@@ -246,6 +279,10 @@ static lip_err read_field(const json_t *v, const struct lip__field *f, void *obj
         return LIP_OK;
     case LIP__PAIR:
         return read_pair(v, f, (size_t *)at, what, pointer, err);
+    case LIP__INTS:
+        return read_ints(v, f, (struct lip__ints *)at, what, pointer, err);
+    case LIP__EDGES:
+        return read_edges(v, f, (size_t *)at, what, pointer, err);
     case LIP__CHOICE:
         if (json_is_null(v) && !strcmp(f->name, "data_format"))
             return LIP_OK; /* Keras: null is its default */
@@ -443,6 +480,20 @@ static json_t *write_field(const struct lip__field *f, const void *object, bool 
         return json_boolean(*(const bool *)at);
     case LIP__PAIR:
         return json_pack("[I, I]", (json_int_t)((const size_t *)at)[0], (json_int_t)((const size_t *)at)[1]);
+    case LIP__INTS: {
+        const struct lip__ints *list = (const struct lip__ints *)at;
+        json_t *array = json_array();
+        for (size_t i = 0; array && i < list->n; i++)
+            if (json_array_append_new(array, json_integer(list->v[i]))) {
+                json_decref(array);
+                array = NULL;
+            }
+        return array;
+    }
+    case LIP__EDGES: {
+        const size_t *e = (const size_t *)at;
+        return json_pack("[[I, I], [I, I]]", (json_int_t)e[0], (json_int_t)e[1], (json_int_t)e[2], (json_int_t)e[3]);
+    }
     case LIP__CHOICE:
         return *(const char *const *)at ? json_string(*(const char *const *)at) : json_null();
     case LIP__STRING:

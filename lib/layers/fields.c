@@ -84,6 +84,13 @@ static void set_default(const struct lip__field *field, void *value)
     case LIP__PAIR:
         ((size_t *)value)[0] = ((size_t *)value)[1] = both;
         break;
+    case LIP__INTS:
+        memset(value, 0, sizeof(struct lip__ints));
+        break;
+    case LIP__EDGES:
+        for (size_t i = 0; i < 4; i++)
+            ((size_t *)value)[i] = both;
+        break;
     case LIP__CHOICE:
         *(const char **)value = default_choice(field);
         break;

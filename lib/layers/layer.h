@@ -24,6 +24,8 @@ enum lip__type {
     LIP__FLOAT,     /* double */
     LIP__BOOL,      /* bool */
     LIP__PAIR,      /* size_t[2]; an int stands for two equal ones */
+    LIP__INTS,      /* struct lip__ints: a list of at most LIP_MAX_RANK; no default */
+    LIP__EDGES,     /* size_t[4]: top, bottom, left, right; an int or a pair (rows, columns) stand for equal ones */
     LIP__CHOICE,    /* const char *, one of `choices`, kept in the spelling of the table */
     LIP__STRING,    /* char *, owned: names */
     LIP__OBJECT,    /* struct lip__object *, owned, of the classes in `of`; null is NULL */
@@ -36,6 +38,11 @@ enum { LIP__NONE_OK = 1, /* null (None) is accepted; stored as NAN, 0 or {0, 0} 
        LIP__OPEN_MIN = 2, /* min itself is out of range */
        LIP__ANY_CASE = 4, /* choices in any case */
        LIP__NOT_KERAS = 8 /* a key of ours: not written for Keras unless it differs from its default */ };
+
+struct lip__ints {
+    size_t n;
+    long v[LIP_MAX_RANK];
+};
 
 struct lip__class;
 

@@ -33,6 +33,12 @@ static bool copy_field(const struct lip__field *f, const void *from, const struc
     case LIP__PAIR:
         memcpy(dst, src, 2 * sizeof(size_t));
         return true;
+    case LIP__INTS:
+        memcpy(dst, src, sizeof(struct lip__ints));
+        return true;
+    case LIP__EDGES:
+        memcpy(dst, src, 4 * sizeof(size_t));
+        return true;
     case LIP__CHOICE:
         *(const char **)dst = *(const char *const *)src;
         return true;

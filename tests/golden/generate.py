@@ -559,6 +559,13 @@ def layer():
          for p in ("same", "valid", "constant", "reflect", "symmetric", "circular")]:
         one(case, next(seeds), lambda: kind(name="c1", **arguments), shape, k, batch=3)
 
+    for case, make_layer, shape in [
+        ("reshape", lambda: KL.Reshape((4, -1), name="move"), (2, 6)),
+        ("permute", lambda: KL.Permute((3, 1, 2), name="move"), (2, 3, 4)),
+        ("zero_padding2d", lambda: KL.ZeroPadding2D(((1, 0), (2, 3)), name="move"), (2, 3, 2)),
+    ]:
+        one(case, next(seeds), make_layer, shape)
+
 
 # ---- losses ----------------------------------------------------------------------------------------
 

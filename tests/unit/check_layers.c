@@ -83,6 +83,11 @@ static const struct sample sample[] = {
     {"AveragePooling2D", "{'pool_size':[3,2],'strides':1,'padding':'same'}", {3, {4, 5, 2}}},
     {"GlobalMaxPooling2D", "{}", {3, {3, 2, 3}}},
     {"GlobalAveragePooling2D", "{'keepdims':true}", {3, {3, 2, 3}}},
+    {"Reshape", "{'target_shape':[4,-1]}", {2, {2, 6}}},
+    {"Permute", "{'dims':[3,1,2]}", {3, {2, 3, 4}}},
+    {"Permute", "{'dims':[2,1]}", {2, {5, 3}}},
+    {"ZeroPadding2D", "{}", {3, {2, 3, 2}}},
+    {"ZeroPadding2D", "{'padding':[[1,0],[2,3]]}", {3, {2, 3, 2}}},
     {"Add", "{}", {2, {2, 5}}},
     {"Average", "{}", {1, {5}}},
     {"Subtract", "{}", {1, {6}}},
@@ -638,7 +643,7 @@ START_TEST(convolution_is_the_formula)
 
     for (size_t kernels = 0; kernels < 25; kernels++)
         for (size_t strides = 0; strides < 9; strides++)
-            for (size_t image = 0; image < 2; image++) {
+            for (size_t image = (kernels + strides) % 2, once = 1; once; once = 0) {
                 struct lip__windows g = {.h = image ? 9 : 5, .w = image ? 6 : 13, .c = c, .kh = 1 + kernels / 5,
                                          .kw = 1 + kernels % 5, .sh = 1 + strides / 3, .sw = 1 + strides % 3};
                 const char *padding = _i % 2 ? "same" : "valid";
@@ -1031,6 +1036,29 @@ START_TEST(householder_starts_as_a_sort)
 }
 END_TEST
 
+/* NumPy's transpose of 0..23 in (2, 3, 4) by (2, 0, 1) begins 0, 4, 8, 12. */
+START_TEST(numbers_move_where_numpy_moves_them)
+{
+    struct rig r;
+
+    rig_up(&r, &(struct sample){"Permute", "{'dims':[3,1,2]}", LIP__SHAPE(2, 3, 4)}, 1);
+    for (size_t i = 0; i < 24; i++)
+        r.x[i] = (float)i;
+    forward(&r, r.x, r.y);
+    ck_assert(lip_shape_equal(&r.l->out, &LIP__SHAPE(4, 2, 3)));
+    ck_assert_mem_eq(r.y, ((float[]){0, 4, 8, 12, 16, 20, 1}), 7 * sizeof(float));
+    rig_down(&r);
+    rig_up(&r, &(struct sample){"ZeroPadding2D", "{'padding':[[1,0],[0,2]]}", LIP__SHAPE(1, 2, 1)}, 1);
+    forward(&r, (float[]){7, 8}, r.y);
+    ck_assert(lip_shape_equal(&r.l->out, &LIP__SHAPE(2, 4, 1)));
+    ck_assert_mem_eq(r.y, ((float[]){0, 0, 0, 0, 7, 8, 0, 0}), 8 * sizeof(float));
+    rig_down(&r);
+    rig_up(&r, &(struct sample){"Reshape", "{'target_shape':[-1,2,3]}", LIP__SHAPE(24)}, 1);
+    ck_assert(lip_shape_equal(&r.l->out, &LIP__SHAPE(4, 2, 3)));
+    rig_down(&r);
+}
+END_TEST
+
 /* One row of pixels 1, 2, 3 (semantics.md 5.3). */
 START_TEST(transposed_row_examples)
 {
@@ -1290,6 +1318,18 @@ static const struct refusal {
     {"InvertibleUpSampling", "{'pool_size':0}", {3, {4, 4, 4}}, LIP_EDEFINITION, "pool_size"},
     {"InvertibleUpSampling", "{'pool_size':2,'data_format':'channels_first'}", {3, {4, 4, 4}}, LIP_EUNSUPPORTED,
      "channels_first"},
+    {"Reshape", "{'target_shape':[4,4]}", {2, {2, 6}}, LIP_ESHAPE, "target_shape [4,4] does not hold its input [2,6]"},
+    {"Reshape", "{'target_shape':[5,-1]}", {2, {2, 6}}, LIP_ESHAPE, "target_shape [5,-1] does not hold its input [2,6]"},
+    {"Reshape", "{'target_shape':[-1,-1]}", {2, {2, 6}}, LIP_EDEFINITION, "target_shape [-1,-1] has more than one -1"},
+    {"Reshape", "{'target_shape':[0,12]}", {2, {2, 6}}, LIP_EDEFINITION, "target_shape"},
+    {"Reshape", "{'target_shape':[1,1,1,1,1,1,1,1,12]}", {2, {2, 6}}, LIP_EDEFINITION, "target_shape"},
+    {"Permute", "{'dims':[1,1]}", {2, {2, 6}}, LIP_EDEFINITION, "dims [1,1] is no order of the axes 1 to 2"},
+    {"Permute", "{'dims':[2,1]}", {3, {2, 6, 2}}, LIP_EDEFINITION, "dims [2,1] is no order of the axes 1 to 3"},
+    {"Permute", "{}", {1, {2}}, LIP_EDEFINITION, "dims [] is no order of the axes 1 to 1"},
+    {"ZeroPadding2D", "{}", {2, {2, 6}}, LIP_ESHAPE, "needs [height,width,channels]"},
+    {"ZeroPadding2D", "{'padding':-1}", {3, {2, 6, 1}}, LIP_EDEFINITION, "padding"},
+    {"ZeroPadding2D", "{'padding':[1,2,3]}", {3, {2, 6, 1}}, LIP_EDEFINITION, "padding"},
+    {"ZeroPadding2D", "{'data_format':'channels_first'}", {3, {4, 8, 4}}, LIP_EUNSUPPORTED, "channels_first"},
     {"MaxPooling2D", "{'pool_size':5}", {3, {4, 8, 4}}, LIP_ESHAPE, "[4,8,4], smaller than pool_size [5,5]"},
     {"MaxPooling2D", "{'pool_size':[1,0]}", {3, {4, 8, 4}}, LIP_EDEFINITION, "pool_size"},
     {"AveragePooling2D", "{'strides':[0,1]}", {3, {4, 8, 4}}, LIP_EDEFINITION, "strides"},
@@ -1373,6 +1413,7 @@ static Suite *suite(void)
     tcase_add_test(single, functions_have_their_values);
     tcase_add_test(single, householder_examples);
     tcase_add_test(single, householder_starts_as_a_sort);
+    tcase_add_test(single, numbers_move_where_numpy_moves_them);
     tcase_add_test(single, transposed_row_examples);
     tcase_add_test(single, transposed_kernels_are_swapped);
     tcase_add_test(single, images_go_on_past_their_edges);
