@@ -55,6 +55,7 @@ struct server *server_open(const char *url)
     curl_easy_setopt(s->curl, CURLOPT_WRITEFUNCTION, take);
     curl_easy_setopt(s->curl, CURLOPT_WRITEDATA, s);
     curl_easy_setopt(s->curl, CURLOPT_CONNECTTIMEOUT, 10L);
+    curl_easy_setopt(s->curl, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(s->curl, CURLOPT_USERAGENT, "onelip/" PACKAGE_VERSION);
     curl_easy_setopt(s->curl, CURLOPT_NOPROXY, "*");
     return s;
@@ -115,7 +116,7 @@ int server_call(struct server *s, const char *method, const char *path, const st
     curl_slist_free_all(headers);
     if (rc != CURLE_OK) {
         fprintf(stderr, "onelip: %s: %s\n", url, curl_easy_strerror(rc));
-        return EXIT_UNREACHABLE;
+        return rc == CURLE_URL_MALFORMAT || rc == CURLE_UNSUPPORTED_PROTOCOL ? EXIT_USAGE : EXIT_UNREACHABLE;
     }
     curl_easy_getinfo(s->curl, CURLINFO_RESPONSE_CODE, &status);
     json_t *json = s->bytes ? json_loadb(s->answer, s->bytes, 0, NULL) : NULL;

@@ -3,6 +3,7 @@
  * Results go to stdout, everything else to stderr. A progress bar is drawn only on a terminal.
  */
 #include <argp.h>
+#include <ctype.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -51,10 +52,15 @@ static int get_and_print(struct server *s, const char *path)
     return rc == EXIT_OK ? print_json(answer) : rc;
 }
 
-/* "/v2/models/NAME" + rest. Names of models need no quoting; anything else is the server's to refuse. */
+/* "/v2/models/NAME" + rest, what a name may not hold percent-encoded: refusing it is the server's business. */
 static const char *model_path(char *path, size_t size, const char *name, const char *rest)
 {
-    snprintf(path, size, "/v2/models/%s%s", name, rest);
+    size_t n = (size_t)snprintf(path, size, "/v2/models/");
+
+    for (; *name && n + 4 + strlen(rest) < size; name++)
+        n += (size_t)snprintf(path + n, size - n, isalnum((unsigned char)*name) || strchr("._-", *name) ? "%c" : "%%%02X",
+                              (unsigned char)*name);
+    snprintf(path + n, size - n, "%s", rest);
     return path;
 }
 
@@ -106,6 +112,12 @@ static void data_clear(struct data *d)
     free(d->body);
     idx_clear(&d->labels);
     idx_clear(&d->images);
+}
+
+static int no_memory(size_t samples)
+{
+    fprintf(stderr, "onelip: out of memory for %zu samples\n", samples);
+    return EXIT_DATA;
 }
 
 /* The model's input: its name, and its shape when its size is that of an image. */
@@ -162,10 +174,8 @@ static int make_body(struct data *d, const struct options *o, const size_t *samp
         free(d->body);
         d->room = 0;
         d->body = malloc(room);
-        if (!d->body) {
-            fprintf(stderr, "onelip: out of memory for a batch of %zu\n", n);
-            return EXIT_DATA;
-        }
+        if (!d->body)
+            return no_memory(n);
         d->room = room;
     }
     json_t *head = json_pack("{s:[{s:s, s:s, s:s, s:{s:I}}, {s:s, s:[I], s:s, s:{s:I}}]}", "inputs", "name", d->input, "shape",
@@ -295,7 +305,7 @@ static int train(const struct options *o, struct server *s)
     if (rc == EXIT_OK) {
         r.n = d.images.dim[0];
         r.sample = calloc(r.n, sizeof *r.sample);
-        rc = r.sample ? EXIT_OK : EXIT_DATA;
+        rc = r.sample ? EXIT_OK : no_memory(r.n);
     }
     for (size_t i = 0; rc == EXIT_OK && i < r.n; i++)
         r.sample[i] = i;
@@ -318,7 +328,9 @@ static int evaluate(const struct options *o, struct server *s)
     int rc = data_open(&d, o, s);
 
     model_path(path, sizeof path, o->word[1], "/evaluate");
-    while (rc == EXIT_OK && sample && done < d.images.dim[0]) {
+    if (rc == EXIT_OK && (!sample || !means))
+        rc = no_memory((size_t)o->batch);
+    while (rc == EXIT_OK && done < d.images.dim[0]) {
         size_t n = d.images.dim[0] - done < (size_t)o->batch ? d.images.dim[0] - done : (size_t)o->batch;
         struct body body;
         json_t *answer = NULL, *value;
