@@ -7,11 +7,11 @@ noinst_LTLIBRARIES += %D%/libcore.la
 	%D%/layers/activation.c %D%/layers/conv2d.c %D%/layers/conv2d_transpose.c %D%/layers/dense.c %D%/layers/distributions.c %D%/layers/family.c \
 	%D%/layers/fields.c %D%/layers/flatten.c %D%/layers/global_pooling.c %D%/layers/group_sort.c \
 	%D%/layers/householder.c %D%/layers/initializers.c %D%/layers/input_layer.c %D%/layers/layer.c %D%/layers/max_min.c \
-	%D%/layers/merge.c %D%/layers/moves.c %D%/layers/pad_conv2d.c %D%/layers/pooling.c %D%/layers/rectifiers.c %D%/layers/reparam.c %D%/layers/sampling.c \
+	%D%/layers/merge.c %D%/layers/moves.c %D%/layers/pad_conv2d.c %D%/layers/pooling.c %D%/layers/rectifiers.c %D%/layers/constraints.c %D%/layers/regularizers.c %D%/layers/reparam.c %D%/layers/sampling.c \
 	%D%/layers/scaled_pooling.c %D%/layers/softmax.c \
 	%D%/losses/accuracy.c %D%/losses/crossentropy.c %D%/losses/hinge.c %D%/losses/hkr.c %D%/losses/kr.c \
 	%D%/losses/labels.c %D%/losses/loss.c %D%/losses/margin.c \
-	%D%/model/export.c %D%/model/forward.c %D%/model/graph.c %D%/model/state.c %D%/model/train.c \
+	%D%/model/export.c %D%/model/forward.c %D%/model/graph.c %D%/model/slots.c %D%/model/state.c %D%/model/train.c \
 	%D%/norm/bjorck.c %D%/norm/conv_factor.c %D%/norm/frobenius.c %D%/norm/lanczos.c %D%/norm/rko.c %D%/norm/spectral.c \
 	%D%/optim/adam.c %D%/optim/optimizer.c %D%/optim/sgd.c \
 	%D%/tensor/conv.c %D%/tensor/gemm.c %D%/tensor/im2col.c %D%/tensor/small_conv.c %D%/tensor/tensor.c
@@ -21,9 +21,9 @@ noinst_HEADERS += \
 	%D%/base/base.h \
 	%D%/bounds/conv.h %D%/bounds/enclose.h %D%/bounds/map.h %D%/bounds/stage.h \
 	%D%/io/keras_json.h \
-	%D%/layers/distributions.h %D%/layers/family.h %D%/layers/kinds.def %D%/layers/layer.h %D%/layers/softmax.h \
+	%D%/layers/distributions.h %D%/layers/family.h %D%/layers/kinds.def %D%/layers/layer.h %D%/layers/slots.h %D%/layers/softmax.h \
 	%D%/losses/family.h %D%/losses/loss.h %D%/losses/losses.def %D%/losses/metric.h \
-	%D%/model/model.h %D%/model/train.h \
+	%D%/model/model.h %D%/model/slots.h %D%/model/train.h \
 	%D%/norm/rko.h \
 	%D%/optim/family.h %D%/optim/optimizer.h %D%/optim/optimizers.def \
 	%D%/tensor/conv.h %D%/tensor/gemm.h %D%/tensor/im2col.h %D%/tensor/small_conv.h

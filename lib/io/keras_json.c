@@ -198,6 +198,24 @@ static lip_err read_edges(const json_t *v, const struct lip__field *f, size_t *x
     return LIP_OK;
 }
 
+static lip_err read_axes(const json_t *v, const struct lip__field *f, long *x, const char *what, const char *pointer,
+                         lip_error *err)
+{
+    size_t n = json_array_size(v);
+
+    if (json_is_integer(v) ? llabs(json_integer_value(v)) > LIP_MAX_RANK : n < 1 || n > LIP_MAX_RANK)
+        return misfit(f, v, what, "an axis or a list of them", pointer, err);
+    x[0] = json_is_integer(v) ? -1 : (long)n;
+    x[1] = (long)json_integer_value(v);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *e = json_array_get(v, i);
+        if (!json_is_integer(e) || llabs(json_integer_value(e)) > LIP_MAX_RANK)
+            return misfit(f, v, what, "an axis or a list of them", pointer, err);
+        x[i + 1] = (long)json_integer_value(e);
+    }
+    return LIP_OK;
+}
+
 static lip_err read_choice(const json_t *v, const struct lip__field *f, const char **x, const char *what, const char *pointer,
                            lip_error *err)
 {
@@ -301,6 +319,10 @@ static lip_err read_field(const json_t *v, const struct lip__field *f, void *obj
         return lip__object_read(v, f->of, f->name, false, pointer, (struct lip__object **)at, err);
     case LIP__ACTIVATION:
         return read_slot(v, object, (lip_layer **)at, what, pointer, err);
+    case LIP__AXES:
+        return read_axes(v, f, (long *)at, what, pointer, err);
+    case LIP__ANY:
+        return LIP_OK;
     case LIP__NULL:
         if (json_is_null(v))
             return LIP_OK;
@@ -316,7 +338,7 @@ static lip_err missing(const json_t *config, const struct lip__class *cls, const
                        lip_error *err)
 {
     for (const struct lip__field *f = cls->fields; f->name; f++)
-        if ((f->type == LIP__INT || f->type == LIP__FLOAT) && isnan(f->def) && !(f->flags & LIP__NONE_OK) &&
+        if ((f->type == LIP__INT || f->type == LIP__FLOAT) && isnan(f->def) && !(f->flags & (LIP__NONE_OK | LIP__HIDDEN)) &&
             !json_object_get(config, f->name))
             return lip__fail_at(err, LIP_EDEFINITION, pointer, "%.160s: %s is missing, needs %s", what, f->name,
                                 f->type == LIP__INT ? "an integer" : "a number");
@@ -336,13 +358,14 @@ lip_err lip__fields_read(const json_t *config, const struct lip__class *cls, voi
     json_object_foreach((json_t *)config, key, v)
     {
         const struct lip__field *f = cls->fields;
-        while (f->name && strcmp(f->name, key))
+        while (f->name && (f->flags & LIP__HIDDEN || strcmp(f->name, key)))
             f++;
         join(at, pointer, key);
         if (!f->name && !listed(key, also)) {
             char list[420] = "";
             for (f = cls->fields; f->name; f++)
-                append(list, sizeof list, f->name);
+                if (!(f->flags & LIP__HIDDEN))
+                    append(list, sizeof list, f->name);
             return lip__fail_at(err, LIP_EOPTION, at, "%.120s: unknown option \"%.60s\"; accepted: %s", what, key, list);
         }
         if (f->name && (rc = read_field(v, f, object, what, at, err)) != LIP_OK)
@@ -507,7 +530,15 @@ static json_t *write_field(const struct lip__field *f, const void *object, bool 
         const char *identifier = slot ? lip__activation_identifier(slot) : "linear";
         return identifier ? json_string(identifier) : write_layer(slot, legacy);
     }
+    case LIP__AXES: {
+        const long *axes = (const long *)(const void *)at;
+        json_t *list = axes[0] < 0 ? json_integer(axes[1]) : json_array();
+        for (long i = 0; i < axes[0]; i++)
+            json_array_append_new(list, json_integer(axes[i + 1]));
+        return list;
+    }
     case LIP__NULL:
+    case LIP__ANY:
         return json_null();
     case LIP__FIXED:
         return json_loads(f->choices, JSON_DECODE_ANY, NULL);
@@ -525,7 +556,7 @@ static bool is_default(const struct lip__field *f, const void *object)
 lip_err lip__fields_write(json_t *config, const struct lip__class *cls, const void *object, bool legacy)
 {
     for (const struct lip__field *f = cls->fields; f->name; f++) {
-        if (f->flags & LIP__NOT_KERAS && is_default(f, object))
+        if (f->flags & LIP__HIDDEN || (f->flags & LIP__NOT_KERAS && is_default(f, object)))
             continue;
         /* An object without a name of its own goes by its class's. */
         bool nameless = f->type == LIP__STRING && !strcmp(f->name, "name") && !*(char *const *)((const char *)object + f->offset);

@@ -6,20 +6,22 @@
 #include <stdint.h>
 
 #include "layers/layer.h"
+#include "layers/slots.h"
 
 #define LIP__SLOT_FIELD {"activation", LIP__ACTIVATION, LIP__FIELD(lip_layer, activation), .def = NAN}
 
-/* kernel and bias: their initializers (indices into lip__initializers), then the five slots that are not built in yet. */
+#define LIP__SLOT_OBJECT(member, of_) \
+    {.name = #member, .type = LIP__OBJECT, .offset = LIP__FIELD(lip_layer, member), .def = NAN, .of = of_}
+
+/* kernel and bias: their initializers (indices into lip__initializers), then the five slots. */
 #define LIP__KERNEL_FIELDS(struct_, kernel_default)                                                                     \
     {"kernel_initializer", LIP__OBJECT, LIP__FIELD(struct_, kernel_initializer), .def = (kernel_default),               \
      .of = lip__initializers},                                                                                          \
         {"bias_initializer", LIP__OBJECT, LIP__FIELD(struct_, bias_initializer), .def = LIP__ZEROS,                     \
          .of = lip__initializers},                                                                                      \
-        {.name = "kernel_regularizer", .type = LIP__NULL}, {.name = "bias_regularizer", .type = LIP__NULL},             \
-        {.name = "activity_regularizer", .type = LIP__NULL}, {.name = "kernel_constraint", .type = LIP__NULL},          \
-    {                                                                                                                   \
-        .name = "bias_constraint", .type = LIP__NULL                                                                    \
-    }
+        LIP__SLOT_OBJECT(kernel_regularizer, lip__regularizers), LIP__SLOT_OBJECT(bias_regularizer, lip__regularizers), \
+        LIP__SLOT_OBJECT(activity_regularizer, lip__regularizers), LIP__SLOT_OBJECT(kernel_constraint, lip__constraints), \
+        LIP__SLOT_OBJECT(bias_constraint, lip__constraints)
 
 /* A proven constant computed with a few roundings, moved up past them. */
 #define LIP__UP(x) ((x) * (1 + 0x1p-48))

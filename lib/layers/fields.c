@@ -103,7 +103,12 @@ static void set_default(const struct lip__field *field, void *value)
     case LIP__ACTIVATION:
         *(lip_layer **)value = NULL;
         break;
+    case LIP__AXES:
+        ((long *)value)[0] = -1;
+        ((long *)value)[1] = (long)field->def;
+        break;
     case LIP__NULL:
+    case LIP__ANY:
     case LIP__FIXED:
         break;
     }

@@ -31,12 +31,15 @@ enum lip__type {
     LIP__OBJECT,    /* struct lip__object *, owned, of the classes in `of`; null is NULL */
     LIP__ACTIVATION,/* lip_layer *, owned: identifier, layer object or null; NULL is linear */
     LIP__NULL,      /* nothing is stored: only null is accepted now */
+    LIP__AXES,      /* long[LIP_MAX_RANK + 1]: how many, then they; minus how many where a bare number stood */
+    LIP__ANY,       /* nothing is stored, anything is accepted, null is written */
     LIP__FIXED      /* nothing is stored: only `def` (written as `choices`, a JSON text) is accepted */
 };
 
 enum { LIP__NONE_OK = 1, /* null (None) is accepted; stored as NAN, 0 or {0, 0} */
        LIP__OPEN_MIN = 2, /* min itself is out of range */
        LIP__ANY_CASE = 4, /* choices in any case */
+       LIP__HIDDEN = 16, /* has its default and no key: neither read nor written */
        LIP__NOT_KERAS = 8 /* a key of ours: not written for Keras unless it differs from its default */ };
 
 struct lip__ints {
@@ -153,6 +156,8 @@ struct lip_layer {
     lip_shape in, out;     /* without the batch axis */
     lip_shape *merged;     /* of a kind that joins: the shapes of its inputs */
     size_t n_merged;
+    struct lip__object *kernel_regularizer, *bias_regularizer, *activity_regularizer; /* slots; NULL: none. Owned. */
+    struct lip__object *kernel_constraint, *bias_constraint;
     lip_layer *activation; /* the activation slot, named "<layer>/<its own name>"; NULL: linear. Owned. */
     size_t index;          /* place in the definition */
     size_t var, n_vars;    /* its variables among the model's (the activation's excluded) */

@@ -54,8 +54,12 @@ static bool copy_field(const struct lip__field *f, const void *from, const struc
         *(lip_layer **)dst = slot ? clone(slot, slot->kind) : NULL;
         return !slot || *(lip_layer **)dst;
     }
+    case LIP__AXES:
+        memcpy(dst, src, (LIP_MAX_RANK + 1) * sizeof(long));
+        return true;
     case LIP__OBJECT: /* initializers: the weights come with the export, so the Keras defaults do */
     case LIP__NULL:
+    case LIP__ANY:
     case LIP__FIXED:
         return true;
     }

@@ -4,6 +4,7 @@
  * topological order, with values that flow between them.
  */
 #include "model/model.h"
+#include "model/slots.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -558,6 +559,8 @@ static lip_err build(lip_model *m, bool strict, lip_error *err)
         rc = share_buffers(m, err);
     if (rc == LIP_OK)
         rc = number_layers(m, err);
+    if (rc == LIP_OK)
+        rc = lip__slots_check(m, err);
     lip__free(inputs);
     lip__free(w.shape);
     return rc;

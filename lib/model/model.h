@@ -137,6 +137,7 @@ struct lip_snapshot {
     const float **data; /* of each variable; NULL: not read by inference */
     lip_effective *effective;
     double *distance;
+    double penalty; /* of the raw variables it was published from: part of the loss */
 };
 
 struct lip_workspace {

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "model/slots.h"
 #include "tensor/gemm.h"
 
 void lip__state_changed(lip_state *s)
@@ -460,6 +461,13 @@ lip_err lip_state_publish(const lip_state *s, lip_snapshot **snapshot, lip_error
         }
     memcpy(p->effective, s->effective, m->n_layers * sizeof *p->effective);
     memcpy(p->distance, s->distance, m->n_layers * sizeof *p->distance);
+    float *scratch = lip__alloc(lip__slots_scratch(m, 0) + 1, sizeof *scratch);
+    if (!scratch) {
+        lip_snapshot_put(p);
+        return lip__nomem(err, lip__slots_scratch(m, 0) * sizeof *scratch);
+    }
+    p->penalty = lip__slots_penalty(m, s->now, NULL, scratch);
+    lip__free(scratch);
     *snapshot = p;
     return LIP_OK;
 }

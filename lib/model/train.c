@@ -10,6 +10,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "model/slots.h"
 #include "tensor/gemm.h"
 
 /* Floats of one variable that one task of the update takes. */
@@ -343,7 +344,8 @@ static size_t fill_metrics(const lip_trainer *t, double loss, size_t n, const fl
 static lip_err reserve(lip_trainer *t, size_t n, lip_error *err)
 {
     const lip_model *m = t->model;
-    size_t c = m->output[0].dim[0], total = lip__round(n * m->widest) + lip__round(n * c) + lip_threads() * m->scratch;
+    size_t c = m->output[0].dim[0], total = lip__round(n * m->widest) + lip__round(n * c) + lip_threads() * m->scratch +
+           lip__slots_scratch(m, n);
 
     for (size_t v = m->n_inputs; v < m->n_values; v++)
         total += 2 * lip__round(n * m->value[v].size);
@@ -374,6 +376,7 @@ static lip_err reserve(lip_trainer *t, size_t n, lip_error *err)
     }
     t->spare = at;
     t->labels = at + lip__round(n * m->widest);
+    t->slots_scratch = t->labels + lip__round(n * c);
     return LIP_OK;
 }
 
@@ -481,9 +484,19 @@ static void backward(lip_trainer *t, const lip_batch *b)
 
     memset(t->born, 0, m->n_values * sizeof *t->born);
     t->born[m->output_value[0]] = true;
-    for (size_t i = m->n_steps; i-- > 0;)
-        if (t->born[m->step[i].out] && m->value[m->step[i].out].learns)
+    for (size_t i = m->n_steps; i-- > 0;) {
+        size_t v = m->step[i].out;
+        if (!m->value[v].learns)
+            continue;
+        if (lip__slots_activity(m, i)) {
+            if (!t->born[v])
+                memset(t->delta[v], 0, b->n * m->value[v].size * sizeof *t->delta[v]);
+            t->born[v] = true;
+            lip__slots_activity_penalty(m, i, b->n, t->activation[v], t->delta[v], t->slots_scratch);
+        }
+        if (t->born[v])
             backward_step(t, &m->step[i], b);
+    }
 }
 
 /* dL/dkernel from dL/dwbar, in place. */
@@ -571,6 +584,8 @@ static lip_err prepare(lip_trainer *t, lip_state *s, bool lagging, double learni
 
     lip__parallel(t->n_chunks, update_chunk, &update);
     memcpy(s->next + m->trained, t->carried, carried_size(m) * sizeof *s->next);
+    if ((rc = lip__slots_constrain(m, s->next, t->slots_scratch, err)) != LIP_OK)
+        return rc;
     if (!lip__all_finite(s->next, m->trained, &at))
         return lip__fail(err, LIP_ENONFINITE, "the updated weights are not finite (%g); the learning rate is %g",
                          (double)s->next[at], learning_rate);
@@ -624,6 +639,9 @@ static lip_err differentiate(lip_trainer *t, const lip_state *s, const lip_batch
     forward(t, s->now, b);
     p = t->activation[out];
     report->loss = lip__loss(t->loss, b->n, c, t->labels, p, b->sample_weight, t->delta[out], t->loss_scratch);
+    report->loss += lip__slots_penalty(t->model, s->now, NULL, t->slots_scratch);
+    for (size_t i = 0; i < t->model->n_steps; i++)
+        report->loss += lip__slots_activity_penalty(t->model, i, b->n, t->activation[t->model->step[i].out], NULL, t->slots_scratch);
     report->n_metrics = fill_metrics(t, report->loss, b->n, t->labels, p, report->metrics);
     then = lip__now_ns();
     report->forward_ns = then - start;
@@ -631,6 +649,7 @@ static lip_err differentiate(lip_trainer *t, const lip_state *s, const lip_batch
         return lip__fail(err, LIP_ENONFINITE, "the loss is %g", report->loss);
     backward(t, b);
     rc = backward_kernels(t, s->now, err);
+    lip__slots_penalty(t->model, s->now, t->gradient, t->slots_scratch);
     report->gradient_norm = gradient_norm(t);
     report->backward_ns = lip__now_ns() - then;
     if (rc == LIP_OK && !isfinite(report->gradient_norm))
@@ -674,12 +693,49 @@ lip_err lip_train_step(lip_trainer *t, lip_state *s, const lip_batch *b, const l
     return LIP_OK;
 }
 
+/* The penalties of activities need what every layer made. */
+static lip_err activities(const lip_snapshot *p, const lip_batch *b, double *penalty, lip_error *err)
+{
+    const lip_model *m = p->model;
+    size_t total = lip_threads() * m->scratch + lip__slots_scratch(m, b->n);
+    float **keep = NULL, *memory = NULL, *at;
+    bool any = false;
+
+    *penalty = 0;
+    for (size_t i = 0; i < m->n_steps; i++)
+        any |= lip__slots_activity(m, i);
+    if (!any)
+        return LIP_OK;
+    for (size_t v = m->n_inputs; v < m->n_values; v++)
+        total += lip__round(b->n * m->value[v].size);
+    keep = lip__alloc(m->n_values, sizeof *keep);
+    memory = lip__alloc(total + 1, sizeof *memory);
+    if (!keep || !memory) {
+        lip__free(keep);
+        lip__free(memory);
+        return lip__nomem(err, total * sizeof *memory);
+    }
+    at = memory + lip_threads() * m->scratch;
+    for (size_t v = m->n_inputs; v < m->n_values; v++) {
+        keep[v] = at;
+        at += lip__round(b->n * m->value[v].size);
+    }
+    struct lip__run run = {.model = m, .data = p->data, .n = b->n, .block = lip__block_size(m, b->n), .x = inputs_of(b),
+                           .keep = keep, .memory = memory, .area = m->scratch};
+    lip__run(&run);
+    for (size_t i = 0; i < m->n_steps; i++)
+        *penalty += lip__slots_activity_penalty(m, i, b->n, keep[m->step[i].out], NULL, at);
+    lip__free(memory);
+    lip__free(keep);
+    return LIP_OK;
+}
+
 lip_err lip_evaluate(const lip_trainer *t, const lip_snapshot *p, lip_workspace *ws, const lip_batch *b, lip_metric *metrics,
                      size_t *n_metrics, lip_error *err)
 {
     size_t c = t->model->output[0].dim[0], n = b->n;
     float *y = NULL, *out = NULL;
-    double *scratch = NULL;
+    double *scratch = NULL, penalty = 0;
     lip_err rc;
 
     if (p->model != t->model)
@@ -696,7 +752,10 @@ lip_err lip_evaluate(const lip_trainer *t, const lip_snapshot *p, lip_workspace 
     if (rc == LIP_OK)
         rc = lip_predict_graph(p, ws, n, inputs_of(b), &out, err);
     if (rc == LIP_OK)
-        *n_metrics = fill_metrics(t, lip__loss(t->loss, n, c, y, out, b->sample_weight, NULL, scratch), n, y, out, metrics);
+        rc = activities(p, b, &penalty, err);
+    if (rc == LIP_OK)
+        *n_metrics = fill_metrics(t, lip__loss(t->loss, n, c, y, out, b->sample_weight, NULL, scratch) + p->penalty + penalty, n, y,
+                                  out, metrics);
     lip__free(scratch);
     lip__free(out);
     lip__free(y);

@@ -36,7 +36,7 @@ struct lip_trainer {
     const float **data;          /* where the forward pass finds each variable */
     float *batch;                /* one allocation for what follows */
     size_t batch_size;
-    float *area, **activation, **delta, *spare, *labels; /* activation, delta: of each value, of the whole batch */
+    float *area, **activation, **delta, *spare, *labels, *slots_scratch; /* activation, delta: of each value, of the whole batch */
     bool *born; /* the value's delta has been written in this pass */
     double *loss_scratch;
     size_t loss_size;
