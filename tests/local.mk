@@ -72,8 +72,8 @@ SH_LOG_COMPILER = $(SHELL)
 AM_TESTS_ENVIRONMENT = \
 	ONELIPD='$(abs_top_builddir)/server/onelipd'; ONELIP='$(abs_top_builddir)/clients/cli/onelip'; \
 	LIBONELIP='$(abs_top_builddir)/lib/.libs/libonelip.so'; PYTHONDONTWRITEBYTECODE=1; top_builddir='$(abs_top_builddir)'; \
-	CK_TAP_LOG_FILE_NAME=-; CK_VERBOSITY=silent; \
-	export ONELIPD ONELIP LIBONELIP top_builddir PYTHONDONTWRITEBYTECODE CK_TAP_LOG_FILE_NAME CK_VERBOSITY;
+	CK_TAP_LOG_FILE_NAME=-; CK_VERBOSITY=silent; CC='$(CC)'; SANITIZER_FLAGS='$(SANITIZER_FLAGS)'; \
+	export CC SANITIZER_FLAGS ONELIPD ONELIP LIBONELIP top_builddir PYTHONDONTWRITEBYTECODE CK_TAP_LOG_FILE_NAME CK_VERBOSITY;
 
 # Times mean something only with the kernels that OpenBLAS chooses by itself.
 .PHONY: bench

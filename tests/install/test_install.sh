@@ -9,7 +9,7 @@ ok() { # ok NAME COMMAND...
     if "$@" >"$root/log" 2>&1; then echo "ok $n - $name"; else echo "not ok $n - $name"; sed 's/^/# /' "$root/log"; fi
 }
 
-echo 1..6
+echo 1..9
 ok "make install into an empty folder" env -u MAKEFLAGS -u MAKELEVEL make -s -C "$top_builddir" install DESTDIR="$root"
 
 prefix=$(cd "$root" && find . -name onelip.pc -path '*/pkgconfig/*' | sed 's|^\./||; s|/lib.*||' | head -n 1)
@@ -24,6 +24,36 @@ ok "exports lip_ names only" unlike
 ok "headers stand alone" sh -c 'for h in "$1"/include/onelip/*.h; do
     printf "#include <onelip/%s>\nint main(void) { return 0; }\n" "$(basename "$h")" |
         ${CC:-cc} -std=c11 -Wall -Werror -I"$1/include" -x c -fsyntax-only - || exit 1; done' sh "$base"
+
+# As a stranger builds against the library: by what pkg-config says of it, and nothing else.
+stranger() {
+    printf '#include <onelip/onelip.h>\n#include <stdio.h>\nint main(void) { return puts(lip_err_name(LIP_ESHAPE)) < 0; }\n' >"$root/s.c"
+    flags=$(PKG_CONFIG_SYSROOT_DIR=$root PKG_CONFIG_PATH=$base/lib/pkgconfig pkg-config --cflags --libs onelip) &&
+        ${CC:-cc} -std=c11 -Wall -Werror $SANITIZER_FLAGS "$root/s.c" -o "$root/s" $flags &&
+        [ "$(LD_LIBRARY_PATH=$(dirname "$lib") "$root/s")" = LIP_ESHAPE ]
+}
+ok "a program builds by pkg-config and runs" stranger
+
+pages() {
+    for page in "$base"/share/man/man1/onelip.1 "$base"/share/man/man8/onelipd.8; do
+        groff -mandoc -Tutf8 -ww -z "$page" 2>&1 || return 1
+    done >"$root/pages"
+    cat "$root/pages"
+    [ ! -s "$root/pages" ]
+}
+ok "the manual pages format without a warning" pages
+
+named() { # PAGE PROGRAM: prints what the page lacks
+    "$2" --help | grep -oE -- '--[a-z][a-z-]*' | sort -u | while read -r option; do
+        grep -qE -- "Fl -${option#--}( |$)" "$1" || echo "$1 does not name $option"
+    done
+}
+complete() {
+    said=$(named "$base/share/man/man8/onelipd.8" "$ONELIPD"; named "$base/share/man/man1/onelip.1" "$ONELIP")
+    echo "$said"
+    [ -z "$said" ]
+}
+ok "the manual pages name every option" complete
 
 unit=$(find "$root" -name onelipd.service | head -n 1)
 # verify looks for the program and the manual page at the paths that the unit names: those of this staged installation.
