@@ -61,7 +61,9 @@ struct http {
     pthread_mutex_t lock; /* of clients: a socket is in the list as long as its number is ours */
     struct client *clients;
     _Atomic size_t active, connections, body_bytes;
-    _Atomic bool refusing;
+    _Atomic size_t handed;  /* requests on their way to a worker, with one, or on their way back */
+    _Atomic bool refusing;  /* no new requests */
+    _Atomic bool ending;    /* none of those that are there goes to a worker any more */
     struct server server[];
 };
 
@@ -231,6 +233,7 @@ static void handle(struct exchange *x)
 static void work(void *arg)
 {
     struct exchange *x = arg;
+    struct http *http = x->server->http;
     uint64_t now = now_ns();
 
     x->rp.queue_ns = now - x->queued_ns;
@@ -246,12 +249,27 @@ static void work(void *arg)
     }
     x->done = true;
     MHD_resume_connection(x->connection); /* from here on x is the MHD thread's */
+    http->handed--;
+}
+
+static void refuse_draining(struct exchange *x)
+{
+    rejected(x, "draining");
+    reply_header(&x->rp, "Retry-After", "1");
+    reply_error(&x->rp, 503, "draining", NULL,
+                "Server is stopping, scheduler for model has stopped accepting new inference requests");
 }
 
 static enum MHD_Result hand_over(struct exchange *x)
 {
     const char *key = !(x->rq.route->flags & ROUTE_WRITE) ? NULL : x->rq.param[0] ? x->rq.param[0] : "";
 
+    x->server->http->handed++; /* before the question: http_end asks the other way round */
+    if (x->server->http->ending) {
+        x->server->http->handed--;
+        refuse_draining(x);
+        return answer(x);
+    }
     MHD_suspend_connection(x->connection);
     x->queued_ns = now_ns();
     if (!scheduler_submit(x->server->http->ctx->scheduler, key, work, x)) {
@@ -260,6 +278,7 @@ static enum MHD_Result hand_over(struct exchange *x)
         reply_error(&x->rp, status_of(x, 429), "queue_full", NULL, "Exceeds maximum queue size");
         x->done = true;
         MHD_resume_connection(x->connection);
+        x->server->http->handed--;
     }
     return MHD_YES;
 }
@@ -523,10 +542,7 @@ static void check_work(struct exchange *x)
     long limit = http->ctx->config->max_body_bytes;
 
     if (http->refusing && !(x->rq.route->flags & ROUTE_ALWAYS)) {
-        rejected(x, "draining");
-        reply_header(&x->rp, "Retry-After", "1");
-        reply_error(&x->rp, 503, "draining", NULL,
-                    "Server is stopping, scheduler for model has stopped accepting new inference requests");
+        refuse_draining(x);
     } else if (x->guard.length > (uint64_t)limit) {
         too_large(x, limit);
     } else if (x->guard.encoding && strcasecmp(x->guard.encoding, "identity")) {
@@ -793,7 +809,13 @@ void http_refuse(struct http *http)
 
 size_t http_active(const struct http *http)
 {
-    return http->active;
+    return http->active + http->handed; /* a worker may still hold what was answered a moment ago */
+}
+
+bool http_end(struct http *http)
+{
+    http->ending = true;
+    return !http->handed;
 }
 
 void http_stop(struct http *http)

@@ -106,7 +106,10 @@ void http_refuse(struct http *http);
 
 size_t http_active(const struct http *http); /* requests between their first byte and the last of their answer */
 
-/* http_stop: close every connection and free. No request may be with a worker. */
+/* http_end: give no more work to the workers. true: none of them has any of ours. */
+bool http_end(struct http *http);
+
+/* http_stop: close every connection and free. No request may be with a worker (http_end said so, or none is active). */
 void http_stop(struct http *http);
 
 #endif

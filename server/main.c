@@ -31,6 +31,7 @@
 #define TICK_MS 500        /* how often deadlines are looked at */
 #define DRAIN_TICK_MS 20   /* while draining */
 #define STUCK_SECONDS 600  /* no work begun or finished for so long, although some waits: the watchdog is not fed */
+#define SAVE_NS 5000000000u /* for unsaved steps, when work does not end */
 #define FILES 8192         /* file descriptors, where the limit allows */
 
 struct daemon {
@@ -42,6 +43,7 @@ struct daemon {
     pthread_t loader;
     bool loading;           /* the loader is to be joined */
     _Atomic bool loaded;    /* it has ended */
+    _Atomic bool saved;     /* by save_what_can_be */
     uint64_t watchdog_ns, fed_ns;
 };
 
@@ -185,6 +187,7 @@ static void reload(struct daemon *d)
         pthread_rwlock_rdlock(&d->config.lock);
         log_setup(log_level_named(d->config.log_level), d->config.log_format);
         pthread_rwlock_unlock(&d->config.lock);
+        store_pace(d->ctx.store, d->config.checkpoint_seconds);
         log_info("the configuration was read again");
     } else {
         log_error("the configuration stays as it was: %s", why);
@@ -243,6 +246,29 @@ static void wait_until(struct daemon *d, uint64_t end_ns, bool also_when_idle)
             leave(d, "a second signal: stopped at once");
 }
 
+static void *save(void *arg)
+{
+    struct daemon *d = arg;
+
+    store_save(d->ctx.store);
+    d->saved = true;
+    return NULL;
+}
+
+/* Training steps of models that nobody works on; the store waits for the others, this does not. */
+static void save_what_can_be(struct daemon *d)
+{
+    uint64_t end_ns = now_ns() + SAVE_NS;
+    pthread_t saver;
+
+    if (pthread_create(&saver, NULL, save, d))
+        return;
+    pthread_detach(saver);
+    while (!d->saved && now_ns() < end_ns)
+        if (turn(d, DRAIN_TICK_MS))
+            return;
+}
+
 /* Requests that are under way end, others are refused. */
 static void drain(struct daemon *d)
 {
@@ -252,8 +278,15 @@ static void drain(struct daemon *d)
     wait_until(d, now_ns() + (uint64_t)(d->config.drain_delay_seconds * 1e9), false);
     http_refuse(d->http);
     wait_until(d, now_ns() + (uint64_t)(d->config.exit_timeout_seconds * 1e9), true);
-    if (http_active(d->http) || !d->loaded)
+    for (int i = 0; i < 10 && !http_end(d->http); i++)
+        wait_until(d, now_ns() + DRAIN_TICK_MS * 1000000u, false); /* one may be on its way back */
+    if (!http_end(d->http) || !d->loaded) {
+        save_what_can_be(d);
         leave(d, "work was still under way after --exit-timeout-seconds");
+    }
+    if (http_active(d->http))
+        log_warning("%zu requests were not whole, or their answers not read, after --exit-timeout-seconds",
+                    http_active(d->http));
 }
 
 /* Take apart what start put together. false: something that was promised could not be saved. */

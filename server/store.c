@@ -395,14 +395,9 @@ static void keep(struct store *s, bool all)
 static void *keeper(void *arg)
 {
     struct store *s = arg;
-    double period = s->checkpoint_seconds / 4;
-
-    if (period > 1)
-        period = 1;
-    if (period < 0.02)
-        period = 0.02;
     pthread_mutex_lock(&s->keeping);
     while (!s->stop) {
+        double quarter = s->checkpoint_seconds / 4, period = quarter > 1 ? 1 : quarter < 0.02 ? 0.02 : quarter;
         struct timespec until;
         clock_gettime(CLOCK_MONOTONIC, &until);
         uint64_t ns = (uint64_t)until.tv_nsec + (uint64_t)(period * 1e9);
@@ -535,6 +530,16 @@ void store_load(struct store *s)
     }
     free(all);
     pthread_mutex_unlock(&s->changing);
+}
+
+void store_pace(struct store *s, double checkpoint_seconds)
+{
+    s->checkpoint_seconds = checkpoint_seconds;
+}
+
+void store_save(struct store *s)
+{
+    keep(s, true);
 }
 
 bool store_close(struct store *s)

@@ -118,6 +118,12 @@ struct store *store_open(const char *state_dir, double checkpoint_seconds, struc
 /* store_load: every model of the directory. A damaged one is there as UNAVAILABLE. */
 void store_load(struct store *store);
 
+/* store_pace: from now on another checkpoint_seconds. */
+void store_pace(struct store *store, double checkpoint_seconds);
+
+/* store_save: write every unsaved step now; waits for a model whose head is being changed. */
+void store_save(struct store *store);
+
 /* store_close: write every unsaved step, then free. No request may be under way. false: something could not be saved. */
 bool store_close(struct store *store);
 

@@ -8,7 +8,7 @@
 
 struct store {
     int root, models, lock_file; /* folders, and the file that says "one daemon" */
-    double checkpoint_seconds;
+    _Atomic double checkpoint_seconds;
     struct metrics *metrics;
 
     pthread_mutex_t changing;

@@ -61,6 +61,12 @@ class Talk:
         self.socket.close()
 
 
+def quietly(call):
+    """For requests whose answer the end of the daemon cuts off."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        return call()
+
+
 def post(path, length, extra=b""):
     return b"POST " + path + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n" % length + extra + b"\r\n"
 
@@ -346,7 +352,25 @@ def stopping(check):
         uploading.send(post(b"/v2/repository/index", 2) + b"{")
         time.sleep(0.2)
         d.process.terminate()
-        check("nor for ever", d.process.wait(5) == 1 and "exit-timeout" in d.said(), d.said())
+        check("nor for ever", d.process.wait(5) == 0 and "exit-timeout" in d.said(), d.said())
+    with Daemon("--exit-timeout-seconds", "0.2", "--threads", "1") as d:
+        d.create(training=TRAINING)
+        d.create("idle", training=TRAINING)
+        steps = [d.post("/v2/models/idle/train_step", batch(6)).status for _ in range(3)]
+        body = json.dumps(batch(50000))
+        threads = [threading.Thread(target=lambda: quietly(
+            lambda: d.post("/v2/models/m/train_step", body))) for _ in range(30)]
+        for t in threads:
+            t.start()
+        time.sleep(1)
+        d.process.terminate()
+        status = d.process.wait(20)
+        check("work that takes longer is cut off, and that is said", status == 1 and "still under way" in d.said(), (status, d.said()))
+        for t in threads:
+            t.join()
+        d.start()
+        revision = d.get("/v2/models/idle").json["state_revision"]
+        check("the steps of other models were saved before", steps == [200] * 3 and revision == 5, revision)
 
 
 def sockets(check):
