@@ -27,6 +27,7 @@
 
 #include "ctx.h"
 #include "guard.h"
+#include "inflate.h"
 #include "listen.h"
 #include "log.h"
 #include "metrics.h"
@@ -89,6 +90,7 @@ struct exchange {
     unsigned char *body;          /* room bytes and a NUL */
     size_t room, received;
     uint64_t deadline_ns, queued_ns;
+    enum coding coding;
     bool admitted, now, swallow, done, close, bad_query;
     char id[129];
 };
@@ -219,8 +221,65 @@ static bool is_gone(const struct exchange *x)
     return recv(x->client->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
+/* Account for memory of bodies. false: that would be too much. */
+static bool grow(void *arg, size_t from, size_t to)
+{
+    struct http *http = arg;
+    size_t most = (size_t)http->ctx->config->max_body_bytes * BODIES;
+
+    if ((http->body_bytes += to - from) <= most || to < from)
+        return true;
+    http->body_bytes -= to - from;
+    return false;
+}
+
+static void no_room(struct exchange *x)
+{
+    rejected(x, "out_of_memory");
+    reply_header(&x->rp, "Retry-After", "1");
+    reply_error(&x->rp, 503, "out_of_memory", NULL, "too many large bodies at a time");
+}
+
+static void too_large(struct exchange *x, long limit)
+{
+    rejected(x, "too_large");
+    reply_error(&x->rp, 413, "too_large", NULL, "the body is larger than %ld bytes", limit);
+}
+
+/* Put the body in the place of its compressed form. false: the reply says why not. */
+static bool decompress(struct exchange *x)
+{
+    struct http *http = x->server->http;
+    long limit = http->ctx->config->max_body_bytes;
+    unsigned char *out;
+    size_t bytes, room;
+
+    switch (inflate_body(x->coding, x->body, x->received, (size_t)limit, grow, http, &out, &bytes, &room)) {
+    case INFLATED:
+        grow(http, x->room, 0);
+        free(x->body);
+        x->rq.body = x->body = out;
+        x->rq.bytes = x->received = bytes;
+        x->room = room;
+        return true;
+    case INFLATE_DAMAGED:
+        reply_error(&x->rp, 400, "bad_request", NULL, "the body is no whole %s data", x->guard.encoding);
+        return false;
+    case INFLATE_TOO_LARGE:
+        too_large(x, limit);
+        return false;
+    default:
+        no_room(x);
+        return false;
+    }
+}
+
 static void handle(struct exchange *x)
 {
+    if (x->coding != CODING_NONE && x->received && !decompress(x)) {
+        x->done = true;
+        return;
+    }
     /* To answer a repeated request as a new one would be worse than not to answer it. */
     if (!strcmp(x->rq.method, "POST") && request_header(&x->rq, "Idempotency-Key"))
         reply_error(&x->rp, 501, "unsupported", NULL, "Idempotency-Key is not built in");
@@ -293,7 +352,8 @@ static enum MHD_Result execute(struct exchange *x)
     x->rq.body = x->body ? x->body : (const unsigned char *)"";
     if (x->body)
         x->body[x->received] = '\0';
-    if (!(route->flags & ROUTE_INLINE) && !(route->small && route->small(x->server->http->ctx, &x->rq)))
+    if (x->coding != CODING_NONE ||
+        (!(route->flags & ROUTE_INLINE) && !(route->small && route->small(x->server->http->ctx, &x->rq))))
         return hand_over(x);
     handle(x);
     return answer(x);
@@ -303,7 +363,7 @@ static enum MHD_Result execute(struct exchange *x)
 
 static void forget_body(struct exchange *x)
 {
-    x->server->http->body_bytes -= x->room;
+    grow(x->server->http, x->room, 0);
     free(x->body);
     x->body = NULL;
     x->room = x->received = 0;
@@ -313,27 +373,17 @@ static void forget_body(struct exchange *x)
 static bool make_room(struct exchange *x, size_t room)
 {
     struct http *http = x->server->http;
-    size_t most = (size_t)http->ctx->config->max_body_bytes * BODIES;
     unsigned char *body = NULL;
 
-    if ((http->body_bytes += room - x->room) <= most)
-        body = realloc(x->body, room + 1);
+    if (grow(http, x->room, room) && !(body = realloc(x->body, room + 1)))
+        grow(http, room, x->room);
     if (!body) {
-        http->body_bytes -= room - x->room;
-        rejected(x, "out_of_memory");
-        reply_header(&x->rp, "Retry-After", "1");
-        reply_error(&x->rp, 503, "out_of_memory", NULL, "too many large bodies at a time");
+        no_room(x);
         return false;
     }
     x->body = body;
     x->room = room;
     return true;
-}
-
-static void too_large(struct exchange *x, long limit)
-{
-    rejected(x, "too_large");
-    reply_error(&x->rp, 413, "too_large", NULL, "the body is larger than %ld bytes", limit);
 }
 
 /* Some of the body. A failure lets the rest be swallowed; beyond what is swallowed only the connection's end helps. */
@@ -545,9 +595,9 @@ static void check_work(struct exchange *x)
         refuse_draining(x);
     } else if (x->guard.length > (uint64_t)limit) {
         too_large(x, limit);
-    } else if (x->guard.encoding && strcasecmp(x->guard.encoding, "identity")) {
-        reply_header(&x->rp, "Accept-Encoding", "identity");
-        reply_error(&x->rp, 415, "unsupported_encoding", NULL, "content coding \"%.40s\" is not known here",
+    } else if ((x->coding = coding_named(x->guard.encoding)) == CODING_UNKNOWN) {
+        reply_header(&x->rp, "Accept-Encoding", "gzip, deflate");
+        reply_error(&x->rp, 415, "unsupported_encoding", NULL, "content coding \"%.40s\" is neither gzip nor deflate",
                     x->guard.encoding);
     } else if (x->guard.length) {
         make_room(x, x->guard.length);

@@ -1,6 +1,7 @@
 """The server below the API: framing, limits, deadlines, sockets, signals, systemd."""
 
 import contextlib
+import gzip
 import http.client
 import json
 import os
@@ -12,6 +13,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import zlib
 
 from daemon import ONELIPD, TRAINING, Daemon, batch, run
 
@@ -211,6 +213,23 @@ def bodies(check, d):
         except OSError:
             over = True
         check("chunks without end are not read for ever", over)
+    index = b'{"ready": true}'
+    raw = zlib.compressobj(9, zlib.DEFLATED, -15)
+    for name, coding, data in (("gzip", "gzip", gzip.compress(index)), ("gzip of two members", "GZIP", gzip.compress(index[:5])
+                               + gzip.compress(index[5:])), ("deflate", "deflate", zlib.compress(index)),
+                               ("deflate without zlib's header", "deflate", raw.compress(index) + raw.flush()),
+                               ("identity", "identity", index), ("an empty body", "gzip", b"")):
+        a = d.call("POST", "/v2/repository/index", data, {"Content-Encoding": coding})
+        check(f"{name} is read", a.status == 200, a)
+    whole = gzip.compress(index)
+    for name, data in (("half a gzip body", whole[:-9]), ("one without its end", whole[:-1]), ("one with more behind it", whole + b"x"),
+                       ("one with a wrong checksum", whole[:-6] + b"x" + whole[-5:]), ("none at all", index)):
+        a = d.call("POST", "/v2/repository/index", data, {"Content-Encoding": "gzip"})
+        check(f"{name} is 400", a.status == 400 and a.code == "bad_request", a)
+    for size, status in ((100000, 200), (100001, 413), (1 << 28, 413)):
+        a = d.call("POST", "/v2/repository/index", gzip.compress(b"{}" + b" " * (size - 2)), {"Content-Encoding": "gzip"})
+        check(f"{size} bytes behind a coding are {status}", a.status == status, a)
+    check("memory of bodies is given back", b"onelip_body_bytes_in_flight 0\n" in d.get("/metrics").body)
     a = d.call("POST", "/v2/models", b"{}", {"Content-Encoding": "br"})
     check("an unknown coding is 415", a.status == 415 and a.code == "unsupported_encoding" and a.headers["Accept-Encoding"], a)
     with Talk(d) as t:

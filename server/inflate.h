@@ -1,0 +1,26 @@
+/* inflate.h: bodies with a content coding. */
+#ifndef SERVER_INFLATE_H
+#define SERVER_INFLATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum coding { CODING_NONE, CODING_GZIP, CODING_DEFLATE, CODING_UNKNOWN };
+
+/* coding_named: of a Content-Encoding value; NULL and "identity" are CODING_NONE. */
+enum coding coding_named(const char *value);
+
+enum inflated { INFLATED, INFLATE_DAMAGED, INFLATE_TOO_LARGE, INFLATE_NO_MEMORY };
+
+/* inflate_body: the bytes behind a coding.
+ *
+ * limit  INFLATE_TOO_LARGE beyond so many, before memory for more is taken
+ * grow   asked before *out becomes `to` bytes instead of `from`; false: INFLATE_NO_MEMORY
+ * out    malloc'd, *bytes and a NUL in *room + 1 bytes; NULL unless INFLATED
+ *
+ * Threads: safe. Source: RFC 9110, section 8.4.1; deflate is taken with zlib's header and without. */
+enum inflated inflate_body(enum coding coding, const unsigned char *in, size_t n, size_t limit,
+                           bool (*grow)(void *ctx, size_t from, size_t to), void *ctx, unsigned char **out, size_t *bytes,
+                           size_t *room);
+
+#endif
