@@ -68,7 +68,7 @@ build() {
 check() {
     build
     say "testing"
-    make -C build -j"$(nproc)" check </dev/null || {
+    make -s -C build -j"$(nproc)" check </dev/null || {
         find build -name '*.log' -path '*tests*' -newer build/make.log -exec grep -H '^not ok' {} + >&2 || true
         die "make check failed (build/test-suite.log)"
     }
