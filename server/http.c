@@ -25,6 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cors.h"
 #include "ctx.h"
 #include "guard.h"
 #include "inflate.h"
@@ -188,6 +189,7 @@ static enum MHD_Result answer(struct exchange *x)
     struct MHD_Response *response;
     enum MHD_Result queued;
 
+    cors_headers(x->server->http->ctx->config, x->guard.origin, &x->rp);
     reply_finish(&x->rp, x->target, x->rq.id, guard_accepts(x->guard.accept, "application/problem+json"));
     if (x->rp.status == 204 || x->rp.status == 304)
         x->rp.bytes = 0;
@@ -552,10 +554,21 @@ static void check_origin(struct exchange *x)
         rejected(x, "host_refused");
         reply_error(&x->rp, 403, "host_refused", NULL,
                     "Host \"%.100s\" is not a name of this server; --allowed-hosts adds names", x->guard.host);
-    } else if (x->guard.origin && changes_something(x->rq.method) && !is_our_origin(x)) {
+    } else if (x->guard.origin && changes_something(x->rq.method) && !is_our_origin(x) &&
+               !config_allows_origin(x->server->http->ctx->config, x->guard.origin)) {
         rejected(x, "origin_refused");
         reply_error(&x->rp, 403, "origin_refused", NULL, "pages of %.100s may not change anything here", x->guard.origin);
     }
+}
+
+/* A browser asks before it lets a page send. */
+static void check_preflight(struct exchange *x)
+{
+    const char *network = request_header(&x->rq, "Access-Control-Request-Private-Network");
+
+    if (x->guard.origin && !strcmp(x->rq.method, "OPTIONS") && request_header(&x->rq, "Access-Control-Request-Method"))
+        cors_preflight(x->server->http->ctx->config, x->guard.origin,
+                       request_header(&x->rq, "Access-Control-Request-Headers"), network && !strcasecmp(network, "true"), &x->rp);
 }
 
 static void find_route(struct exchange *x)
@@ -630,6 +643,8 @@ static void admit(struct exchange *x, const char *method, const char *version)
         reply_error(&x->rp, 503, "out_of_memory", NULL, "out of memory");
     if (!x->rp.status)
         check_origin(x);
+    if (!x->rp.status)
+        check_preflight(x);
     if (!x->rp.status)
         find_route(x);
     if (!x->rp.status)

@@ -11,6 +11,7 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "guard.h"
 #include "listen.h"
 #include "log.h"
 
@@ -148,7 +149,10 @@ static const char *wanted(const struct setting *s, char *text, size_t size)
         snprintf(text, size, "a number from %g to %g", s->least, s->most);
         break;
     case KIND_LIST:
-        snprintf(text, size, "%s", !strcmp(s->name, "listen") ? "ADDR:PORT or unix:PATH" : "a list of texts");
+        snprintf(text, size, "%s",
+                 !strcmp(s->name, "listen")         ? "ADDR:PORT or unix:PATH"
+                 : !strcmp(s->name, "cors-origins") ? "http://HOST[:PORT] or https://HOST[:PORT]"
+                                                    : "a list of texts");
         break;
     case KIND_SWITCH:
         snprintf(text, size, "1 or 0");
@@ -162,13 +166,29 @@ static const char *wanted(const struct setting *s, char *text, size_t size)
     return text;
 }
 
+/* "https://lab.example:8443": a scheme and a host, nothing behind. */
+static bool is_origin(const char *text)
+{
+    size_t scheme = !strncmp(text, "http://", 7) ? 7 : !strncmp(text, "https://", 8) ? 8 : 0;
+
+    return scheme && guard_host(text + scheme);
+}
+
+/* Whether text can stand in this list. */
+static bool fits(const struct setting *s, const char *text)
+{
+    bool local;
+
+    return !strcmp(s->name, "listen") ? address_check(text, &local) : strcmp(s->name, "cors-origins") || is_origin(text);
+}
+
 /* A list's texts, separated by commas. */
 static bool set_list(struct config *c, const struct setting *s, const char *text)
 {
     for (; *text; text += strcspn(text, ","), text += *text == ',') {
         size_t length = strcspn(text, ",");
         char *one = strndup(text, length);
-        bool local, good = one && (strcmp(s->name, "listen") || address_check(one, &local));
+        bool good = one && (!length || fits(s, one));
 
         if (good && length)
             good = list_add(c, s, text, length);
@@ -721,6 +741,17 @@ bool config_allows_host(struct config *c, const char *host, size_t length)
     for (size_t i = 0; i < c->n_allowed_hosts && !allowed; i++)
         allowed = !strcmp(c->allowed_hosts[i], "*") ||
                   (strlen(c->allowed_hosts[i]) == length && !strncasecmp(c->allowed_hosts[i], host, length));
+    pthread_rwlock_unlock(&c->lock);
+    return allowed;
+}
+
+bool config_allows_origin(struct config *c, const char *origin)
+{
+    bool allowed = false;
+
+    pthread_rwlock_rdlock(&c->lock);
+    for (size_t i = 0; i < c->n_cors_origins && !allowed; i++)
+        allowed = !origin || !strcmp(c->cors_origins[i], origin);
     pthread_rwlock_unlock(&c->lock);
     return allowed;
 }

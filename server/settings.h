@@ -17,6 +17,8 @@ struct config {
     char *port_file, *state_dir, *config_file, *id, *api_prefix;
     char **allowed_hosts; /* mutable */
     size_t n_allowed_hosts;
+    char **cors_origins;  /* mutable */
+    size_t n_cors_origins;
     bool insecure, triton_status;
     _Atomic long threads;
     _Atomic long max_body_bytes;             /* mutable */
@@ -43,6 +45,9 @@ bool config_reload(struct config *c, char *why, size_t size);
 
 /* config_allows_host: whether a Host without its port is in allowed_hosts ("*" there means every one). */
 bool config_allows_host(struct config *c, const char *host, size_t length);
+
+/* config_allows_origin: whether a page of this origin may read and change things; NULL origin: whether any may. */
+bool config_allows_origin(struct config *c, const char *origin);
 
 /* config_json: the settings, no secrets; with sources each is {"value","source"}. NULL: out of memory. */
 json_t *config_json(struct config *c, bool sources);

@@ -146,7 +146,37 @@ def origins(check, d):
                          ("http://evil.example", False)):
         a = d.call("DELETE", "/v2/models/none", headers={"Host": "localhost", "Origin": origin})
         check(f"Origin {origin} may {'' if good else 'not '}change things", a.code == ("unknown_model" if good else "origin_refused"), a)
+    check("nothing of CORS is said unless it is asked for", not any(h.startswith(("Access-Control", "Vary"))
+                                                                    for h in d.get("/v2", Origin="http://localhost").headers))
     check("any Origin may read", d.get("/v2", Origin="http://evil.example").status == 200)
+
+
+def pages(check):
+    """CORS: pages of https://lab.example may use the server, others may not."""
+    lab, asks = "https://lab.example", {"Access-Control-Request-Method": "POST"}
+    with Daemon("--cors-origins", f"{lab},http://127.0.0.1:3000") as d:
+        a = d.call("OPTIONS", "/v2/models/m/infer", headers={"Origin": lab, **asks, "Access-Control-Request-Headers":
+                   "content-type, x-evil,inference-header-content-length", "Access-Control-Request-Private-Network": "true"})
+        check("a page may ask whether it may send", a.status == 204 and a.headers["Access-Control-Allow-Origin"] == lab
+              and "POST" in a.headers["Access-Control-Allow-Methods"] and a.headers["Vary"] == "Origin"
+              and a.headers["Access-Control-Allow-Headers"] == "Content-Type, Inference-Header-Content-Length"
+              and a.headers["Access-Control-Max-Age"] == "600"
+              and a.headers["Access-Control-Allow-Private-Network"] == "true", a)
+        for path in ("/v2", "/v2/none"):
+            a = d.get(path, Origin=lab)
+            check(f"and read the answer of {path}", a.headers["Access-Control-Allow-Origin"] == lab
+                  and "Inference-Header-Content-Length" in a.headers["Access-Control-Expose-Headers"]
+                  and a.headers["Vary"] == "Origin", a)
+        a = d.call("DELETE", "/v2/models/none", headers={"Origin": lab})
+        check("and change things", a.code == "unknown_model", a)
+        for origin in ("https://lab.example:8443", "http://lab.example", "https://evil.example", "null", "https://LAB.example"):
+            a = d.call("OPTIONS", "/v2/models/m/infer", headers={"Origin": origin, **asks})
+            b = d.get("/v2", Origin=origin)
+            c = d.call("DELETE", "/v2/models/none", headers={"Origin": origin})
+            check(f"pages of {origin} may not", c.code == "origin_refused" and b.headers["Vary"] == "Origin"
+                  and not any("Access-Control-Allow-Origin" in x.headers for x in (a, b, c)), f"{a} {b} {c}")
+        check("without an Origin only Vary says that there could be one", "Access-Control-Allow-Origin" not in d.get("/v2").headers
+              and d.get("/v2").headers["Vary"] == "Origin")
 
 
 def framing(check, d):
@@ -467,6 +497,7 @@ def plan(check):
         crowd(check, d)
         slow(check, d)
         check("a drain of all this ends with 0", d.stop() == 0, d.said())
+    pages(check)
     deadlines(check)
     reloading(check)
     stopping(check)
