@@ -9,7 +9,7 @@ ok() { # ok NAME COMMAND...
     if "$@" >"$root/log" 2>&1; then echo "ok $n - $name"; else echo "not ok $n - $name"; sed 's/^/# /' "$root/log"; fi
 }
 
-echo 1..9
+echo 1..10
 ok "make install into an empty folder" env -u MAKEFLAGS -u MAKELEVEL make -s -C "$top_builddir" install DESTDIR="$root"
 
 prefix=$(cd "$root" && find . -name onelip.pc -path '*/pkgconfig/*' | sed 's|^\./||; s|/lib.*||' | head -n 1)
@@ -26,13 +26,12 @@ ok "headers stand alone" sh -c 'for h in "$1"/include/onelip/*.h; do
         ${CC:-cc} -std=c11 -Wall -Werror -I"$1/include" -x c -fsyntax-only - || exit 1; done' sh "$base"
 
 # As a stranger builds against the library: by what pkg-config says of it, and nothing else.
-stranger() {
-    printf '#include <onelip/onelip.h>\n#include <stdio.h>\nint main(void) { return puts(lip_err_name(LIP_ESHAPE)) < 0; }\n' >"$root/s.c"
-    flags=$(PKG_CONFIG_SYSROOT_DIR=$root PKG_CONFIG_PATH=$base/lib/pkgconfig pkg-config --cflags --libs onelip) &&
-        ${CC:-cc} -std=c11 -Wall -Werror $SANITIZER_FLAGS "$root/s.c" -o "$root/s" $flags &&
-        [ "$(LD_LIBRARY_PATH=$(dirname "$lib") "$root/s")" = LIP_ESHAPE ]
+flags=$(PKG_CONFIG_SYSROOT_DIR=$root PKG_CONFIG_PATH=$base/lib/pkgconfig pkg-config --cflags --libs onelip)
+stranger() { # stranger COMPILER...
+    "$@" -Wall -Werror $SANITIZER_FLAGS -o "$root/use" $flags -lm && LD_LIBRARY_PATH=$(dirname "$lib") "$root/use"
 }
-ok "a program builds by pkg-config and runs" stranger
+ok "a C program builds by pkg-config, trains, condenses, bounds and saves" stranger ${CC:-cc} -std=c11 "$srcdir/tests/install/use.c"
+ok "and so it does as C++" stranger ${CXX:-c++} -std=c++17 -x c++ "$srcdir/tests/install/use.c" -x none
 
 pages() {
     for page in "$base"/share/man/man1/onelip.1 "$base"/share/man/man8/onelipd.8; do
