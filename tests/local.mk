@@ -4,6 +4,7 @@
 #   benches       tests/bench/bench_<thing>.c: built by `make check`, run by `make bench`
 unit_tests += %D%/unit/check_base
 unit_tests += %D%/unit/check_bounds
+unit_tests += %D%/unit/check_certify
 unit_tests += %D%/unit/check_codec
 unit_tests += %D%/unit/check_gemm
 unit_tests += %D%/unit/check_golden

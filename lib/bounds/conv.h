@@ -14,7 +14,8 @@ struct lip__convolution {
     const double *kernel;
 };
 
-/* lip__conv_apply: y (oh, ow, f) = K x (h, w, c). lip__double_conv_adjoint: x = K' y. panel: lip__conv_panel doubles. */
+/* lip__conv_apply: y (oh, ow, f) = K x (h, w, c). lip__double_conv_adjoint: x = K' y. panel: lip__conv_panel doubles.
+ */
 size_t lip__conv_panel(const struct lip__convolution *k);
 void lip__conv_apply(const struct lip__convolution *k, const double *x, double *y, double *panel);
 void lip__double_conv_adjoint(const struct lip__convolution *k, const double *y, double *x, double *panel);
@@ -25,8 +26,8 @@ size_t lip__conv_coverage(const struct lip__windows *g);
 /* lip__conv_abs_norm: at least the norm of the convolution with |kernel|. Returns LIP_OK or LIP_ENOMEM. */
 lip_err lip__conv_abs_norm(const struct lip__convolution *k, double *norm, lip_error *err);
 
-/* lip__conv_embed: at least the operator's norm, by the frequencies of a periodic convolution that contains it; INFINITY
- * where that would take too long. lower: a lower bound, a good start. Returns LIP_OK, LIP_ENOMEM. */
+/* lip__conv_embed: at least the operator's norm, by the frequencies of a periodic convolution that contains it;
+ * INFINITY where that would take too long. lower: a lower bound, a good start. Returns LIP_OK, LIP_ENOMEM. */
 lip_err lip__conv_embed(const struct lip__convolution *k, double lower, double *upper, lip_error *err);
 
 /* lip__conv_small: whether decomposing the whole matrix is affordable. lip__conv_matrix: it, (inputs, outputs), for

@@ -5,14 +5,15 @@
  *
  *     ||a||^2 <= ||(aV)'(aV)|| / (1 - delta) <= max_i sum_j |(aV)'(aV)|_ij / (1 - delta).
  *
- * With B = fl(aV) = aV - E, |E| <= gamma_n |a||V|, and G = fl(B'B), |G - B'B| <= gamma_m |B|'|B|, the row sums are at most
+ * With B = fl(aV) = aV - E, |E| <= gamma_n |a||V|, and G = fl(B'B), |G - B'B| <= gamma_m |B|'|B|, the row sums are at
+ * most
  *
  *     |G|1 + gamma_m |B|'(|B|1) + |B|'e + gamma_n |V|'|a|'(|B|1) + gamma_n |V|'|a|'e,    e = gamma_n |a|(|V|1)
  *     delta = max |fl(V'V) - I|1 + gamma_n |V|'(|V|1) + u,
  *
- * so beyond three products only vectors are multiplied. From below, ||a|| >= |av| / |v| for any v, and |av| >= |fl(av)| -
- * gamma_n | |a||v| |. Where LAPACK fails, and wherever they are better, the column norms bound from below, the Frobenius
- * norm and sqrt(||a||_1 ||a||_inf) from above.
+ * so beyond three products only vectors are multiplied. From below, ||a|| >= |av| / |v| for any v, and |av| >= |fl(av)|
+ * - gamma_n | |a||v| |. Where LAPACK fails, and wherever they are better, the column norms bound from below, the
+ * Frobenius norm and sqrt(||a||_1 ||a||_inf) from above.
  *
  * Source: Rump, "Verified bounds for singular values, in particular for the spectral norm of a matrix and its inverse",
  * BIT 51, 2011.
@@ -275,8 +276,8 @@ lip_err lip_bound_matrix(const float *a, size_t m, size_t n, lip_interval *norm,
     if (few == 0)
         return LIP_OK;
     if (!lip__all_finite(a, m * n, &at))
-        return lip__fail(err, LIP_ENONFINITE, "bound: entry [%zu,%zu] of a (%zu, %zu) matrix is %g", at / n, at % n, m, n,
-                         (double)a[at]);
+        return lip__fail(err, LIP_ENONFINITE, "bound: entry [%zu,%zu] of a (%zu, %zu) matrix is %g", at / n, at % n, m,
+                         n, (double)a[at]);
     wide = lip__widen(a, m * n);
     sigma = sigma_min ? lip__alloc(few, sizeof *sigma) : NULL;
     if (!wide || (sigma_min && !sigma))

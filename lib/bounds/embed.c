@@ -1,18 +1,18 @@
 /* embed.c: the norm of a convolution with zeros around the image from above, by frequencies or by its whole matrix.
  *
- * Along one axis output i of n_out reads input s i + o for taps o = t - before = s q + rho, 0 <= rho < s. With the input
- * split into its s phases, x_rho[j] = x[s j + rho], each of at most l = ceil(n / s) samples, that is a convolution of
- * stride 1 from phase rho with tap q. Let N be at least l, l - q and n_out + q for every q: then i + q, taken modulo N, meets a
- * sample only where i + q does, so the operator is a part of an N-periodic convolution (zeros around the input, some
- * outputs left out), and
+ * Along one axis output i of n_out reads input s i + o for taps o = t - before = s q + rho, 0 <= rho < s. With the
+ * input split into its s phases, x_rho[j] = x[s j + rho], each of at most l = ceil(n / s) samples, that is a
+ * convolution of stride 1 from phase rho with tap q. Let N be at least l, l - q and n_out + q for every q: then i + q,
+ * taken modulo N, meets a sample only where i + q does, so the operator is a part of an N-periodic convolution (zeros
+ * around the input, some outputs left out), and
  *
  *     ||conv|| <= max over the N_h x N_w frequencies theta of ||P(theta)||,  P(theta) = sum_taps K_tap e^{i theta q},
  *
  * P being (phases * channels, filters). Kernels are real, so half the frequencies do.
  *
  * Each is proved without eigenvalues: P'P, as a real matrix of twice the size, is subtracted from lambda^2 I, and if
- * Cholesky's algorithm runs to its end then lambda_max(P'P) <= lambda^2 + c tr(lambda^2 I - P'P), c = gamma_{n+1} / (1 -
- * gamma_{n+1}). Where it does not, lambda is raised to what an eigensolver says, and tried again.
+ * Cholesky's algorithm runs to its end then lambda_max(P'P) <= lambda^2 + c tr(lambda^2 I - P'P), c = gamma_{n+1} / (1
+ * - gamma_{n+1}). Where it does not, lambda is raised to what an eigensolver says, and tried again.
  *
  * Source: certify.md C2; Rump, "Verification of positive definiteness", BIT 46, 2006.
  */
@@ -22,7 +22,7 @@
 #include "tensor/gemm.h"
 
 #define MOST_FLOPS 3e9
-#define MARGIN 1e-9
+#define MARGIN     1e-9
 
 /* ---- Cholesky --------------------------------------------------------------------------------------------- */
 
@@ -112,11 +112,11 @@ static size_t angle(const struct axis *x, size_t f, long q)
 struct embedding {
     const struct lip__convolution *k;
     struct axis rows, columns;
-    size_t phases, m, n; /* P is (m, n) */
-    size_t side;         /* the smaller of m, n */
-    double *p;           /* real part over imaginary part: (2 m, n), or transposed (2 n, m) where m < n */
+    size_t phases, m, n;          /* P is (m, n) */
+    size_t side;                  /* the smaller of m, n */
+    double *p;                    /* real part over imaginary part: (2 m, n), or transposed (2 n, m) where m < n */
     double *gram, *work, *values; /* (2 side, 2 side) twice, (2 side) */
-    double error;        /* Frobenius norm of what the entries of P are off by */
+    double error;                 /* Frobenius norm of what the entries of P are off by */
 };
 
 static lip_err embedding_open(const struct lip__convolution *k, struct embedding *e, lip_error *err)
@@ -155,7 +155,8 @@ static double flops(const struct embedding *e)
     double side = (double)e->side, other = (double)(e->m + e->n) - side, many = (double)e->rows.period;
 
     many *= (double)(e->columns.period / 2 + 1);
-    return many * (6 * side * side * other + 8.0 / 3 * side * side * side + 4 * side * other * (double)(e->k->g.kh * e->k->g.kw));
+    return many * (6 * side * side * other + 8.0 / 3 * side * side * side +
+                   4 * side * other * (double)(e->k->g.kh * e->k->g.kw));
 }
 
 /* P of frequency (a, b); with `absolute` the sum of |K| over the taps instead, as real part. */
@@ -195,7 +196,8 @@ static double make_gram(struct embedding *e)
     const double *re = e->p, *im = e->p + n * other;
     double frobenius = lip__norm_up(e->p, 2 * n * other);
 
-    lip__dgemm(true, false, n, n, 2 * other, 1, re, n, re, n, 0, e->gram, 2 * n); /* real over imaginary: both at once */
+    lip__dgemm(true, false, n, n, 2 * other, 1, re, n, re, n, 0, e->gram,
+               2 * n); /* real over imaginary: both at once */
     lip__dgemm(true, false, n, n, other, 1, re, n, im, n, 0, e->work, n);
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j < n; j++) {
@@ -224,7 +226,8 @@ static bool proves(struct embedding *e, double lambda2, double *slack)
     return has_cholesky(n, e->work);
 }
 
-/* At least lambda_max(P'P) of the frequency whose gram is made; *lambda2 is raised where it is too small. -1: memory. */
+/* At least lambda_max(P'P) of the frequency whose gram is made; *lambda2 is raised where it is too small. -1: memory.
+ */
 static double prove(struct embedding *e, double *lambda2)
 {
     size_t n = 2 * e->side;

@@ -15,7 +15,7 @@
 
 #include "base/base.h"
 
-#define LIP__U 0x1p-53
+#define LIP__U    0x1p-53
 #define LIP__TINY 1e-150
 
 static inline double lip__up(double x)

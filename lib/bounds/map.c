@@ -492,8 +492,8 @@ lip_err lip__map_secant(const struct lip__map *map, double *whole, double *singl
 
 /* ---- deviation --------------------------------------------------------------------------------------------- */
 
-/* Norms of the real values for any input of norm R: the smaller of two bounds, by the constants from stage to stage, and
- * by their product from the value at 0. */
+/* Norms of the real values for any input of norm R: the smaller of two bounds, by the constants from stage to stage,
+ * and by their product from the value at 0. */
 static void reach(const struct lip__map *map, double input_norm, const double *at_zero, const double *error_at_zero,
                   const double *constant, double *size)
 {

@@ -8,19 +8,19 @@
 
 struct lip__map {
     const lip_snapshot *snapshot;
-    size_t first, n;          /* steps of the model */
-    struct lip__stage *stage; /* n, proved */
+    size_t first, n;              /* steps of the model */
+    struct lip__stage *stage;     /* n, proved */
     const size_t *input, *output; /* values of the model, side by side x and y; input NULL: the first ones */
     size_t n_inputs, n_outputs;
 };
 
-#define LIP__FLOAT_U 0x1p-24
-#define LIP__FLOAT_ETA 0x1p-149
-#define LIP__DOUBLE_ETA 0x1p-1074
+#define LIP__FLOAT_U     0x1p-24
+#define LIP__FLOAT_ETA   0x1p-149
+#define LIP__DOUBLE_ETA  0x1p-1074
 #define LIP__DOUBLE_MOST 1e300
 
-/* lip__map_open: all steps of a model, proved. lip__map_part: the n steps from `first` on, of which each reads the one in
- * front of it, proved. Return as lip__stage_open and lip__stage_prove. Memory: lip__map_close, on failure too. */
+/* lip__map_open: all steps of a model, proved. lip__map_part: the n steps from `first` on, of which each reads the one
+ * in front of it, proved. Return as lip__stage_open and lip__stage_prove. Memory: lip__map_close, on failure too. */
 lip_err lip__map_open(const lip_snapshot *snapshot, struct lip__map *map, lip_error *err);
 lip_err lip__map_part(const lip_snapshot *snapshot, size_t first, size_t n, struct lip__map *map, lip_error *err);
 void lip__map_close(struct lip__map *map);
@@ -28,7 +28,7 @@ void lip__map_close(struct lip__map *map);
 /* lip__map_of: a part of a whole map, which keeps owning the stages. */
 struct lip__map lip__map_of(const struct lip__map *whole, size_t first, size_t n);
 
-size_t lip__map_inputs(const struct lip__map *map);  /* numbers per sample */
+size_t lip__map_inputs(const struct lip__map *map); /* numbers per sample */
 size_t lip__map_outputs(const struct lip__map *map);
 
 /* lip__map_known: every stage's arithmetic is known, so it can be computed and its rounding bounded. */
@@ -60,8 +60,8 @@ void lip__map_error(const struct lip__map *map, double u, double eta, double mos
 /* lip__map_secant: lower bounds of the Lipschitz constant from pairs of points near which the map stretches most.
  *
  * Points and directions come from power iterations on the Jacobian in float32 and are not trusted. The quotient is: the
- * map is computed in double at both points, what that can be wrong by is taken off the numerator, and the denominator is
- * rounded up. whole: of the vector of outputs; single: of one output, the largest. 0 where nothing was found.
+ * map is computed in double at both points, what that can be wrong by is taken off the numerator, and the denominator
+ * is rounded up. whole: of the vector of outputs; single: of one output, the largest. 0 where nothing was found.
  * Returns LIP_OK, LIP_ENOMEM. */
 lip_err lip__map_secant(const struct lip__map *map, double *whole, double *single, lip_error *err);
 

@@ -104,8 +104,8 @@ static lip_err layer_bound(const struct lip__map *c, size_t index, lip_layer_bou
         b->output_lower = one.lower;
         b->output_upper = one.upper;
     }
-    b->sound_claim = b->per_output ? judge(b->claimed, b->output_lower, b->output_upper)
-                                   : judge(b->claimed, b->lower, b->upper);
+    b->sound_claim =
+        b->per_output ? judge(b->claimed, b->output_lower, b->output_upper) : judge(b->claimed, b->lower, b->upper);
     return LIP_OK;
 }
 
@@ -137,8 +137,8 @@ lip_err lip_bound_layer(const lip_snapshot *snapshot, size_t layer, lip_layer_bo
 
 /* ---- the network ----------------------------------------------------------------------------------------- */
 
-/* The network's claim. Where the layer that makes the output claims something for each neuron alone, so does the network:
- * a single output's constant is that of the layer's input times the neuron's norm. */
+/* The network's claim. Where the layer that makes the output claims something for each neuron alone, so does the
+ * network: a single output's constant is that of the layer's input times the neuron's norm. */
 static int judge_network(const struct lip__map *c, const double *constant, double claimed, double upper, double whole,
                          double single, const lip_layer_bound *layers, size_t n)
 {
@@ -152,8 +152,7 @@ static int judge_network(const struct lip__map *c, const double *constant, doubl
                 size_t first = 0;
 
                 steps_of(m, s->top, &first);
-                return judge(claimed, single,
-                             lip__times_up(constant[c->stage[first].from[0]], layers[j].output_upper));
+                return judge(claimed, single, lip__times_up(constant[c->stage[first].from[0]], layers[j].output_upper));
             }
     }
     return judge(claimed, whole, upper);
@@ -168,8 +167,13 @@ lip_err lip_bound_network(const lip_snapshot *snapshot, double input_norm, lip_l
     lip_err rc = constant ? lip__map_open(snapshot, &c, err) : lip__nomem(err, m->n_values * sizeof *constant);
 
     *n = 0;
-    *network = (lip_network_bound){.claimed = lip_model_claimed(m), .upper = NAN, .tightness = NAN, .method = "product",
-                                   .lower_method = "none", .deviation = NAN, .sound_claim = -1};
+    *network = (lip_network_bound){.claimed = lip_model_claimed(m),
+                                   .upper = NAN,
+                                   .tightness = NAN,
+                                   .method = "product",
+                                   .lower_method = "none",
+                                   .deviation = NAN,
+                                   .sound_claim = -1};
     for (size_t i = 0, first = 0; !rc && i < m->n_layers; i++) {
         size_t steps = steps_of(m, i, &first);
         struct lip__map part;
@@ -193,8 +197,8 @@ lip_err lip_bound_network(const lip_snapshot *snapshot, double input_norm, lip_l
         network->deviation = isfinite(network->deviation) ? lip__times_up(2, network->deviation) : NAN;
         if (network->lower > 0)
             network->tightness = network->upper / network->lower;
-        network->sound_claim = judge_network(&c, constant, network->claimed, network->upper, network->lower, single, layers,
-                                             *n);
+        network->sound_claim =
+            judge_network(&c, constant, network->claimed, network->upper, network->lower, single, layers, *n);
     }
     lip__map_close(&c);
     lip__free(constant);

@@ -29,8 +29,12 @@ static void open_conv(struct lip__stage *s)
     const lip_layer *l = s->layer;
 
     s->kind = LIP__STAGE_CONV;
-    s->conv = (struct lip__convolution){.g = {.h = l->in.dim[0], .w = l->in.dim[1], .c = l->in.dim[2],
-                                              .kh = c->kernel[0], .kw = c->kernel[1], .sh = c->strides[0],
+    s->conv = (struct lip__convolution){.g = {.h = l->in.dim[0],
+                                              .w = l->in.dim[1],
+                                              .c = l->in.dim[2],
+                                              .kh = c->kernel[0],
+                                              .kw = c->kernel[1],
+                                              .sh = c->strides[0],
                                               .sw = c->strides[1]},
                                         .f = (size_t)c->filters};
     lip__windows_set(&s->conv.g, !(c->padding && !strcmp(c->padding, "valid")));
@@ -80,7 +84,7 @@ static void classify(struct lip__stage *s)
                                          : LIP__STAGE_UNKNOWN;
     else if (is(l, "GroupSort") || is(l, "GroupSort2")) {
         s->kind = LIP__STAGE_SORT;
-        s->group = (size_t)*(const long *)option(l, "n");
+        s->group = (size_t) * (const long *)option(l, "n");
     } else if (is(l, "relu") || is(l, "ReLU"))
         open_relu(s);
     else if (is(l, "ScaledAveragePooling2D") || is(l, "ScaledL2NormPooling2D")) {

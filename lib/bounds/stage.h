@@ -1,12 +1,13 @@
 /* stage.h: one step of a model as a map over the reals, with what its evaluation in floating point can lose.
  *
  * The map of a step is the one its definition means: exact products and sums of the float32 weights served, k as the
- * definition has it. Computed with unit roundoff u from an input x^ that is e away from the real one, a step's result is
+ * definition has it. Computed with unit roundoff u from an input x^ that is e away from the real one, a step's
+ * result is
  *
  *     L e + gamma_n(u) (A |x^| + B) + sqrt(outputs) n eta
  *
- * or less away from the real one: L its constant, A the norm of |W|, B the norm of what is added, n how many roundings a
- * single output sees, eta what one underflow loses. A step that joins several tensors has e and |x^| of all of them:
+ * or less away from the real one: L its constant, A the norm of |W|, B the norm of what is added, n how many roundings
+ * a single output sees, eta what one underflow loses. A step that joins several tensors has e and |x^| of all of them:
  * their sum, their mean, or the root of the sum of their squares. Source: certify.md C1, in norms; Higham's gamma holds
  * for any order of summation.
  */
@@ -16,31 +17,42 @@
 #include "bounds/conv.h"
 #include "model/model.h"
 
-enum lip__shape_of { LIP__STAGE_MATRIX, LIP__STAGE_CONV, LIP__STAGE_SORT, LIP__STAGE_RELU, LIP__STAGE_AVERAGE,
-                     LIP__STAGE_L2, LIP__STAGE_COPY, LIP__STAGE_SUM, LIP__STAGE_DIFFERENCE, LIP__STAGE_MEAN,
-                     LIP__STAGE_BESIDE, LIP__STAGE_UNKNOWN };
+enum lip__shape_of {
+    LIP__STAGE_MATRIX,
+    LIP__STAGE_CONV,
+    LIP__STAGE_SORT,
+    LIP__STAGE_RELU,
+    LIP__STAGE_AVERAGE,
+    LIP__STAGE_L2,
+    LIP__STAGE_COPY,
+    LIP__STAGE_SUM,
+    LIP__STAGE_DIFFERENCE,
+    LIP__STAGE_MEAN,
+    LIP__STAGE_BESIDE,
+    LIP__STAGE_UNKNOWN
+};
 
 struct lip__stage {
     const lip_layer *layer;
-    size_t top;              /* index of the definition's layer */
+    size_t top; /* index of the definition's layer */
     enum lip__shape_of kind;
-    const size_t *from;      /* the model's values that it reads */
-    size_t n_from, value;    /* and the one it makes */
-    size_t in, out;          /* numbers per sample; in: of the first that it reads */
-    double *kernel, *bias;   /* widened; NULL: none */
+    const size_t *from;    /* the model's values that it reads */
+    size_t n_from, value;  /* and the one it makes */
+    size_t in, out;        /* numbers per sample; in: of the first that it reads */
+    double *kernel, *bias; /* widened; NULL: none */
     struct lip__convolution conv;
-    size_t rows, m, n;       /* MATRIX: samples of x are (rows, m), y (rows, n) */
+    size_t rows, m, n; /* MATRIX: samples of x are (rows, m), y (rows, n) */
     size_t pool[2], group;
-    double slope, most;      /* RELU; most NAN: none */
+    double slope, most; /* RELU; most NAN: none */
     /* what is proved of it */
-    lip_interval norm;       /* of the linear part, or of the whole; upper NAN: no rule */
-    double gain;             /* L: norm.upper, but 1 for steps that join */
-    double *sigma;           /* MATRIX, CONV: singular values of the reshaped kernel, estimates, descending */
+    lip_interval norm; /* of the linear part, or of the whole; upper NAN: no rule */
+    double gain;       /* L: norm.upper, but 1 for steps that join */
+    double *sigma;     /* MATRIX, CONV: singular values of the reshaped kernel, estimates, descending */
     size_t n_sigma;
     const char *method;
-    double absolute, added;  /* A and B */
-    size_t roundings;        /* n */
-    bool squares;            /* eta stands under a root, and the square of the input must not overflow */
+    double absolute, added; /* A and B */
+    size_t roundings;       /* n */
+    bool squares;           /* eta stands under a root, and the square of the input must not overflow */
 };
 
 /* lip__stage_open: step `index` of a snapshot, weights widened, nothing proved yet. Returns LIP_OK, LIP_ENOMEM,
@@ -51,12 +63,13 @@ void lip__stage_close(struct lip__stage *stage);
 /* lip__stage_prove: fills the second half. */
 lip_err lip__stage_prove(struct lip__stage *stage, lip_error *err);
 
-/* lip__stage_value: y from what it reads, in double, for n samples. scratch: lip__stage_scratch doubles. Not for UNKNOWN. */
+/* lip__stage_value: y from what it reads, in double, for n samples. scratch: lip__stage_scratch doubles. Not for
+ * UNKNOWN. */
 size_t lip__stage_scratch(const struct lip__stage *stage);
 void lip__stage_value(const struct lip__stage *stage, size_t n, const double *const *x, double *y, double *scratch);
 
-/* lip__stage_joined: a norm, an error or a constant of all that a stage reads, from those of each; rounded up. of: by the
- * model's values. */
+/* lip__stage_joined: a norm, an error or a constant of all that a stage reads, from those of each; rounded up. of: by
+ * the model's values. */
 double lip__stage_joined(const struct lip__stage *stage, const double *of);
 
 /* lip__stage_error: the bound above; size and e joined. INFINITY where something could overflow `most`. */

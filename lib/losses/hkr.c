@@ -19,8 +19,7 @@ static void rows(const struct lip__object *self, double weight, size_t n, size_t
     for (size_t i = 0; i < n; i++) {
         const float *yi = y + i * c, *pi = p + i * c;
         double hinge = lip__hinge_row(c, margin, weight, yi, pi, dp ? slope : NULL);
-        double kr = hinge_only ? 0
-                               : lip__kr_row(l->multi_gpu, c, yi, pi, positive, negative, dp ? kr_slope : NULL);
+        double kr = hinge_only ? 0 : lip__kr_row(l->multi_gpu, c, yi, pi, positive, negative, dp ? kr_slope : NULL);
 
         per_sample[i] = (float)(hinge_only ? hinge : alpha * hinge - kr);
         for (size_t j = 0; dp && j < c; j++)

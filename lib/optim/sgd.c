@@ -35,9 +35,8 @@ LIP__VECTOR static void heavy(size_t n, float rate, float momentum, const float 
     }
 }
 
-LIP__VECTOR static void nesterov(size_t n, float rate, float momentum, const float *restrict w,
-                                 const float *restrict g, const float *restrict m, float *restrict w_next,
-                                 float *restrict m_next)
+LIP__VECTOR static void nesterov(size_t n, float rate, float momentum, const float *restrict w, const float *restrict g,
+                                 const float *restrict m, float *restrict w_next, float *restrict m_next)
 {
     for (size_t i = 0; i < n; i++) {
         float down = g[i] * rate, step = m[i] * momentum - down;

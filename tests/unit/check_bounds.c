@@ -136,7 +136,7 @@ START_TEST(special_matrices_are_enclosed)
     float a[N * N] = {0};
     float one = 0x1.8p-149f;
 
-    encloses(N, N, a, 0); /* zero */
+    encloses(N, N, a, 0);        /* zero */
     encloses(1, 1, &one, 1e-12); /* subnormal */
     for (size_t i = 0; i < N; i++)
         a[i * N + i] = (float)(i + 1);
@@ -146,7 +146,7 @@ START_TEST(special_matrices_are_enclosed)
     encloses(N, N, a, 1e-12); /* Hilbert's */
     for (size_t i = 0; i < N * N; i++)
         a[i] = (float)((int)(i / N) + 1) * ((float)(i % N) - 9.5f);
-    encloses(N, N, a, 1e-12); /* rank one */
+    encloses(N, N, a, 1e-12);          /* rank one */
     for (size_t i = 0; i < N * N; i++) /* a symmetric orthogonal one: the sine transform */
         a[i] = (float)(sqrt(2.0 / 21) * sin(M_PI * (double)((i / N + 1) * (i % N + 1)) / 21));
     encloses(N, N, a, 1e-12);
@@ -239,14 +239,15 @@ static float *explicit_matrix(const struct lip__convolution *k, size_t *m, size_
         for (size_t r = 0; r < k->g.ow; r++)
             for (size_t y = 0; y < k->g.kh; y++)
                 for (size_t x = 0; x < k->g.kw; x++) {
-                    long row = (long)(p * k->g.sh + y) - (long)k->g.top, column = (long)(r * k->g.sw + x) - (long)k->g.left;
+                    long row = (long)(p * k->g.sh + y) - (long)k->g.top,
+                         column = (long)(r * k->g.sw + x) - (long)k->g.left;
 
                     if (row < 0 || column < 0 || row >= (long)k->g.h || column >= (long)k->g.w)
                         continue;
                     for (size_t i = 0; i < k->g.c; i++)
                         for (size_t o = 0; o < k->f; o++)
-                            a[(((size_t)row * k->g.w + (size_t)column) * k->g.c + i) * *n + (p * k->g.ow + r) * k->f + o] =
-                                (float)k->kernel[((y * k->g.kw + x) * k->g.c + i) * k->f + o];
+                            a[(((size_t)row * k->g.w + (size_t)column) * k->g.c + i) * *n + (p * k->g.ow + r) * k->f +
+                              o] = (float)k->kernel[((y * k->g.kw + x) * k->g.c + i) * k->f + o];
                 }
     return a;
 }
@@ -255,8 +256,13 @@ START_TEST(random_convolutions_are_never_underestimated)
 {
     noise = (lip_random){.seed = 13, .stream = (uint64_t)_i};
     for (int trial = 0; trial < 60; trial++) {
-        struct lip__convolution k = {.g = {.h = 1 + below(7), .w = 1 + below(7), .c = 1 + below(3), .kh = 1 + below(5),
-                                           .kw = 1 + below(5), .sh = 1 + below(3), .sw = 1 + below(3)},
+        struct lip__convolution k = {.g = {.h = 1 + below(7),
+                                           .w = 1 + below(7),
+                                           .c = 1 + below(3),
+                                           .kh = 1 + below(5),
+                                           .kw = 1 + below(5),
+                                           .sh = 1 + below(3),
+                                           .sw = 1 + below(3)},
                                      .f = 1 + below(5)};
         float weights[5 * 5 * 3 * 5], *a;
         double wide[5 * 5 * 3 * 5], abs_norm, embedded, *whole;
@@ -278,8 +284,8 @@ START_TEST(random_convolutions_are_never_underestimated)
         OK(lip_bound_matrix(weights, lip__window_size(&k.g), k.f, &reshaped, NULL, &err));
         OK(lip__conv_enclose(&k, &reshaped, &norm, &method, &err));
         ck_assert_msg(norm.lower <= exact.upper && exact.lower <= norm.upper,
-                      "%zux%zux%zu by %zux%zu step %zu,%zu to %zu: [%.9g, %.9g], truly %.9g", k.g.h, k.g.w, k.g.c, k.g.kh,
-                      k.g.kw, k.g.sh, k.g.sw, k.f, norm.lower, norm.upper, exact.upper);
+                      "%zux%zux%zu by %zux%zu step %zu,%zu to %zu: [%.9g, %.9g], truly %.9g", k.g.h, k.g.w, k.g.c,
+                      k.g.kh, k.g.kw, k.g.sh, k.g.sw, k.f, norm.lower, norm.upper, exact.upper);
         ck_assert_msg(norm.lower >= 0.999999 * exact.lower && norm.upper <= 1.000001 * exact.upper,
                       "[%.9g, %.9g] by %s, truly %.9g", norm.lower, norm.upper, method, exact.lower);
         OK(lip__conv_embed(&k, trial % 2 ? norm.lower : 0, &embedded, &err));
@@ -324,14 +330,19 @@ static void orthonormal(size_t m, size_t n, double *a)
 static const struct {
     size_t k, c, f, n, s;
     double truth, embedding;
-} table[] = {{3, 1, 16, 28, 1, 3.000, 3.000},  {3, 16, 16, 14, 1, 1.910, 1.939}, {3, 16, 32, 14, 1, 2.198, 2.214},
-             {5, 8, 8, 8, 1, 1.817, 1.991},    {3, 4, 64, 8, 1, 3.000, 3.000},   {3, 16, 32, 14, 2, 1.578, 1.590},
+} table[] = {{3, 1, 16, 28, 1, 3.000, 3.000}, {3, 16, 16, 14, 1, 1.910, 1.939}, {3, 16, 32, 14, 1, 2.198, 2.214},
+             {5, 8, 8, 8, 1, 1.817, 1.991},   {3, 4, 64, 8, 1, 3.000, 3.000},   {3, 16, 32, 14, 2, 1.578, 1.590},
              {5, 3, 40, 17, 3, 1.871, 1.890}};
 
 START_TEST(the_embedding_is_as_tight_as_published)
 {
-    struct lip__convolution k = {.g = {.h = table[_i].n, .w = table[_i].n, .c = table[_i].c, .kh = table[_i].k,
-                                       .kw = table[_i].k, .sh = table[_i].s, .sw = table[_i].s},
+    struct lip__convolution k = {.g = {.h = table[_i].n,
+                                       .w = table[_i].n,
+                                       .c = table[_i].c,
+                                       .kh = table[_i].k,
+                                       .kw = table[_i].k,
+                                       .sh = table[_i].s,
+                                       .sw = table[_i].s},
                                  .f = table[_i].f};
     size_t size = table[_i].k * table[_i].k * table[_i].c;
     double *kernel = malloc(size * k.f * sizeof *kernel), embedded;
@@ -362,7 +373,8 @@ START_TEST(a_row_under_three_ones_is_known)
     static const double ones[] = {1, 1, 1};
 
     for (size_t n = 1; n < 40; n++) {
-        struct lip__convolution k = {.g = {.h = 1, .w = n, .c = 1, .kh = 1, .kw = 3, .sh = 1, .sw = 1}, .f = 1, .kernel = ones};
+        struct lip__convolution k = {
+            .g = {.h = 1, .w = n, .c = 1, .kh = 1, .kw = 3, .sh = 1, .sw = 1}, .f = 1, .kernel = ones};
         double truth = 1 + 2 * cos(M_PI / (double)(n + 1)), embedded;
         lip_interval reshaped, norm;
         const char *method;
@@ -429,7 +441,8 @@ static void stop(struct served *s)
 /* ||f(x) - f(z)|| <= upper ||x - z|| + deviation, for random pairs near and far. */
 static void obeys(const struct served *s, const lip_network_bound *network)
 {
-    size_t in = lip_shape_count(lip_model_input_shape(s->model, 0)), out = lip_shape_count(lip_model_output_shape(s->model, 0));
+    size_t in = lip_shape_count(lip_model_input_shape(s->model, 0)),
+           out = lip_shape_count(lip_model_output_shape(s->model, 0));
     float *x = malloc(2 * in * sizeof *x), *y = malloc(2 * out * sizeof *y);
     lip_workspace *ws = lip_workspace_new();
     lip_error err = {0};
@@ -442,7 +455,8 @@ static void obeys(const struct served *s, const lip_network_bound *network)
             size += (double)x[i] * x[i];
         for (size_t i = 0; i < in; i++) {
             x[i] *= (float)(0.7 * network->input_norm / sqrt(size));
-            x[in + i] = x[i] + (float)(0.3 * step * network->input_norm / sqrt((double)in)) * fmaxf(-1, fminf(1, x[in + i]));
+            x[in + i] =
+                x[i] + (float)(0.3 * step * network->input_norm / sqrt((double)in)) * fmaxf(-1, fminf(1, x[in + i]));
             far += ((double)x[i] - x[in + i]) * ((double)x[i] - x[in + i]);
         }
         OK(lip_predict(s->snapshot, ws, 2, x, y, &err));
@@ -504,14 +518,15 @@ START_TEST(reports_hold_for_models)
 }
 END_TEST
 
-#define DEEP                                                                                                             \
-    "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"deep\",\"k_coef_lip\":1.0,\"layers\":["                       \
-    "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,64],\"name\":\"x\"}},"                       \
-    "{\"class_name\":\"SpectralDense\",\"config\":{\"units\":32,\"eps_bjorck\":1e-6,\"maxiter_bjorck\":60,"              \
-    "\"activation\":{\"class_name\":\"GroupSort2\",\"config\":{}},\"name\":\"d1\"}},"                                    \
-    "{\"class_name\":\"SpectralDense\",\"config\":{\"units\":16,\"eps_bjorck\":1e-6,\"maxiter_bjorck\":60,"              \
-    "\"activation\":{\"class_name\":\"GroupSort2\",\"config\":{}},\"name\":\"d2\"}},"                                    \
-    "{\"class_name\":\"SpectralDense\",\"config\":{\"units\":4,\"eps_bjorck\":1e-6,\"maxiter_bjorck\":60,\"name\":\"y\"}}]}}"
+#define DEEP                                                                                                           \
+    "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"deep\",\"k_coef_lip\":1.0,\"layers\":["                     \
+    "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,64],\"name\":\"x\"}},"                     \
+    "{\"class_name\":\"SpectralDense\",\"config\":{\"units\":32,\"eps_bjorck\":1e-6,\"maxiter_bjorck\":60,"            \
+    "\"activation\":{\"class_name\":\"GroupSort2\",\"config\":{}},\"name\":\"d1\"}},"                                  \
+    "{\"class_name\":\"SpectralDense\",\"config\":{\"units\":16,\"eps_bjorck\":1e-6,\"maxiter_bjorck\":60,"            \
+    "\"activation\":{\"class_name\":\"GroupSort2\",\"config\":{}},\"name\":\"d2\"}},"                                  \
+    "{\"class_name\":\"SpectralDense\",\"config\":{\"units\":4,\"eps_bjorck\":1e-6,\"maxiter_bjorck\":60,\"name\":"    \
+    "\"y\"}}]}}"
 
 /* Orthonormal columns and GroupSort2: every singular value of the Jacobian is 1 everywhere. */
 START_TEST(the_interval_closes_for_gradient_norm_preserving_networks)
@@ -587,9 +602,10 @@ END_TEST
 /* Linear models: lower and upper meet at the norm of the product, which for one layer is the matrix's. */
 START_TEST(a_linear_model_is_its_matrix)
 {
-    static const char json[] = "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"line\",\"layers\":["
-                               "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,9],\"name\":\"x\"}},"
-                               "{\"class_name\":\"Dense\",\"config\":{\"units\":5,\"name\":\"d\"}}]}}";
+    static const char json[] =
+        "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"line\",\"layers\":["
+        "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,9],\"name\":\"x\"}},"
+        "{\"class_name\":\"Dense\",\"config\":{\"units\":5,\"name\":\"d\"}}]}}";
     lip_layer_bound layers[2];
     lip_network_bound network;
     lip_interval norm;

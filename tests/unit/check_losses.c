@@ -88,10 +88,10 @@ static void expect_mean(const char *name, struct setting s, size_t n, size_t c, 
 static void one_hot(size_t n, size_t c, const int *class, float other, float *y)
 {
     for (size_t i = 0; i < n * c; i++)
-        y[i] = (size_t)class[i / c] == i % c ? 1 : other;
+        y[i] = (size_t) class[i / c] == i % c ? 1 : other;
 }
 
-#define SET(...) ((struct setting){__VA_ARGS__})
+#define SET(...)  ((struct setting){__VA_ARGS__})
 #define LIST(...) ((const double[]){__VA_ARGS__})
 
 START_TEST(binary_values_are_those_of_deel_lip)
@@ -120,10 +120,10 @@ END_TEST
 START_TEST(multiclass_values_are_those_of_deel_lip)
 {
     static const int class2[] = {0, 0, 0, 1, 1, 2}, class3[] = {0, 0, 0, 1, 1, 1, 2, 2};
-    static const float p2[] = {2, .2f, -.5f, -1, -1.2f, .3f, .8f, 2, 0,
-                               0, 1, -.5f, 2.4f, -.4f, -1.1f, -.1f, -1.7f, .6f};
-    static const float p3[] = {1.5f, .2f, -.5f, 1, -1.2f, .3f, .8f, 2, -2, 0, 1, -.5f,
-                               -.8f, 2, 0, 2.4f, -.4f, -1.1f, -.1f, -1.7f, .6f, 1.2f, 1.3f, 2.5f};
+    static const float p2[] = {2, .2f, -.5f, -1,   -1.2f, .3f,   .8f,  2,     0,
+                               0, 1,   -.5f, 2.4f, -.4f,  -1.1f, -.1f, -1.7f, .6f};
+    static const float p3[] = {1.5f, .2f, -.5f, 1,    -1.2f, .3f,   .8f,  2,     -2,  0,    1,    -.5f,
+                               -.8f, 2,   0,    2.4f, -.4f,  -1.1f, -.1f, -1.7f, .6f, 1.2f, 1.3f, 2.5f};
     static const float index3[] = {0, 0, 0, 1, 1, 1, 2, 2};
     const double *ce = LIST(.044275, .115109, 1.243572, .084923, .010887, 2.8023, .114224, .076357);
     float y2[18], y3[24];
@@ -152,8 +152,8 @@ START_TEST(processed_labels_give_the_same_sum)
     static const float y2[] = {2, 2, 2, 2, -2, -2, -2, -2};
     static const float p2[] = {.5f, 1.1f, -.1f, .7f, -1.3f, -.4f, .2f, -.9f};
     static const int class3[] = {0, 0, 0, 1, 1, 1, 2, 2};
-    static const float p3[] = {1.5f, .2f, -.5f, 1, -1.2f, .3f, .8f, 2, -2, 0, 1, -.5f,
-                               -.8f, 2, 0, 2.4f, -.4f, -1.1f, -.1f, -1.7f, .6f, 1.2f, 1.3f, 2.5f};
+    static const float p3[] = {1.5f, .2f, -.5f, 1,    -1.2f, .3f,   .8f,  2,     -2,  0,    1,    -.5f,
+                               -.8f, 2,   0,    2.4f, -.4f,  -1.1f, -.1f, -1.7f, .6f, 1.2f, 1.3f, 2.5f};
     static const double in[] = {3, 3, 2};
     float y3[24];
 
@@ -162,8 +162,8 @@ START_TEST(processed_labels_give_the_same_sum)
     expect_mean("KR", SET(.multi_gpu = true), 8, 1, y2, p2, 9.2 / 8, 1e-6);
     expect_mean("HKR", SET(.alpha = 2.5, .min_margin = 2, .multi_gpu = true), 8, 1, y2, p2, 0.3 / 8, 1e-6);
     expect_mean("MulticlassKR", SET(.multi_gpu = true), 8, 3, y3, p3, 698.0 / 75 / 8, 1e-6);
-    expect_mean("MulticlassHKR", SET(.alpha = 2.5, .min_margin = 1, .multi_gpu = true), 8, 3, y3, p3,
-                152.0 / 75 / 8, 1e-6);
+    expect_mean("MulticlassHKR", SET(.alpha = 2.5, .min_margin = 1, .multi_gpu = true), 8, 3, y3, p3, 152.0 / 75 / 8,
+                1e-6);
 }
 END_TEST
 

@@ -32,14 +32,15 @@ lip_err lip_bound_matrix(const float *a, size_t m, size_t n, lip_interval *norm,
 
 typedef struct lip_layer_bound {
     const lip_layer *layer;
-    double claimed;      /* NAN: claims nothing */
-    bool per_output;     /* the claim holds for each output alone */
-    double lower, upper; /* verified; upper NAN: no rule covers the layer */
+    double claimed;                    /* NAN: claims nothing */
+    bool per_output;                   /* the claim holds for each output alone */
+    double lower, upper;               /* verified; upper NAN: no rule covers the layer */
     double output_lower, output_upper; /* with per_output: the largest single output's norm, enclosed; else NAN */
-    int sound_claim;     /* 1 true, 0 false, -1 undecided or nothing claimed */
-    const char *method;  /* "enclosure"; convolutions (C2): "nu_enclosure" reshaped kernel times sqrt(nu_h nu_w),
-                          * "embedding" frequencies of a periodic one, "matrix"; "analytic"; "none" */
-    double sigma_min, defect, stable_rank; /* NAN where they mean nothing; defect = ||W'W - I||_F of the smaller side, W/(coef k) */
+    int sound_claim;                   /* 1 true, 0 false, -1 undecided or nothing claimed */
+    const char *method; /* "enclosure"; convolutions (C2): "nu_enclosure" reshaped kernel times sqrt(nu_h nu_w),
+                         * "embedding" frequencies of a periodic one, "matrix"; "analytic"; "none" */
+    double sigma_min, defect, stable_rank; /* NAN where they mean nothing; defect = ||W'W - I||_F, W / (coef k) on its
+                                            * smaller side */
     lip_effective effective;
     double stored_distance;
 } lip_layer_bound;

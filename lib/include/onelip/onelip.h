@@ -3,6 +3,7 @@
 #define ONELIP_ONELIP_H
 
 #include <onelip/bound.h>
+#include <onelip/certify.h>
 #include <onelip/error.h>
 #include <onelip/io.h>
 #include <onelip/model.h>

@@ -1,0 +1,399 @@
+/* certificate.c: radii.
+ *
+ * Let z^ be the logits computed in double at x, c the class that is answered, m_j = z^_c - z^_j, L_j the constant of
+ * the pair, E64_j how far computed differences may be from the real ones at x, and E_j(R) the same for the served
+ * arithmetic anywhere within R of x. For any x' within r <= R of x the served margin is at least
+ *
+ *     m_j - E64_j - L_j r - E_j(R),   so with R = min_j m_j / L_j   the radius is   min_j (m_j - E64_j - E_j(R)) / L_j.
+ *
+ * Activations are bounded by what they are at x, not by products of norms: |h(x')| <= |h^(x)| + e + L R. For a matrix
+ * as last step E_j = |w_c - w_j| D + gamma ((|w_c| + |w_j|)(|h| + D) + |b_c| + |b_j|) + 2 n eta, D the error in front
+ * of it; for others sqrt(2) times the error of the vector. An answer rounded to float32 once loses u (|y_c| + |y_j|)
+ * more.
+ *
+ * Source: certify.md C1 and C5; Murray, "Sound certification of neural networks in floating point" for the recursion.
+ */
+#include <float.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bounds/pairs.h"
+
+enum { BLOCK = 32 };
+
+struct lip_certifier {
+    struct lip__map map;
+    struct lip__head head;
+    double *constant, *pair; /* pair: against the norm asked for */
+    double to_l2;            /* the l2 norm per unit of it, at most */
+    double factor;
+    const char *name;
+};
+
+/* ---- what is proved of a snapshot ---------------------------------------------------------------------------- */
+
+static lip_err uncovered(const struct lip__map *map, lip_error *err)
+{
+    for (size_t i = 0; i < map->n; i++)
+        if (isnan(map->stage[i].gain) || map->stage[i].kind == LIP__STAGE_UNKNOWN)
+            return lip__fail(err, LIP_EBOUND, "no rule bounds layer \"%s\" (%s)",
+                             lip_layer_name(map->snapshot->model->layer[map->stage[i].top]),
+                             lip_layer_class(map->stage[i].layer));
+    return LIP_OK;
+}
+
+static bool is_disjoint(const struct lip_certifier *c)
+{
+    for (size_t i = 0; i < c->map.n; i++)
+        if (c->map.stage[i].value == c->map.output[0])
+            return lip_layer_per_output(c->map.snapshot->model->layer[c->map.stage[i].top]);
+    return false;
+}
+
+static void describe(struct lip_certifier *c)
+{
+    double claimed = lip_model_claimed(c->map.snapshot->model);
+    bool disjoint = is_disjoint(c);
+
+    c->name = c->head.classes == 1 ? "scalar" : disjoint ? "disjoint" : "joint";
+    c->factor = c->head.classes == 1 ? claimed : claimed * (disjoint ? 2 : sqrt(2));
+}
+
+static lip_err prove(struct lip_certifier *c, lip_norm norm, lip_error *err)
+{
+    const lip_model *m = c->map.snapshot->model;
+    size_t n;
+    double ratio;
+    lip_err rc;
+
+    if (m->n_inputs != 1 || m->n_outputs != 1)
+        return lip__fail(err, LIP_EUNSUPPORTED, "certificates of %zu inputs and %zu outputs are not built in",
+                         m->n_inputs, m->n_outputs);
+    if ((rc = lip__map_open(c->map.snapshot, &c->map, err)) || (rc = uncovered(&c->map, err)))
+        return rc;
+    c->constant = lip__alloc(m->n_values, sizeof *c->constant);
+    if (!c->constant)
+        return lip__nomem(err, m->n_values * sizeof *c->constant);
+    lip__map_constants(&c->map, c->constant);
+    if ((rc = lip__head_open(&c->map, c->constant, &c->head, err)) ||
+        (rc = lip__norm_ratio(&c->map, norm, &ratio, err)))
+        return rc;
+    n = c->head.classes;
+    c->pair = lip__alloc(n * n, sizeof *c->pair);
+    if (!c->pair)
+        return lip__nomem(err, n * n * sizeof *c->pair);
+    for (size_t i = 0; i < n * n; i++)
+        c->pair[i] = lip__times_up(c->head.pair[i], ratio);
+    c->to_l2 = norm == LIP_LINF ? lip__up(sqrt((double)lip__map_inputs(&c->map))) : 1;
+    describe(c);
+    return LIP_OK;
+}
+
+lip_err lip_certifier_new(const lip_snapshot *snapshot, lip_norm norm, lip_certifier **certifier, lip_error *err)
+{
+    struct lip_certifier *c = lip__alloc(1, sizeof *c);
+    lip_err rc;
+
+    *certifier = NULL;
+    if (!c)
+        return lip__nomem(err, sizeof *c);
+    c->map.snapshot = lip_snapshot_get(snapshot);
+    rc = prove(c, norm, err);
+    if (rc)
+        lip_certifier_free(c);
+    else
+        *certifier = c;
+    return rc;
+}
+
+void lip_certifier_free(lip_certifier *c)
+{
+    if (!c)
+        return;
+    lip__free(c->pair);
+    lip__head_close(&c->head);
+    lip__free(c->constant);
+    lip__map_close(&c->map);
+    lip_snapshot_put(c->map.snapshot);
+    lip__free(c);
+}
+
+size_t lip_certifier_classes(const lip_certifier *c)
+{
+    return c->head.classes;
+}
+
+const double *lip_certifier_pairs(const lip_certifier *c)
+{
+    return c->pair;
+}
+
+const char *lip_certifier_head(const lip_certifier *c)
+{
+    return c->name;
+}
+
+double lip_certifier_factor(const lip_certifier *c)
+{
+    return c->factor;
+}
+
+/* ---- one sample ------------------------------------------------------------------------------------------------ */
+
+struct place { /* one thread's */
+    struct lip__room room;
+    double *x, *size, *near, *error_64, *error;
+};
+
+struct job {
+    const struct lip_certifier *c;
+    const lip_certify_options *options;
+    size_t n, in;
+    const float *x;
+    const int64_t *label;
+    float *y;
+    int64_t *predicted;
+    double *margin, *radius, scale;
+    struct place *place;
+};
+
+/* How far the computed difference of outputs c and j may be from the real one. error: of each value; size: of each
+ * computed one. One output: j = c, and its own error. */
+static double difference_error(const struct lip_certifier *p, size_t c, size_t j, double u, double eta,
+                               const double *error, const double *size)
+{
+    const struct lip__head *h = &p->head;
+    double n, gamma, reach;
+
+    if (!h->stage)
+        return lip__times_up(h->classes == 1 ? 1 : lip__up(sqrt(2)), error[p->map.output[0]]);
+    n = (double)h->stage->roundings;
+    gamma = n * u / (1 - n * u) * (1 + 0x1p-40);
+    reach = (h->column[c] + (c == j ? 0 : h->column[j])) * size[h->stage->from[0]];
+    if (h->stage->bias)
+        reach += fabs(h->stage->bias[c]) + (c == j ? 0 : fabs(h->stage->bias[j]));
+    return (h->last[c * h->classes + j] * error[h->stage->from[0]] + gamma * reach + 2 * n * eta) * (1 + 0x1p-40);
+}
+
+/* What the one rounding to float32 can cost at points where the outputs are at most that large. */
+static double storage(double a, double b)
+{
+    return (fabs(a) + fabs(b)) * LIP__FLOAT_U * (1 + 0x1p-40) + LIP__FLOAT_ETA;
+}
+
+/* Margin of class c over j in double; of one output its distance from 0 on side c. */
+static double margin_over(const double *z, size_t classes, size_t c, size_t j)
+{
+    return classes == 1 ? (c ? z[0] : -z[0]) : z[c] - z[j];
+}
+
+/* The radius of sample r, whose answer is class c. */
+static double radius_of(const struct job *job, struct place *at, size_t r, const double *z, size_t c)
+{
+    const struct lip_certifier *p = job->c;
+    const struct lip__map *map = &p->map;
+    const lip_model *m = map->snapshot->model;
+    size_t classes = p->head.classes, out = map->output[0];
+    bool single = job->options->arithmetic == LIP_FLOAT32;
+    double u = single ? LIP__FLOAT_U : LIP__U, eta = single ? LIP__FLOAT_ETA : LIP__DOUBLE_ETA;
+    double reach = INFINITY, radius = INFINITY;
+
+    for (size_t j = 0; j < classes; j++)
+        if (j != c || classes == 1)
+            reach = fmin(reach, lip__up(margin_over(z, classes, c, j) / p->pair[classes == 1 ? 0 : c * classes + j]));
+    if (!(reach > 0) || !isfinite(reach))
+        return 0;
+    for (size_t i = 0; i < m->n_values; i++) /* of the computed values at x, then of the real ones near it */
+        at->size[i] = at->room.value[i] ? lip__norm_up(at->room.value[i] + r * m->value[i].size, m->value[i].size) : 0;
+    lip__map_error(map, LIP__U, LIP__DOUBLE_ETA, LIP__DOUBLE_MOST, at->size, true, at->error_64);
+    for (size_t i = 0; i < m->n_values; i++)
+        at->near[i] =
+            (at->size[i] + at->error_64[i] + p->constant[i] * lip__times_up(reach, p->to_l2)) * (1 + 8 * LIP__U);
+    lip__map_error(map, u, eta, single ? FLT_MAX : LIP__DOUBLE_MOST, at->near, false, at->error);
+    if (!isfinite(at->error[out]) || !(at->near[out] + at->error[out] < FLT_MAX / 2))
+        return 0;
+    for (size_t i = 0; i < m->n_values; i++) /* of the computed ones near it */
+        at->near[i] = lip__up(at->near[i] + at->error[i]);
+    for (size_t j = 0; j < classes; j++) {
+        size_t other = classes == 1 ? 0 : j, own = classes == 1 ? 0 : c;
+        double m_j, e_64, e, grow;
+
+        if (j == c && classes > 1)
+            continue;
+        m_j = margin_over(z, classes, c, j) * (1 - 2 * LIP__U);
+        e_64 = difference_error(p, own, other, LIP__U, LIP__DOUBLE_ETA, at->error_64, at->size);
+        e = difference_error(p, own, other, u, eta, at->error, at->near);
+        if (!single) {
+            grow = at->error_64[out] + at->error[out] + p->constant[out] * lip__times_up(reach, p->to_l2);
+            e += storage(fabs(z[own]) + grow, classes == 1 ? 0 : fabs(z[other]) + grow);
+        }
+        radius = fmin(radius, lip__down(m_j - lip__up(e_64 + e)) / p->pair[own * classes + other] * (1 - 4 * LIP__U));
+    }
+    return radius > 0 ? radius : 0;
+}
+
+static size_t answer(const float *y, size_t classes)
+{
+    size_t best = 0;
+
+    if (classes == 1)
+        return y[0] > 0;
+    for (size_t j = 1; j < classes; j++)
+        if (y[j] > y[best])
+            best = j;
+    return best;
+}
+
+/* Of a wrong answer: the smallest margin over its constant, below 0. */
+static double shortfall(const struct lip_certifier *p, const double *z, size_t c)
+{
+    size_t classes = p->head.classes;
+    double least = INFINITY;
+
+    for (size_t j = 0; j < classes; j++)
+        if (j != c || classes == 1)
+            least = fmin(least, margin_over(z, classes, c, j) / p->pair[classes == 1 ? 0 : c * classes + j]);
+    return least < 0 ? least : 0;
+}
+
+static void certify_sample(const struct job *job, struct place *at, size_t i, size_t r)
+{
+    const struct lip_certifier *p = job->c;
+    size_t classes = p->head.classes, got, truth;
+    const double *z = at->room.value[p->map.output[0]] + r * classes;
+    double margin = INFINITY, radius = 0;
+
+    for (size_t j = 0; j < classes && job->options->arithmetic == LIP_FLOAT64; j++)
+        job->y[i * classes + j] = (float)z[j];
+    got = answer(job->y + i * classes, classes);
+    truth = job->label ? (size_t)job->label[i] : got;
+    for (size_t j = 0; j < classes; j++)
+        if (j != truth || classes == 1)
+            margin = fmin(margin, margin_over(z, classes, truth, j));
+    if (got == truth)
+        radius = radius_of(job, at, r, z, got);
+    else if (job->options->negative_robustness)
+        radius = shortfall(p, z, truth);
+    if (job->predicted)
+        job->predicted[i] = (int64_t)got;
+    if (job->margin)
+        job->margin[i] = margin;
+    if (job->radius)
+        job->radius[i] = radius > 0 ? lip__down(radius / job->scale) : radius / job->scale;
+}
+
+static void certify_block(void *ctx, size_t index, size_t thread)
+{
+    const struct job *job = ctx;
+    struct place *at = &job->place[thread];
+    size_t first = index * BLOCK, n = job->n - first < BLOCK ? job->n - first : BLOCK;
+
+    for (size_t i = 0; i < n * job->in; i++)
+        at->x[i] = job->x[first * job->in + i];
+    lip__map_value(&job->c->map, &at->room, n, at->x);
+    for (size_t r = 0; r < n; r++)
+        certify_sample(job, at, first + r, r);
+}
+
+/* ---- all of them ------------------------------------------------------------------------------------------------- */
+
+static lip_err place_open(const struct lip_certifier *c, size_t n, struct place *at, lip_error *err)
+{
+    size_t values = c->map.snapshot->model->n_values, in = lip__map_inputs(&c->map);
+    lip_err rc = lip__room_open(&c->map, n, &at->room, err);
+
+    if (rc)
+        return rc;
+    at->x = lip__alloc(n * in, sizeof(double));
+    at->size = lip__alloc(4 * values, sizeof(double));
+    if (!at->x || !at->size)
+        return lip__nomem(err, (n * in + 4 * values) * sizeof(double));
+    at->near = at->size + values;
+    at->error_64 = at->near + values;
+    at->error = at->error_64 + values;
+    return LIP_OK;
+}
+
+static void place_close(const struct lip_certifier *c, struct place *at)
+{
+    lip__free(at->size);
+    lip__free(at->x);
+    lip__room_close(&c->map, &at->room);
+}
+
+static lip_err check_labels(const struct lip_certifier *c, size_t n, const int64_t *label, lip_error *err)
+{
+    int64_t classes = c->head.classes == 1 ? 2 : (int64_t)c->head.classes;
+
+    for (size_t i = 0; label && i < n; i++)
+        if (label[i] < 0 || label[i] >= classes)
+            return lip__fail(err, LIP_ELABELS, "label %zu is %lld; wanted 0 to %lld", i, (long long)label[i],
+                             (long long)classes - 1);
+    return LIP_OK;
+}
+
+lip_err lip_certify(const lip_certifier *c, lip_workspace *ws, const lip_certify_options *options, size_t n,
+                    const float *x, const int64_t *label, float *y, int64_t *predicted, double *margin, double *radius,
+                    lip_error *err)
+{
+    size_t threads = lip_threads(), open = 0;
+    struct job job = {.c = c,
+                      .options = options,
+                      .n = n,
+                      .in = lip__map_inputs(&c->map),
+                      .x = x,
+                      .label = label,
+                      .y = y,
+                      .predicted = predicted,
+                      .margin = margin,
+                      .radius = radius,
+                      .scale = options->input_scale == 0 ? 1 : options->input_scale};
+    lip_err rc = check_labels(c, n, label, err);
+
+    if (!rc && !(job.scale > 0 && isfinite(job.scale)))
+        rc = lip__fail(err, LIP_ERANGE, "input_scale is %g, needs a finite number above 0", job.scale);
+    if (rc || n == 0)
+        return rc;
+    if (options->arithmetic == LIP_FLOAT32 && (rc = lip_predict(c->map.snapshot, ws, n, x, y, err)) != LIP_OK)
+        return rc;
+    job.place = lip__alloc(threads, sizeof *job.place);
+    if (!job.place)
+        return lip__nomem(err, threads * sizeof *job.place);
+    while (!rc && open < threads)
+        rc = place_open(c, n < BLOCK ? n : BLOCK, &job.place[open++], err);
+    if (!rc)
+        lip__parallel((n + BLOCK - 1) / BLOCK, certify_block, &job);
+    while (open-- > 0)
+        place_close(c, &job.place[open]);
+    lip__free(job.place);
+    return rc;
+}
+
+/* ---- many of them ------------------------------------------------------------------------------------------------ */
+
+void lip_provable_accuracy(size_t n, const double *radius, size_t n_epsilons, const double *epsilon, double *accuracy)
+{
+    for (size_t e = 0; e < n_epsilons; e++) {
+        size_t above = 0;
+
+        for (size_t i = 0; i < n; i++)
+            above += radius[i] > epsilon[e];
+        accuracy[e] = n ? (double)above / (double)n : 0;
+    }
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+void lip_provable_curve(size_t n, const double *radius, double *r, double *share)
+{
+    memmove(r, radius, n * sizeof *r);
+    if (n)
+        qsort(r, n, sizeof *r, ascending);
+    for (size_t i = 0; i < n; i++) /* equal radii have one share */
+        share[i] = i && r[i] == r[i - 1] ? share[i - 1] : (double)(n - i) / (double)n;
+}

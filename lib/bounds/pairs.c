@@ -1,0 +1,153 @@
+/* pairs.c: how fast two outputs can part.
+ *
+ * For a map of constant L, <e_c - e_j, f> has at most sqrt(2) L. If the last step is x W + b behind a map of constant
+ * B, it has at most |w_c - w_j| B, which for neurons that each have norm 1 is anything from 0 to 2 B: deel-lip takes
+ * the 2.
+ *
+ * Against other norms of the input than the Euclidean one the first step's matrix tells more than sqrt(d): for |x|_1 <=
+ * 1 the image is at most as long as the longest row, for |x|_inf <= 1 at most
+ *
+ *     min( sqrt(d) ||W||, sum_i |row_i|, sqrt(sum_ij |<row_i, row_j>|) ).
+ *
+ * Source: certify.md C5.
+ */
+#include "bounds/pairs.h"
+
+#include "tensor/gemm.h"
+
+enum { MOST_ROWS = 2048 }; /* of which all inner products are formed */
+
+static double column_norm(const struct lip__stage *s, size_t j)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < s->m; i++)
+        sum += s->kernel[i * s->n + j] * s->kernel[i * s->n + j];
+    return lip__up(sqrt(sum * lip__lift(s->m)) * (1 + 4 * LIP__U)) + LIP__TINY;
+}
+
+static double difference_norm(const struct lip__stage *s, size_t c, size_t j)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < s->m; i++) {
+        double d = s->kernel[i * s->n + c] - s->kernel[i * s->n + j];
+
+        sum += d * d;
+    }
+    return lip__up(sqrt(sum * lip__lift(s->m)) * (1 + 8 * LIP__U)) + LIP__TINY;
+}
+
+/* The stage that makes the output, if it is a matrix that sees the sample once. */
+static const struct lip__stage *last_matrix(const struct lip__map *map)
+{
+    for (size_t i = 0; i < map->n; i++)
+        if (map->stage[i].value == map->output[0])
+            return map->stage[i].kind == LIP__STAGE_MATRIX && map->stage[i].rows == 1 ? &map->stage[i] : NULL;
+    return NULL;
+}
+
+lip_err lip__head_open(const struct lip__map *map, const double *constant, struct lip__head *head, lip_error *err)
+{
+    size_t n = lip__map_outputs(map);
+    double whole = lip__map_constant(map, constant), any = lip__up(sqrt(2)), body;
+
+    *head = (struct lip__head){.stage = last_matrix(map), .classes = n};
+    if (n <= SIZE_MAX / n / sizeof(double)) {
+        head->pair = lip__alloc(n * n, sizeof *head->pair);
+        head->last = lip__alloc(n * n, sizeof *head->last);
+    }
+    head->column = lip__alloc(n, sizeof *head->column);
+    if (!head->pair || !head->last || !head->column)
+        return lip__nomem(err, 2 * n * n * sizeof(double));
+    body = head->stage ? constant[head->stage->from[0]] : NAN;
+    for (size_t c = 0; c < n; c++) {
+        head->column[c] = head->stage ? column_norm(head->stage, c) : 1;
+        for (size_t j = 0; j < c; j++) {
+            double last = head->stage ? difference_norm(head->stage, c, j) : any;
+            double pair = lip__times_up(any, whole);
+
+            head->last[c * n + j] = head->last[j * n + c] = last;
+            head->pair[c * n + j] = head->pair[j * n + c] = head->stage ? fmin(pair, lip__times_up(last, body)) : pair;
+        }
+    }
+    if (n == 1) {
+        head->last[0] = head->column[0];
+        head->pair[0] = head->stage ? fmin(whole, lip__times_up(head->column[0], body)) : whole;
+    }
+    return LIP_OK;
+}
+
+void lip__head_close(struct lip__head *head)
+{
+    lip__free(head->column);
+    lip__free(head->last);
+    lip__free(head->pair);
+    *head = (struct lip__head){0};
+}
+
+/* The only step that reads the input, if it is a matrix that sees the sample once. */
+static const struct lip__stage *first_matrix(const struct lip__map *map)
+{
+    const struct lip__stage *only = NULL;
+
+    for (size_t i = 0; i < map->n; i++)
+        for (size_t j = 0; j < map->stage[i].n_from; j++)
+            if (map->stage[i].from[j] == 0) {
+                if (only)
+                    return NULL;
+                only = &map->stage[i];
+            }
+    return only && only->kind == LIP__STAGE_MATRIX && only->rows == 1 ? only : NULL;
+}
+
+/* sqrt(sum_ij |<row_i, row_j>|). */
+static lip_err inner_products(const struct lip__stage *s, double *norm, lip_error *err)
+{
+    size_t m = s->m, n = s->n;
+    double *g = lip__alloc(m * m, sizeof *g), *ones = lip__alloc(2 * (m + n) + n, sizeof *ones), *sums = ones + m;
+    double *rows = sums + m, total = 0, error = 0;
+
+    if (!g || !ones) {
+        lip__free(ones);
+        lip__free(g);
+        return lip__nomem(err, m * m * sizeof *g);
+    }
+    for (size_t i = 0; i < m; i++)
+        ones[i] = 1;
+    lip__dgemm(false, true, m, m, n, 1, s->kernel, n, s->kernel, n, 0, g, m);
+    lip__abs_times(m, m, g, ones, sums);
+    for (size_t i = 0; i < m; i++)
+        total += sums[i];
+    lip__abs_times_transposed(m, n, s->kernel, ones, rows); /* |W|'1: the error is gamma_n | |W|'1 |^2 */
+    error = lip__norm_up(rows, n);
+    *norm = lip__up(sqrt((total + lip__gamma(n + 1) * error * error) * lip__lift(m)) * (1 + 4 * LIP__U)) + LIP__TINY;
+    lip__free(ones);
+    lip__free(g);
+    return LIP_OK;
+}
+
+lip_err lip__norm_ratio(const struct lip__map *map, lip_norm norm, double *ratio, lip_error *err)
+{
+    const struct lip__stage *s = first_matrix(map);
+    double longest = 0, sum = 0, products = INFINITY, root = lip__up(sqrt((double)lip__map_inputs(map)));
+    lip_err rc = LIP_OK;
+
+    *ratio = norm == LIP_LINF ? root : 1;
+    if (norm == LIP_L2 || !s || !(s->norm.upper > 0))
+        return LIP_OK;
+    for (size_t i = 0; i < s->m; i++) {
+        double row = lip__norm_up(s->kernel + i * s->n, s->n);
+
+        longest = fmax(longest, row);
+        sum += row;
+    }
+    sum *= lip__lift(s->m);
+    if (norm == LIP_LINF && s->m <= MOST_ROWS)
+        rc = inner_products(s, &products, err);
+    if (norm == LIP_L1)
+        *ratio = fmin(1, lip__up(longest / s->norm.upper));
+    else
+        *ratio = fmin(root, lip__up(fmin(sum, products) / s->norm.upper));
+    return rc;
+}

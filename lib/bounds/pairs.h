@@ -1,0 +1,27 @@
+/* pairs.h: constants of the difference of two outputs. */
+#ifndef LIP_PAIRS_H
+#define LIP_PAIRS_H
+
+#include <onelip/certify.h>
+
+#include "bounds/map.h"
+
+/* The last step as a certificate sees it. */
+struct lip__head {
+    const struct lip__stage *stage; /* a MATRIX that makes the outputs; NULL: something else does */
+    size_t classes;
+    double *pair;   /* (classes, classes): against the inputs' l2 norm */
+    double *last;   /* the same of the last step alone; with stage NULL sqrt(2) */
+    double *column; /* norms of the columns of stage's matrix */
+};
+
+/* lip__head_open: constant: lip__map_constants of the map. One output: pair[0] is its constant. Returns LIP_OK,
+ * LIP_ENOMEM. Memory: lip__head_close, on failure too. */
+lip_err lip__head_open(const struct lip__map *map, const double *constant, struct lip__head *head, lip_error *err);
+void lip__head_close(struct lip__head *head);
+
+/* lip__norm_ratio: at most how much longer an output of the first step may be, per unit of the inputs' `norm`, than its
+ * constant says per unit of their l2 norm. */
+lip_err lip__norm_ratio(const struct lip__map *map, lip_norm norm, double *ratio, lip_error *err);
+
+#endif

@@ -1,0 +1,80 @@
+/* certify.h: how far an input may move before the answer can change.
+ *
+ * A radius is a theorem about the floating-point function that answers: rounding, at the input given and everywhere in
+ * the ball around it, is subtracted, and radii are rounded down. deel-lip's own figure stands beside it as `reference`.
+ */
+#ifndef ONELIP_CERTIFY_H
+#define ONELIP_CERTIFY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <onelip/model.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum lip_norm { LIP_L2, LIP_L1, LIP_LINF } lip_norm;
+
+/* Whose answer is certified: the one that lip_certify itself returns, computed in double and rounded to float32 once;
+ * or lip_predict's, whatever its order of summation. */
+typedef enum lip_arithmetic { LIP_FLOAT64, LIP_FLOAT32 } lip_arithmetic;
+
+/* What is proved of one snapshot, for any number of inputs. Holds a reference to it. */
+typedef struct lip_certifier lip_certifier;
+
+/* lip_certifier_new: constants of all layers and of every pair of outputs, against inputs measured by `norm`.
+ *
+ * Returns  LIP_OK; LIP_EBOUND naming the layer that no rule covers; LIP_EUNSUPPORTED for several inputs or outputs;
+ *          LIP_ENONFINITE naming the tensor; LIP_ENOMEM.
+ * Memory   lip_certifier_free; about twice the weights, in double. Threads: safe; one certifier may serve many.
+ * Source   certify.md C1, C5; Tsuzuku, Sato and Sugiyama, "Lipschitz-Margin Training", NeurIPS 2018. */
+lip_err lip_certifier_new(const lip_snapshot *snapshot, lip_norm norm, lip_certifier **certifier, lip_error *err);
+void lip_certifier_free(lip_certifier *certifier);
+
+size_t lip_certifier_classes(const lip_certifier *certifier); /* outputs; 1: the sign is the answer */
+
+/* lip_certifier_pairs: (classes, classes) upper bounds of |(f_c - f_j)(x) - (f_c - f_j)(z)| / |x - z|; zeros on the
+ * diagonal. Of one class: the bound of f itself. Lives as long as the certifier. */
+const double *lip_certifier_pairs(const lip_certifier *certifier);
+
+/* lip_certifier_head: "disjoint" (the claim holds for each output alone), "joint" or "scalar". */
+const char *lip_certifier_head(const lip_certifier *certifier);
+
+/* lip_certifier_factor: deel-lip's divisor of margins: 2 L for disjoint neurons, sqrt(2) L, or L for one output, L as
+ * claimed. NAN where the model claims nothing. */
+double lip_certifier_factor(const lip_certifier *certifier);
+
+typedef struct lip_certify_options {
+    lip_arithmetic arithmetic;
+    bool negative_robustness; /* misclassified samples: margin / constant, negative, instead of 0 */
+    double input_scale;       /* one unit of the caller's data is this many of the input's; 0 stands for 1 */
+} lip_certify_options;
+
+/* lip_certify: n samples x of the model's input shape.
+ *
+ * label    n true classes (of one output: positive or not), or NULL: what is predicted counts as true
+ * y        (n, classes) out: the answers that are certified
+ * predicted, margin, radius   n each, out; any may be NULL. margin: of the true class over the next; of one output its
+ *          distance from 0 on the true side. radius: for every float32 input closer than that, or just as close, the
+ *          answer is the predicted class; in the caller's units, rounded down. 0 where nothing is proved, the answer is
+ *          not the label, or an output could overflow.
+ * Returns  LIP_OK; LIP_ELABELS; LIP_ERANGE (input_scale); LIP_ENOMEM. Inputs that are not finite have radius 0.
+ * Threads  safe on distinct ws and outputs. */
+lip_err lip_certify(const lip_certifier *certifier, lip_workspace *ws, const lip_certify_options *options, size_t n,
+                    const float *x, const int64_t *label, float *y, int64_t *predicted, double *margin, double *radius,
+                    lip_error *err);
+
+/* lip_provable_accuracy: the share of radii above each epsilon. Threads: safe. */
+void lip_provable_accuracy(size_t n, const double *radius, size_t n_epsilons, const double *epsilon, double *accuracy);
+
+/* lip_provable_curve: the whole step function: r (n) ascending, share (n) of the samples whose radius is at least r[i].
+ * radius and r may be the same array. Threads: safe. */
+void lip_provable_curve(size_t n, const double *radius, double *r, double *share);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,586 @@
+/* check_certify.c: radii that are exact where the truth is known, and that no attack beats anywhere. */
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <onelip/onelip.h>
+
+#include "base/base.h"
+#include "check_main.h"
+#include "models.h"
+
+#define OK(call) ck_assert_msg((call) == LIP_OK, "%s: %s", #call, err.text)
+
+static lip_random noise;
+
+static size_t below(size_t n)
+{
+    return (size_t)(lip_random_u64(&noise) % n);
+}
+
+struct served {
+    lip_model *model;
+    lip_state *state;
+    lip_snapshot *snapshot;
+    lip_workspace *ws;
+    size_t in, out;
+};
+
+static void serve(struct served *s, const char *json, uint64_t seed)
+{
+    lip_error err = {0};
+
+    OK(lip_model_read(json, strlen(json), false, &s->model, &err));
+    OK(lip_state_new(s->model, seed, &s->state, &err));
+    OK(lip_state_publish(s->state, &s->snapshot, &err));
+    s->ws = lip_workspace_new();
+    s->in = lip_shape_count(lip_model_input_shape(s->model, 0));
+    s->out = lip_shape_count(lip_model_output_shape(s->model, 0));
+}
+
+static void put(struct served *s, const char *name, const float *data)
+{
+    size_t i = lip_model_find_variable(s->model, name);
+    lip_error err = {0};
+
+    ck_assert_uint_lt(i, lip_model_variables(s->model));
+    OK(lip_state_load(s->state, &(lip_named){name, lip_model_variable(s->model, i)->shape, data}, 1, true, NULL, NULL,
+                      &err));
+    lip_snapshot_put(s->snapshot);
+    OK(lip_state_publish(s->state, &s->snapshot, &err));
+}
+
+static void stop(struct served *s)
+{
+    lip_workspace_free(s->ws);
+    lip_snapshot_put(s->snapshot);
+    lip_state_free(s->state);
+    lip_model_put(s->model);
+}
+
+static size_t best_of(const float *y, size_t n)
+{
+    size_t best = 0;
+
+    if (n == 1)
+        return y[0] > 0;
+    for (size_t j = 1; j < n; j++)
+        if (y[j] > y[best])
+            best = j;
+    return best;
+}
+
+#define LINE(in, units)                                                                                                \
+    "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"line\",\"layers\":["                                        \
+    "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null," in "],\"name\":\"x\"}},"                 \
+    "{\"class_name\":\"Dense\",\"config\":{\"units\":" units ",\"name\":\"d\"}}]}}"
+
+/* ---- what is known exactly ------------------------------------------------------------------------------------ */
+
+/* The distance to the nearest hyperplane between two classes, and a point just behind it. */
+START_TEST(a_linear_classifier_has_its_distance)
+{
+    enum { IN = 7, OUT = 4, N = 50 };
+    float x[N * IN], y[N * OUT], moved[IN], y_moved[OUT], bias[OUT];
+    int64_t predicted[N];
+    double margin[N], radius[N];
+    lip_certifier *certifier;
+    lip_certify_options options = {.arithmetic = _i ? LIP_FLOAT32 : LIP_FLOAT64};
+    lip_error err = {0};
+    struct served s;
+    const float *w;
+
+    noise = (lip_random){.seed = 31};
+    serve(&s, LINE("7", "4"), 1);
+    lip_random_normal(&noise, bias, OUT);
+    put(&s, "d/bias", bias);
+    w = lip_snapshot_kernel(s.snapshot, 1);
+    lip_random_normal(&noise, x, N * IN);
+    OK(lip_certifier_new(s.snapshot, LIP_L2, &certifier, &err));
+    ck_assert_uint_eq(lip_certifier_classes(certifier), OUT);
+    ck_assert_str_eq(lip_certifier_head(certifier), "joint");
+    ck_assert(isnan(lip_certifier_factor(certifier)));
+    OK(lip_certify(certifier, s.ws, &options, N, x, NULL, y, predicted, margin, radius, &err));
+    for (size_t i = 0; i < N; i++) {
+        size_t c = best_of(y + i * OUT, OUT), nearest = 0;
+        double distance = INFINITY, z[OUT], length = 0;
+
+        ck_assert_int_eq(predicted[i], (int64_t)c);
+        for (size_t j = 0; j < OUT; j++) {
+            z[j] = bias[j];
+            for (size_t k = 0; k < IN; k++)
+                z[j] += (double)x[i * IN + k] * w[k * OUT + j];
+        }
+        for (size_t j = 0; j < OUT; j++) {
+            double square = 0;
+
+            for (size_t k = 0; k < IN; k++)
+                square += pow((double)w[k * OUT + c] - w[k * OUT + j], 2);
+            if (j != c && (z[c] - z[j]) / sqrt(square) < distance) {
+                distance = (z[c] - z[j]) / sqrt(square);
+                length = sqrt(square);
+                nearest = j;
+            }
+        }
+        ck_assert_double_le(radius[i], distance);
+        ck_assert_double_ge(radius[i],
+                            distance - (_i ? 5e-5 : 5e-6)); /* logits of about 10 in float32, all the way or once */
+        for (size_t k = 0; k < IN; k++)
+            moved[k] = (float)(x[i * IN + k] + (distance + 1e-4) * (w[k * OUT + nearest] - w[k * OUT + c]) / length);
+        OK(lip_certify(certifier, s.ws, &options, 1, moved, NULL, y_moved, NULL, NULL, NULL, &err));
+        ck_assert_uint_ne(best_of(y_moved, OUT), c);
+    }
+    lip_certifier_free(certifier);
+    stop(&s);
+}
+END_TEST
+
+START_TEST(a_scalar_output_has_its_sign)
+{
+    float w[2] = {3, 4}, x[6] = {1, 1, -1, -1, 0, 0}, y[3];
+    int64_t predicted[3], label[3] = {1, 1, 0};
+    double margin[3], radius[3];
+    lip_certify_options options = {.input_scale = 0.5};
+    lip_certifier *certifier;
+    lip_error err = {0};
+    struct served s;
+
+    serve(&s, LINE("2", "1"), 1);
+    put(&s, "d/kernel", w);
+    OK(lip_certifier_new(s.snapshot, LIP_L2, &certifier, &err));
+    ck_assert_str_eq(lip_certifier_head(certifier), "scalar");
+    ck_assert_double_eq_tol(lip_certifier_pairs(certifier)[0], 5, 1e-12);
+    OK(lip_certify(certifier, s.ws, &options, 3, x, label, y, predicted, margin, radius, &err));
+    ck_assert_float_eq(y[0], 7);
+    ck_assert_double_eq_tol(radius[0], 7 / 5.0 / 0.5, 1e-5); /* in units of the caller, each half one of the input's */
+    ck_assert_double_le(radius[0], 7 / 5.0 / 0.5);
+    ck_assert_int_eq(predicted[1], 0);
+    ck_assert_double_eq(margin[1], -7);
+    ck_assert_double_eq(radius[1], 0);
+    ck_assert_double_eq(radius[2], 0); /* on the boundary */
+    options.negative_robustness = true;
+    OK(lip_certify(certifier, s.ws, &options, 3, x, label, y, predicted, margin, radius, &err));
+    ck_assert_double_eq_tol(radius[1], -7 / 5.0 / 0.5, 1e-12);
+    lip_certifier_free(certifier);
+    stop(&s);
+}
+END_TEST
+
+/* Columns that repeat can never part; orthonormal ones part with sqrt(2). */
+START_TEST(pairs_are_distances_of_columns)
+{
+    static const float w[3 * 4] = {1, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 2};
+    lip_certifier *certifier;
+    lip_error err = {0};
+    struct served s;
+    const double *pair;
+
+    serve(&s, LINE("3", "4"), 1);
+    put(&s, "d/kernel", w);
+    OK(lip_certifier_new(s.snapshot, LIP_L2, &certifier, &err));
+    pair = lip_certifier_pairs(certifier);
+    for (size_t c = 0; c < 4; c++)
+        for (size_t j = 0; j < 4; j++) {
+            double square = 0;
+
+            for (size_t k = 0; k < 3; k++)
+                square += (double)(w[k * 4 + c] - w[k * 4 + j]) * (w[k * 4 + c] - w[k * 4 + j]);
+            ck_assert_double_ge(pair[c * 4 + j], sqrt(square));
+            ck_assert_double_le(pair[c * 4 + j], sqrt(square) * (1 + 1e-12) + 1e-140);
+            ck_assert_double_eq(pair[c * 4 + j], pair[j * 4 + c]);
+        }
+    lip_certifier_free(certifier);
+    stop(&s);
+}
+END_TEST
+
+/* ---- attacks ------------------------------------------------------------------------------------------------------
+ */
+
+static double length_of(const float *x, const float *z, size_t n, lip_norm norm)
+{
+    double sum = 0;
+
+    for (size_t k = 0; k < n; k++) {
+        double d = fabs((double)x[k] - z[k]);
+
+        sum = norm == LIP_L2 ? sum + d * d : norm == LIP_L1 ? sum + d : fmax(sum, d);
+    }
+    return norm == LIP_L2 ? sqrt(sum) * (1 + 1e-15) : sum;
+}
+
+/* moved: x plus `radius` along v, cut back until it is inside the ball. */
+static void move(const float *x, const double *v, size_t n, double radius, lip_norm norm, float *moved)
+{
+    double length = 0;
+
+    for (size_t k = 0; k < n; k++)
+        length = norm == LIP_L2   ? length + v[k] * v[k]
+                 : norm == LIP_L1 ? length + fabs(v[k])
+                                  : fmax(length, fabs(v[k]));
+    length = norm == LIP_L2 ? sqrt(length) : length;
+    length = length > 0 ? length : 1; /* where the map is flat */
+    for (double cut = 1;; cut -= 1e-7) {
+        for (size_t k = 0; k < n; k++)
+            moved[k] = (float)(x[k] + cut * radius * v[k] / length);
+        if (length_of(x, moved, n, norm) <= radius || cut <= 0)
+            return;
+    }
+}
+
+/* The direction in which class c falls fastest against j, by differences. */
+static void descent(struct served *s, const float *x, size_t c, size_t j, lip_norm norm, double *v)
+{
+    float *points = malloc((s->in + 1) * s->in * sizeof *points), *y = malloc((s->in + 1) * s->out * sizeof *y);
+    size_t steepest = 0;
+    lip_error err = {0};
+
+    for (size_t i = 0; i <= s->in; i++) {
+        memcpy(points + i * s->in, x, s->in * sizeof *x);
+        if (i < s->in)
+            points[i * s->in + i] += 1e-2f;
+    }
+    OK(lip_predict(s->snapshot, s->ws, s->in + 1, points, y, &err));
+    for (size_t i = 0; i < s->in; i++) {
+        const float *at = y + i * s->out, *base = y + s->in * s->out;
+        double gain = ((double)at[j] - base[j]) - ((double)at[c] - base[c]);
+
+        v[i] = norm == LIP_LINF ? (gain > 0) - (gain < 0) : gain;
+        if (fabs(gain) > fabs(v[steepest]))
+            steepest = i;
+    }
+    for (size_t i = 0; i < s->in && norm == LIP_L1; i++)
+        if (i != steepest)
+            v[i] = 0;
+    free(y);
+    free(points);
+}
+
+/* Points in the ball of each sample's radius: none changes the answer of the arithmetic that was certified. */
+static void attack(struct served *s, lip_norm norm, lip_arithmetic arithmetic, size_t n, const float *x)
+{
+    enum { TRIES = 24 };
+    float *y = malloc(n * s->out * sizeof *y), *moved = malloc(TRIES * s->in * sizeof *moved);
+    float *y_moved = malloc(TRIES * s->out * sizeof *y_moved);
+    double *radius = malloc(n * sizeof *radius), *v = calloc(s->in, sizeof *v);
+    int64_t *predicted = malloc(n * sizeof *predicted);
+    lip_certify_options options = {.arithmetic = arithmetic};
+    lip_certifier *certifier;
+    lip_error err = {0};
+    size_t positive = 0;
+
+    OK(lip_certifier_new(s->snapshot, norm, &certifier, &err));
+    OK(lip_certify(certifier, s->ws, &options, n, x, NULL, y, predicted, NULL, radius, &err));
+    for (size_t i = 0; i < n; i++) {
+        const float *xi = x + i * s->in;
+
+        if (radius[i] <= 0)
+            continue;
+        positive++;
+        for (size_t t = 0; t < TRIES; t++) {
+            if (t < TRIES / 2)
+                descent(s, xi, (size_t)predicted[i], ((size_t)predicted[i] + 1 + t % (s->out - 1)) % s->out, norm, v);
+            else
+                for (size_t k = 0; k < s->in; k++) {
+                    float g;
+
+                    lip_random_normal(&noise, &g, 1);
+                    v[k] = norm == LIP_LINF ? (g > 0) - (g < 0) : g;
+                }
+            move(xi, v, s->in, radius[i], norm, moved + t * s->in);
+            ck_assert_double_le(length_of(xi, moved + t * s->in, s->in, norm), radius[i]);
+        }
+        for (size_t batch = 1; batch <= TRIES; batch += TRIES - 1) /* one by one, and all at once */
+            for (size_t t = 0; t < TRIES; t += batch) {
+                if (arithmetic == LIP_FLOAT32)
+                    OK(lip_predict(s->snapshot, s->ws, batch, moved + t * s->in, y_moved + t * s->out, &err));
+                else
+                    OK(lip_certify(certifier, s->ws, &options, batch, moved + t * s->in, NULL, y_moved + t * s->out,
+                                   NULL, NULL, NULL, &err));
+                for (size_t q = t; q < t + batch; q++)
+                    ck_assert_uint_eq(best_of(y_moved + q * s->out, s->out), (size_t)predicted[i]);
+            }
+    }
+    ck_assert_uint_gt(positive * 2, n);
+    lip_certifier_free(certifier);
+    free(predicted);
+    free(v);
+    free(radius);
+    free(y_moved);
+    free(moved);
+    free(y);
+}
+
+/* 3 models x 3 norms x 2 arithmetics; kernels as constrained and as drawn. */
+START_TEST(no_attack_succeeds_inside_a_ball)
+{
+    static const char *const models[] = {MLP, CNN, GRAPH};
+    enum { N = 20 };
+    struct served s;
+    float x[N * 48];
+
+    noise = (lip_random){.seed = 32, .stream = (uint64_t)_i};
+    for (int drawn = 0; drawn < 2; drawn++) {
+        serve(&s, models[_i % 3], 1 + (uint64_t)_i);
+        if (drawn) {
+            float w[8 * 8 * 8];
+
+            lip_random_normal(&noise, w, sizeof w / sizeof *w);
+            for (size_t i = 0; i < lip_model_variables(s.model); i++)
+                if (lip_model_variable(s.model, i)->role == LIP_WBAR ||
+                    lip_model_variable(s.model, i)->role == LIP_BIAS)
+                    put(&s, lip_model_variable(s.model, i)->name, w + below(32));
+        }
+        lip_random_normal(&noise, x, N * s.in);
+        attack(&s, (lip_norm)(_i / 3 % 3), (lip_arithmetic)(_i / 9), N, x);
+        stop(&s);
+    }
+}
+END_TEST
+
+/* The bound of each pair holds for pairs of inputs near and far. */
+START_TEST(no_two_outputs_part_faster_than_their_pair)
+{
+    enum { N = 60 };
+    lip_certifier *certifier;
+    lip_error err = {0};
+    struct served s;
+    float x[N * 6], y[N * 3];
+    const double *pair;
+
+    noise = (lip_random){.seed = 33};
+    serve(&s, MLP, 5);
+    OK(lip_certifier_new(s.snapshot, LIP_L2, &certifier, &err));
+    ck_assert_str_eq(lip_certifier_head(certifier), "disjoint");
+    ck_assert_double_eq_tol(lip_certifier_factor(certifier), 2, 1e-12);
+    pair = lip_certifier_pairs(certifier);
+    lip_random_normal(&noise, x, N * 6);
+    OK(lip_predict(s.snapshot, s.ws, N, x, y, &err));
+    for (size_t a = 0; a < N; a++)
+        for (size_t b = 0; b < a; b++) {
+            double distance = length_of(x + a * 6, x + b * 6, 6, LIP_L2);
+
+            for (size_t c = 0; c < 3; c++)
+                for (size_t j = 0; j < 3; j++)
+                    ck_assert_double_le(
+                        fabs(((double)y[a * 3 + c] - y[a * 3 + j]) - ((double)y[b * 3 + c] - y[b * 3 + j])),
+                        pair[c * 3 + j] * distance + 1e-5);
+        }
+    for (size_t c = 0; c < 3; c++)
+        for (size_t j = 0; j < 3; j++)
+            ck_assert_double_le(pair[c * 3 + j], c == j ? 0 : 2.00001);
+    lip_certifier_free(certifier);
+    stop(&s);
+}
+END_TEST
+
+/* ---- rounding -----------------------------------------------------------------------------------------------------
+ */
+
+#define TWO                                                                                                            \
+    "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"two\",\"layers\":["                                         \
+    "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,2],\"name\":\"x\"}},"                      \
+    "{\"class_name\":\"Dense\",\"config\":{\"units\":2,\"name\":\"d1\"}},"                                             \
+    "{\"class_name\":\"Dense\",\"config\":{\"units\":2,\"name\":\"d2\"}}]}}"
+
+/* A bias of 2^30 that the next layer takes away again: over the reals nothing happens, in float32 the answer is noise,
+ * in double it is right. */
+START_TEST(a_certificate_knows_what_rounding_destroys)
+{
+    static const float identity[] = {1, 0, 0, 1}, up[] = {0x1p30f, 0x1p30f}, down[] = {-0x1p30f, -0x1p30f};
+    float x[] = {3, 1}, y[2];
+    double radius[2];
+    lip_certifier *certifier;
+    lip_error err = {0};
+    struct served s;
+
+    serve(&s, TWO, 1);
+    put(&s, "d1/kernel", identity);
+    put(&s, "d1/bias", up);
+    put(&s, "d2/kernel", identity);
+    put(&s, "d2/bias", down);
+    OK(lip_certifier_new(s.snapshot, LIP_L2, &certifier, &err));
+    OK(lip_certify(certifier, s.ws, &(lip_certify_options){LIP_FLOAT32, false, 1}, 1, x, NULL, y, NULL, NULL, radius,
+                   &err));
+    ck_assert_double_eq(radius[0], 0);
+    OK(lip_certify(certifier, s.ws, &(lip_certify_options){LIP_FLOAT64, false, 1}, 1, x, NULL, y, NULL, NULL,
+                   radius + 1, &err));
+    ck_assert_double_eq_tol(radius[1], sqrt(2), 1e-4);
+    ck_assert_double_le(radius[1], sqrt(2));
+    lip_certifier_free(certifier);
+    stop(&s);
+}
+END_TEST
+
+START_TEST(what_may_overflow_has_no_radius)
+{
+    static const float huge[] = {1e30f, 0, 0, 1e30f}, tiny[] = {1e-30f, 0, 0, 1e-30f};
+    float x[] = {3e9f, 1, 3, 1, INFINITY, 1, NAN, 0}, y[8];
+    double radius[4];
+    lip_certifier *certifier;
+    lip_error err = {0};
+    struct served s;
+
+    serve(&s, TWO, 1);
+    put(&s, "d1/kernel", huge);
+    put(&s, "d2/kernel", tiny);
+    OK(lip_certifier_new(s.snapshot, LIP_L2, &certifier, &err));
+    OK(lip_certify(certifier, s.ws, &(lip_certify_options){LIP_FLOAT32, false, 1}, 4, x, NULL, y, NULL, NULL, radius,
+                   &err));
+    ck_assert_double_eq(radius[0], 0); /* infinity - infinity is next door */
+    ck_assert_double_eq_tol(radius[1], sqrt(2), 1e-4);
+    ck_assert_double_eq(radius[2], 0);
+    ck_assert_double_eq(radius[3], 0);
+    OK(lip_certify(certifier, s.ws, &(lip_certify_options){LIP_FLOAT64, false, 1}, 4, x, NULL, y, NULL, NULL, radius,
+                   &err));
+    ck_assert_double_gt(radius[0], 1e9); /* in double nothing overflows */
+    ck_assert_double_eq(radius[2], 0);
+    ck_assert_double_eq(radius[3], 0);
+    lip_certifier_free(certifier);
+    stop(&s);
+}
+END_TEST
+
+/* Double accumulation costs next to nothing. */
+START_TEST(both_arithmetics_agree_but_for_their_rounding)
+{
+    enum { N = 64 };
+    float x[N * 48], y[N * 3];
+    double radius[2][N];
+    lip_certifier *certifier;
+    lip_error err = {0};
+    struct served s;
+
+    noise = (lip_random){.seed = 34};
+    serve(&s, CNN, 2);
+    lip_random_normal(&noise, x, N * s.in);
+    OK(lip_certifier_new(s.snapshot, LIP_L2, &certifier, &err));
+    for (int single = 0; single < 2; single++)
+        OK(lip_certify(certifier, s.ws, &(lip_certify_options){single ? LIP_FLOAT32 : LIP_FLOAT64, false, 1}, N, x,
+                       NULL, y, NULL, NULL, radius[single], &err));
+    for (size_t i = 0; i < N; i++) {
+        ck_assert_double_le(radius[1][i], radius[0][i]);
+        ck_assert_double_ge(radius[1][i], fmax(0, radius[0][i] - 2e-4));
+    }
+    lip_certifier_free(certifier);
+    stop(&s);
+}
+END_TEST
+
+/* ---- the rest -------------------------------------------------------------------------------------------------------
+ */
+
+START_TEST(accuracy_is_the_share_above_epsilon)
+{
+    static const double radius[] = {0.5, 0, 0.25, 0.25, 1}, epsilon[] = {0, 0.25, 0.3, 2};
+    double accuracy[4], r[5], share[5];
+
+    lip_provable_accuracy(5, radius, 4, epsilon, accuracy);
+    ck_assert_double_eq(accuracy[0], 0.8);
+    ck_assert_double_eq(accuracy[1], 0.4);
+    ck_assert_double_eq(accuracy[2], 0.4);
+    ck_assert_double_eq(accuracy[3], 0);
+    lip_provable_curve(5, radius, r, share);
+    ck_assert_double_eq(r[0], 0);
+    ck_assert_double_eq(share[0], 1);
+    ck_assert_double_eq(r[2], 0.25);
+    ck_assert_double_eq(share[1], 0.8);
+    ck_assert_double_eq(share[2], 0.8);
+    ck_assert_double_eq(share[3], 0.4);
+    ck_assert_double_eq(share[4], 0.2);
+}
+END_TEST
+
+START_TEST(what_cannot_be_certified_is_an_error)
+{
+    static const char jump[] =
+        "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"j\",\"layers\":["
+        "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,2],\"name\":\"x\"}},"
+        "{\"class_name\":\"ReLU\",\"config\":{\"threshold\":1.0,\"name\":\"jump\"}},"
+        "{\"class_name\":\"Dense\",\"config\":{\"units\":2,\"name\":\"d\"}}]}}";
+    lip_certifier *certifier;
+    lip_error err = {0};
+    float x[4] = {0}, y[4];
+    double radius[2];
+    int64_t label[2] = {0, 2};
+    struct served s;
+
+    serve(&s, jump, 1);
+    ck_assert_int_eq(lip_certifier_new(s.snapshot, LIP_L2, &certifier, &err), LIP_EBOUND);
+    ck_assert_str_eq(err.text, "no rule bounds layer \"jump\" (ReLU)");
+    ck_assert_ptr_null(certifier);
+    stop(&s);
+    err = (lip_error){0};
+    serve(&s, TWO, 1);
+    OK(lip_certifier_new(s.snapshot, LIP_L2, &certifier, &err));
+    ck_assert_int_eq(lip_certify(certifier, s.ws, &(lip_certify_options){0}, 2, x, label, y, NULL, NULL, radius, &err),
+                     LIP_ELABELS);
+    ck_assert_str_eq(err.text, "label 1 is 2; wanted 0 to 1");
+    err = (lip_error){0};
+    ck_assert_int_eq(lip_certify(certifier, s.ws, &(lip_certify_options){.input_scale = -1}, 2, x, NULL, y, NULL, NULL,
+                                 radius, &err),
+                     LIP_ERANGE);
+    err = (lip_error){0};
+    OK(lip_certify(certifier, s.ws, &(lip_certify_options){0}, 0, x, NULL, y, NULL, NULL, radius, &err));
+    lip_certifier_free(certifier);
+    stop(&s);
+}
+END_TEST
+
+static int left; /* allocations that still succeed */
+
+static int fail_later(void)
+{
+    return left-- <= 0;
+}
+
+START_TEST(certificates_survive_every_lost_allocation)
+{
+    lip_certifier *certifier = NULL;
+    float x[6] = {1, 2, 3, 4, 5, 6}, y[3];
+    double radius;
+    lip_err rc = LIP_ENOMEM;
+    struct served s;
+    int lost;
+
+    serve(&s, MLP, 1);
+    for (lost = 0; lost < 1000 && rc != LIP_OK; lost++) {
+        left = lost;
+        lip__alloc_hook = fail_later;
+        rc = lip_certifier_new(s.snapshot, LIP_LINF, &certifier, NULL);
+        if (!rc)
+            rc = lip_certify(certifier, s.ws, &(lip_certify_options){0}, 1, x, NULL, y, NULL, NULL, &radius, NULL);
+        lip__alloc_hook = NULL;
+        ck_assert(rc == LIP_OK || rc == LIP_ENOMEM);
+        lip_certifier_free(certifier);
+        certifier = NULL;
+    }
+    ck_assert_int_gt(lost, 20);
+    ck_assert_int_eq(rc, LIP_OK);
+    ck_assert_double_gt(radius, 0);
+    stop(&s);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("certify");
+    TCase *core = tcase_create("core");
+
+    tcase_add_loop_test(core, a_linear_classifier_has_its_distance, 0, 2);
+    tcase_add_test(core, a_scalar_output_has_its_sign);
+    tcase_add_test(core, pairs_are_distances_of_columns);
+    tcase_add_loop_test(core, no_attack_succeeds_inside_a_ball, 0, 18);
+    tcase_add_test(core, no_two_outputs_part_faster_than_their_pair);
+    tcase_add_test(core, a_certificate_knows_what_rounding_destroys);
+    tcase_add_test(core, what_may_overflow_has_no_radius);
+    tcase_add_test(core, both_arithmetics_agree_but_for_their_rounding);
+    tcase_add_test(core, accuracy_is_the_share_above_epsilon);
+    tcase_add_test(core, what_cannot_be_certified_is_an_error);
+    tcase_add_test(core, certificates_survive_every_lost_allocation);
+    suite_add_tcase(s, core);
+    return s;
+}
+
+CHECK_MAIN(suite)
