@@ -13,7 +13,8 @@ noinst_LTLIBRARIES += %D%/libcore.la
 	%D%/losses/accuracy.c %D%/losses/crossentropy.c %D%/losses/hinge.c %D%/losses/hkr.c %D%/losses/kr.c \
 	%D%/losses/labels.c %D%/losses/loss.c %D%/losses/margin.c \
 	%D%/model/export.c %D%/model/forward.c %D%/model/graph.c %D%/model/slots.c %D%/model/state.c %D%/model/train.c \
-	%D%/norm/bjorck.c %D%/norm/conv_factor.c %D%/norm/frobenius.c %D%/norm/lanczos.c %D%/norm/rko.c %D%/norm/spectral.c \
+	%D%/norm/bjorck.c %D%/norm/conv_factor.c %D%/norm/eigen.c %D%/norm/frobenius.c %D%/norm/lanczos.c \
+	%D%/norm/polynomial.c %D%/norm/rko.c %D%/norm/spectral.c \
 	%D%/optim/adam.c %D%/optim/optimizer.c %D%/optim/sgd.c \
 	%D%/tensor/conv.c %D%/tensor/gemm.c %D%/tensor/im2col.c %D%/tensor/small_conv.c %D%/tensor/tensor.c
 
@@ -25,7 +26,7 @@ noinst_HEADERS += \
 	%D%/layers/distributions.h %D%/layers/family.h %D%/layers/kinds.def %D%/layers/layer.h %D%/layers/slots.h %D%/layers/softmax.h \
 	%D%/losses/family.h %D%/losses/loss.h %D%/losses/losses.def %D%/losses/metric.h \
 	%D%/model/model.h %D%/model/slots.h %D%/model/train.h \
-	%D%/norm/rko.h \
+	%D%/norm/eigen.h %D%/norm/polynomial.h %D%/norm/rko.h \
 	%D%/optim/family.h %D%/optim/optimizer.h %D%/optim/optimizers.def \
 	%D%/tensor/conv.h %D%/tensor/gemm.h %D%/tensor/im2col.h %D%/tensor/small_conv.h
 

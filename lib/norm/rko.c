@@ -1,37 +1,112 @@
 /* rko.c: reshaped kernel orthogonalisation: divide by the norm, orthogonalise, multiply by the factor.
  *
- * Scratch begins with the vectors of the power iteration and of Lanczos; what the form of the loop needs follows.
+ * Three forms of the loop give the same numbers. "plain" is deel-lip's, product for product: for beta other than 1/2 and
+ * where the smaller side k is too small or too large for the others to pay. The others work on the Gram matrix of the
+ * smaller side. "polynomial" fits the k-th iterate on the spectrum's interval; it needs a loop that converges before its
+ * cap, with a tolerance so small that one iteration more or less changes nothing, and singular values above WELL of the
+ * largest. Everything else is "eigen": the stopping rule on exact singular values, in double.
+ *
+ * Scratch begins with the vectors of the power iteration and of Lanczos; what the form needs follows.
  *
  * Source: deel-lip; semantics.md 1.6 and 1.7; defects D08 and D09.
  */
 #include <math.h>
 #include <string.h>
 
+#include "norm/eigen.h"
+#include "norm/polynomial.h"
 #include "norm/rko.h"
 #include "tensor/gemm.h"
+
+enum { LEAST_SIDE = 24, LARGEST_SIDE = 1024, LEAST_SIZE = 16384 }; /* k and m n of the forms on the Gram matrix */
 
 /* Eigenvalues of W0'W0 below 3 are singular values below sqrt(3), which Bjorck at beta 1/2 takes to 1, not to -1 or
  * infinity; at smaller beta the limit is higher. */
 static const double safe_square = 3;
 
-static const char *const plain = "plain";
+/* Eigenvalues of W0'W0 that the polynomial form takes: rounding of the Gram matrix, 1e-7 of the largest eigenvalue, moves
+ * q by that over twice the smallest one. */
+static const double least_square = 0.085, most_square = 1.2;
+
+/* With a stop below this change, the next change would be below 1.5 times its square. */
+static const double fine_eps = 1e-3;
+
+/* How far Q G Q v may be from v. */
+static const double accepted = 2e-5;
+
+static const char *const plain = "plain", *const polynomial = "polynomial", *const eigen = "eigen";
+
+enum lip__form lip__rko_form = LIP__AUTO;
 
 bool lip__has_bjorck(const lip_rko_options *o)
 {
     return o->eps_bjorck > 0 && !isnan(o->beta_bjorck) && o->maxiter_bjorck > 0;
 }
 
+/* ---- scratch -------------------------------------------------------------------------------------------- */
+
+/* What a form on the Gram matrix hands to its gradient. */
+struct head {
+    struct lip__polynomial plan;
+    float t;
+};
+
+enum { HEAD = (sizeof(struct head) + 63) / 64 * 16 }; /* floats */
+
+static size_t aligned(size_t floats)
+{
+    return (floats + 15) / 16 * 16;
+}
+
+static size_t smaller(size_t m, size_t n)
+{
+    return m < n ? m : n;
+}
+
 static size_t vectors(size_t m, size_t n)
 {
-    size_t k = m < n ? m : n, floats = m + 3 * n + LIP__LANCZOS_WORK(k);
+    return aligned(m + 3 * n + LIP__LANCZOS_WORK(smaller(m, n)));
+}
 
-    return (floats + 15) / 16 * 16;
+static bool on_gram(size_t m, size_t n, const lip_rko_options *o)
+{
+    size_t k = smaller(m, n);
+
+    return lip__has_bjorck(o) && o->beta_bjorck == 0.5 && lip__rko_form != LIP__PLAIN &&
+           (lip__rko_form != LIP__AUTO || (k >= LEAST_SIDE && k <= LARGEST_SIDE && m * n >= LEAST_SIZE));
+}
+
+/* Scratch of the forms on the Gram matrix: head, the raw Gram matrix, the gradient before the division, the form's own. */
+struct gram_scratch {
+    struct head *head;
+    float *gram, *inner, *own;
+};
+
+static struct gram_scratch lay_out(size_t m, size_t n, bool keep, float *scratch)
+{
+    struct gram_scratch g;
+    size_t k = smaller(m, n);
+
+    g.head = (struct head *)(void *)scratch;
+    g.gram = scratch + HEAD;
+    g.inner = g.gram + aligned(k * k);
+    g.own = g.inner + (keep ? aligned(m * n) : 0);
+    return g;
+}
+
+static size_t gram_scratch_size(size_t m, size_t n, bool keep)
+{
+    size_t k = smaller(m, n), p = lip__polynomial_memory(k, keep), e = 2 * lip__eigen_memory(m, n, keep);
+
+    return HEAD + aligned(k * k) + (keep ? aligned(m * n) : 0) + (p > e ? p : e);
 }
 
 size_t lip_rko_scratch(size_t m, size_t n, const lip_rko_options *o, bool keep)
 {
-    return vectors(m, n) + lip__plain_scratch(m, n, o, keep);
+    return vectors(m, n) + (on_gram(m, n, o) ? gram_scratch_size(m, n, keep) : lip__plain_scratch(m, n, o, keep));
 }
+
+/* ---- the guard against a start that flips or diverges ------------------------------------------------------ */
 
 static lip_err check(const float *w, size_t m, size_t n, const lip_rko_options *o, lip_error *err)
 {
@@ -46,82 +121,240 @@ static lip_err check(const float *w, size_t m, size_t n, const lip_rko_options *
     return LIP_OK;
 }
 
+/* u had missed the dominant direction: the power iteration starts again from it. x: its singular vector on the smaller
+ * side, in work or NULL where nothing better is known than another u. */
+static lip_err start_again(const float *w, size_t m, size_t n, const float *gram, const lip_rko_options *o, const float *x,
+                           float *u, float *work, struct lip__spectral *s, lip_error *err)
+{
+    struct lip__spectral more;
+    lip_err rc;
+
+    if (!x)
+        lip__draw_u(u, n);
+    else if (m > n)
+        memcpy(u, x, n * sizeof *u);
+    else
+        lip__gemv(true, m, n, 1, w, n, x, 0, u);
+    rc = lip__power(w, m, n, gram, o, u, u, work, &more, err);
+    if (rc)
+        return rc;
+    s->iterations += more.iterations;
+    s->sigma = more.sigma;
+    s->t = more.t;
+    return LIP_OK;
+}
+
+/* ---- plain ------------------------------------------------------------------------------------------------ */
+
 static void divide(const float *w, size_t count, float t, float *out)
 {
     for (size_t i = 0; i < count; i++)
         out[i] = w[i] / t;
 }
 
-/* u <- the right singular vector that belongs to the Ritz vector x of the Gram matrix. */
-static void turn_u(const float *a, size_t m, size_t n, const float *x, float *u)
+/* a <- w / t with its Gram matrix, from a u that makes the loop converge. */
+static lip_err plain_start(const float *w, size_t m, size_t n, const lip_rko_options *o, float *u, float *work, float *a,
+                           float *gram, struct lip__spectral *s, bool *rescaled, lip_error *err)
 {
-    if (m > n)
-        memcpy(u, x, n * sizeof *u);
-    else
-        lip__gemv(true, m, n, 1, a, n, x, 0, u);
-}
-
-/* a <- w / t with its Gram matrix. Where the norm of a would make the loop flip or diverge, u had missed the dominant
- * direction: the power iteration starts again from that direction. */
-static lip_err start(const float *w, size_t m, size_t n, const lip_rko_options *o, float *u, float *work, float *a,
-                     float *gram, struct lip__spectral *s, bool *rescaled, lip_error *err)
-{
-    struct lip__spectrum spectrum;
-
-    for (int again = 0; again < 2; again++) {
-        struct lip__spectral more;
+    for (int again = 0;; again++) {
+        struct lip__spectrum spectrum;
+        double largest;
         lip_err rc;
 
         divide(w, m * n, s->t, a);
         lip__gram(a, m, n, gram);
-        lip__lanczos(gram, m < n ? m : n, work, &spectrum);
-        if (spectrum.ritz[spectrum.steps - 1] + spectrum.high_residual < safe_square)
+        if (again == 2)
+            return LIP_OK;
+        lip__lanczos(gram, smaller(m, n), work, &spectrum);
+        largest = spectrum.ritz[spectrum.steps - 1];
+        if (largest + spectrum.high_residual < safe_square)
             return LIP_OK;
         *rescaled = true;
-        if (isfinite(spectrum.ritz[spectrum.steps - 1]))
-            turn_u(a, m, n, work, u);
-        else
-            lip__draw_u(u, n);
-        rc = lip__power(w, m, n, NULL, o, u, u, work, &more, err);
+        rc = start_again(w, m, n, NULL, o, isfinite(largest) ? work : NULL, u, work, s, err);
         if (rc)
             return rc;
-        s->iterations += more.iterations;
-        s->sigma = more.sigma;
-        s->t = more.t;
     }
-    divide(w, m * n, s->t, a);
-    lip__gram(a, m, n, gram);
+}
+
+static lip_err run_plain(const float *w, size_t m, size_t n, double coef, const lip_rko_options *o, float *u, float *wbar,
+                         float *work, float *scratch, bool keep, struct lip__spectral *s, lip_rko_info *info, lip_error *err)
+{
+    float *gram, *a = lip__plain_start(m, n, o, keep, scratch, &gram);
+    const float *last = a;
+    lip_err rc;
+
+    info->form = plain;
+    if (lip__has_bjorck(o)) {
+        rc = plain_start(w, m, n, o, u, work, a, gram, s, &info->rescaled, err);
+        if (rc)
+            return rc;
+        last = lip__plain_loop(m, n, o, keep, scratch, &info->bjorck_iterations, &info->residual);
+    } else {
+        divide(w, m * n, s->t, a);
+    }
+    for (size_t i = 0; i < m * n; i++)
+        wbar[i] = (float)coef * last[i];
     return LIP_OK;
 }
+
+/* ---- on the Gram matrix ------------------------------------------------------------------------------------ */
+
+/* e = I - gram/t^2. */
+static void residual_matrix(size_t k, const float *gram, float t, float *e)
+{
+    float scale = (float)(-1 / ((double)t * t));
+
+    for (size_t i = 0; i < k * k; i++)
+        e[i] = scale * gram[i];
+    for (size_t i = 0; i < k; i++)
+        e[i * k + i] += 1;
+}
+
+static double square(double x)
+{
+    return x * x;
+}
+
+/* |W_(j+1) - W_j|_F as the quadrature of the spectrum sees it. */
+static double change_of(const struct lip__spectrum *e, size_t k, int j)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < e->steps; i++) {
+        double before = lip__loop_value(e->ritz[i], j), after = lip__loop_value(e->ritz[i], j + 1);
+        sum += e->weight[i] * fmax(1 - e->ritz[i], 0) * square(after - before);
+    }
+    return sqrt((double)k * sum);
+}
+
+/* How many iterations deel-lip's rule runs: an estimate, good enough where the next one would change nothing. */
+static int count_iterations(const struct lip__spectrum *e, size_t k, const lip_rko_options *o, double *residual)
+{
+    int j = 0;
+
+    for (*residual = HUGE_VAL; j < o->maxiter_bjorck && j < LIP__MOST_ITERATIONS && *residual >= o->eps_bjorck; j++)
+        *residual = change_of(e, k, j);
+    return j;
+}
+
+/* Whether k singular values at the lower end of the spectrum would all be in place before the cap. */
+static bool surely_converges(double e, size_t k, const lip_rko_options *o)
+{
+    long most = o->maxiter_bjorck < LIP__MOST_ITERATIONS ? o->maxiter_bjorck : LIP__MOST_ITERATIONS;
+
+    for (int j = 0; j < most; j++)
+        if (sqrt((double)k * (1 - e)) * (lip__loop_value(e, j + 1) - lip__loop_value(e, j)) < fine_eps)
+            return true;
+    return false;
+}
+
+/* A polynomial for this spectrum, or false. */
+static bool plan_polynomial(const struct lip__spectrum *e, size_t k, const lip_rko_options *o, struct lip__polynomial *plan,
+                            lip_rko_info *info)
+{
+    double low = e->ritz[0] - e->low_residual - 2e-3, high = e->ritz[e->steps - 1];
+
+    high += e->high_residual + 0.02 * (1 - high);
+    if (lip__rko_form == LIP__EIGEN || o->eps_bjorck > fine_eps || high > 1 - least_square || low < 1 - most_square ||
+        !surely_converges(high, k, o))
+        return false;
+    info->bjorck_iterations = count_iterations(e, k, o, &info->residual);
+    return lip__polynomial_plan(plan, low, high, info->bjorck_iterations);
+}
+
+/* |Q (I - E) Q v - v| / |v|. y, z: k floats. */
+static double deviation(size_t k, const float *q, const float *e, const float *v, float *y, float *z)
+{
+    lip__gemv(false, k, k, 1, q, k, v, 0, y);
+    memcpy(z, y, k * sizeof *z);
+    lip__gemv(false, k, k, -1, e, k, y, 1, z);
+    lip__gemv(false, k, k, 1, q, k, z, 0, y);
+    return lip__distance(y, v, k) / lip__norm(v, k);
+}
+
+/* wbar = (coef/t) w q, or its mirror image. */
+static void times(const float *w, size_t m, size_t n, float alpha, const float *q, float beta, float *out)
+{
+    if (m > n)
+        lip__gemm_parallel(false, false, m, n, n, alpha, w, n, q, n, beta, out, n);
+    else
+        lip__gemm_parallel(false, false, m, n, m, alpha, q, m, w, n, beta, out, n);
+}
+
+/* The polynomial's value, checked on the Ritz vectors in work and on a mixture of all directions. */
+static bool evaluate(const struct gram_scratch *g, size_t k, float *work)
+{
+    const float *e = lip__polynomial_e(g->own, k), *high = work, *low = work + k, *start = work + 2 * k;
+    float *y = work + 3 * k, *z = work + 4 * k;
+
+    lip__polynomial_value(&g->head->plan, k, g->own);
+    return deviation(k, g->own, e, high, y, z) < accepted && deviation(k, g->own, e, low, y, z) < accepted &&
+           deviation(k, g->own, e, start, y, z) < accepted;
+}
+
+static lip_err run_on_gram(const float *w, size_t m, size_t n, double coef, const lip_rko_options *o, float *u, float *wbar,
+                           float *work, const struct gram_scratch *g, struct lip__spectral *s, lip_rko_info *info,
+                           lip_error *err)
+{
+    size_t k = smaller(m, n);
+    float *e = lip__polynomial_e(g->own, k);
+    struct lip__spectrum spectrum;
+    lip_err rc;
+
+    for (int again = 0; again < 3; again++) {
+        residual_matrix(k, g->gram, s->t, e);
+        lip__lanczos(e, k, work, &spectrum);
+        if (again == 2 || 1 - spectrum.ritz[0] + spectrum.low_residual < safe_square)
+            break;
+        info->rescaled = true;
+        rc = start_again(w, m, n, m > n ? g->gram : NULL, o, isfinite(spectrum.ritz[0]) ? work + k : NULL, u, work, s, err);
+        if (rc)
+            return rc;
+    }
+    g->head->t = s->t;
+    if (plan_polynomial(&spectrum, k, o, &g->head->plan, info) && evaluate(g, k, work)) {
+        info->form = polynomial;
+        times(w, m, n, (float)(coef / s->t), g->own, 0, wbar);
+        return LIP_OK;
+    }
+    info->form = eigen;
+    if (!lip__eigen_form(w, m, n, s->t, coef, o, (double *)(void *)g->own, wbar, info))
+        return lip__fail(err, LIP_ENUMERIC, "kernel: no eigenvalues of its Gram matrix were found");
+    return LIP_OK;
+}
+
+/* ---- the whole --------------------------------------------------------------------------------------------- */
 
 lip_err lip_rko(const float *w, size_t m, size_t n, double coef, const lip_rko_options *o, const float *u, float *u_new,
                 float *wbar, float *scratch, bool keep, lip_rko_info *info, lip_error *err)
 {
-    float *loop = scratch + vectors(m, n), *a, *gram;
-    const float *last;
+    float *own = scratch + vectors(m, n), *gram = NULL;
+    struct gram_scratch g = {0};
     struct lip__spectral s;
     lip_rko_info said = {.form = plain};
-    size_t at;
+    size_t at, k = smaller(m, n);
     lip_err rc = check(w, m, n, o, err);
 
-    if (!rc)
-        rc = lip__power(w, m, n, NULL, o, u, u_new, scratch, &s, err);
     if (rc)
         return rc;
-    last = a = lip__plain_start(m, n, o, keep, loop, &gram);
-    if (lip__has_bjorck(o)) {
-        rc = start(w, m, n, o, u_new, scratch, a, gram, &s, &said.rescaled, err);
-        if (rc)
-            return rc;
-        last = lip__plain_loop(m, n, o, keep, loop, &said.bjorck_iterations, &said.residual);
-    } else {
-        divide(w, m * n, s.t, a);
+    if (on_gram(m, n, o)) {
+        g = lay_out(m, n, keep, own);
+        lip__gram(w, m, n, g.gram);
+        if (!lip__all_finite(g.gram, k * k, NULL))
+            return lip__fail(err, LIP_ENUMERIC, "kernel: its squares exceed the range of float32");
+        if (m > n)
+            gram = g.gram;
     }
-    for (size_t i = 0; i < m * n; i++)
-        wbar[i] = (float)coef * last[i];
+    rc = lip__power(w, m, n, gram, o, u, u_new, scratch, &s, err);
+    if (rc)
+        return rc;
+    said.redrawn = s.redrawn;
+    rc = g.gram ? run_on_gram(w, m, n, coef, o, u_new, wbar, scratch, &g, &s, &said, err)
+                : run_plain(w, m, n, coef, o, u_new, wbar, scratch, own, keep, &s, &said, err);
+    if (rc)
+        return rc;
     said.power_iterations = s.iterations;
     said.sigma = s.sigma;
-    said.redrawn = s.redrawn;
     if (info)
         *info = said;
     if (!lip__all_finite(wbar, m * n, &at))
@@ -129,15 +362,40 @@ lip_err lip_rko(const float *w, size_t m, size_t n, double coef, const lip_rko_o
     return LIP_OK;
 }
 
+/* inner <- dL/d(w/t) through the polynomial. */
+static void polynomial_backward(const float *w, size_t m, size_t n, double coef, const float *grad,
+                                const struct gram_scratch *g)
+{
+    size_t k = smaller(m, n);
+    float t = g->head->t;
+    const float *derivative;
+
+    if (m > n)
+        lip__gemm_parallel(true, false, k, k, m, 1, w, n, grad, n, 0, g->gram, k);
+    else
+        lip__gemm_parallel(false, true, k, k, n, 1, w, n, grad, n, 0, g->gram, k);
+    lip__symmetrise(k, g->gram, (float)(-coef / (2 * t)), lip__polynomial_direction(&g->head->plan, k, g->own));
+    derivative = lip__polynomial_derivative(&g->head->plan, k, g->own);
+    times(grad, m, n, (float)coef, g->own, 0, g->inner);
+    times(w, m, n, 2 / t, derivative, 1, g->inner);
+}
+
 lip_err lip_rko_backward(const float *w, size_t m, size_t n, double coef, const lip_rko_options *o,
                          const lip_rko_info *info, const float *u_new, const float *g, float *dw, float *scratch,
                          lip_error *err)
 {
     struct lip__spectral s = {.sigma = (float)info->sigma};
-    const float *inner = lip__plain_backward(m, n, o, info->bjorck_iterations, coef, g, scratch + vectors(m, n));
+    struct gram_scratch x = lay_out(m, n, true, scratch + vectors(m, n));
+    const float *inner = x.inner;
 
     (void)err;
     s.t = s.sigma + (float)o->eps_spectral;
+    if (info->form == polynomial)
+        polynomial_backward(w, m, n, coef, g, &x);
+    else if (info->form == eigen)
+        lip__eigen_backward(m, n, coef, g, (double *)(void *)x.own, x.inner);
+    else
+        inner = lip__plain_backward(m, n, o, info->bjorck_iterations, coef, g, scratch + vectors(m, n));
     lip__divide_backward(w, m, n, &s, u_new, inner, dw, scratch);
     return LIP_OK;
 }

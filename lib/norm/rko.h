@@ -42,9 +42,14 @@ struct lip__spectrum {
 };
 
 /* lip__lanczos: of s (k, k), row-major, from a fixed start. work: (steps + 3) k floats; its first k become the Ritz
- * vector of the largest value, the next k that of the smallest. */
+ * vector of the largest value, the next k that of the smallest, the third k hold the start. */
 void lip__lanczos(const float *s, size_t k, float *work, struct lip__spectrum *spectrum);
 #define LIP__LANCZOS_WORK(k) ((LIP__LANCZOS_STEPS + 3) * (k))
+
+/* Which form lip_rko takes; for tests and benchmarks, set before lip_rko_scratch is asked. LIP__EIGEN and LIP__PLAIN:
+ * that one wherever it applies (on the Gram matrix only at beta 1/2). */
+enum lip__form { LIP__AUTO, LIP__PLAIN, LIP__EIGEN };
+extern enum lip__form lip__rko_form;
 
 /* Whether there is a Bjorck loop at all. */
 bool lip__has_bjorck(const lip_rko_options *o);

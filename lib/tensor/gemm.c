@@ -197,29 +197,38 @@ void lip__dgemm(bool ta, bool tb, size_t m, size_t n, size_t k, double alpha, co
                     stride(lda), b, stride(ldb), beta, c, stride(ldc));
 }
 
-/* A row-major symmetric matrix is its own column-major form; LAPACK's eigenvector columns are our rows. */
-int lip__eigen(size_t n, double *a, double *w)
+/* What dsyevd asks for at least: doubles, then ints. */
+static size_t eigen_doubles(size_t n)
 {
-    int order = blas_int(n), lwork = -1, liwork = -1, info, integer;
-    double size;
-    double *work;
-    int *iwork;
+    return 1 + 6 * n + 2 * n * n;
+}
+
+static size_t eigen_ints(size_t n)
+{
+    return 3 + 5 * n;
+}
+
+size_t lip__eigen_work(size_t n)
+{
+    return eigen_doubles(n) + (eigen_ints(n) * sizeof(int) + sizeof(double) - 1) / sizeof(double);
+}
+
+/* A row-major symmetric matrix is its own column-major form; LAPACK's eigenvector columns are our rows. */
+int lip__eigen_in(size_t n, double *a, double *w, double *work)
+{
+    int order = blas_int(n), doubles = blas_int(eigen_doubles(n)), ints = blas_int(eigen_ints(n)), info = 0;
 
     start_blas();
-    if (!n)
-        return 0;
-    dsyevd_("V", "L", &order, a, &order, w, &size, &lwork, &integer, &liwork, &info);
-    if (info)
-        return info;
-    lwork = (int)size;
-    liwork = integer;
-    work = lip__alloc((size_t)lwork, sizeof *work);
-    iwork = lip__alloc((size_t)liwork, sizeof *iwork);
-    if (work && iwork)
-        dsyevd_("V", "L", &order, a, &order, w, work, &lwork, iwork, &liwork, &info);
-    else
-        info = -1;
-    lip__free(iwork);
+    if (n)
+        dsyevd_("V", "L", &order, a, &order, w, work, &doubles, (int *)(void *)(work + eigen_doubles(n)), &ints, &info);
+    return info;
+}
+
+int lip__eigen(size_t n, double *a, double *w)
+{
+    double *work = lip__alloc(lip__eigen_work(n), sizeof *work);
+    int info = work ? lip__eigen_in(n, a, w, work) : -1;
+
     lip__free(work);
     return info;
 }

@@ -33,6 +33,10 @@ void lip__dgemm(bool ta, bool tb, size_t m, size_t n, size_t k, double alpha, co
  * Returns 0, or LAPACK's info. Allocates its workspace; -1 when that fails. */
 int lip__eigen(size_t n, double *a, double *w);
 
+/* lip__eigen_in: the same in the caller's work, lip__eigen_work(n) doubles. Allocates nothing. */
+size_t lip__eigen_work(size_t n);
+int lip__eigen_in(size_t n, double *a, double *w, double *work);
+
 /* lip__singular_values: of a (m, n), destroyed; s min(m, n) values, descending. As lip__eigen. */
 int lip__singular_values(size_t m, size_t n, double *a, double *s);
 

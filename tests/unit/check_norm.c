@@ -149,10 +149,12 @@ END_TEST
 /* The same in a large kernel, tall, wide and square: one direction is 3 times the rest, and u is orthogonal to it. */
 START_TEST(unlucky_u_does_not_diverge_in_large_kernels)
 {
-    size_t shape[][2] = {{60, 24}, {24, 60}, {40, 40}}, m = shape[_i][0], n = shape[_i][1], k = m < n ? m : n;
+    size_t shape[][2] = {{60, 24}, {24, 60}, {40, 40}, {400, 60}, {60, 400}, {130, 130}}, m = shape[_i][0], n = shape[_i][1], k = m < n ? m : n;
     lip_rko_options o = LIP_RKO_DEFAULTS;
-    double s[60], tall[60 * 60], diag[60];
-    float *w = malloc(m * n * sizeof *w), *u, *x = noise(77, 3600);
+    double s[130] = {0}, *tall, diag[130];
+    float *w = malloc(m * n * sizeof *w), *u, *x = malloc(n * k * sizeof *x);
+
+    tall = ref_new(n * k);
 
     for (size_t i = 0; i < k; i++)
         s[i] = i ? 0.5 + 0.5 * (double)i / (double)k : 3;
@@ -177,13 +179,13 @@ START_TEST(unlucky_u_does_not_diverge_in_large_kernels)
     ck_assert_int_eq(r.rc, LIP_OK);
     ck_assert(r.info.rescaled);
     ck_assert_double_lt(fabs(r.info.sigma - 3), 1e-3);
-    double *b = ref_new(m * n), values[60];
+    double *b = ref_new(m * n), values[130];
     for (size_t i = 0; i < m * n; i++)
         b[i] = r.wbar[i];
     lip__singular_values(m, n, b, values);
     ck_assert_double_lt(values[0], 1 + 1e-5);
     ck_assert_double_gt(values[k - 1], 0.99);
-    free(b), free(w), free(u), free(x);
+    free(b), free(w), free(u), free(x), free(tall);
     run_free(&r);
 }
 END_TEST
@@ -262,7 +264,7 @@ static const struct {
     {40, 33, 1e-3, 0.5, 10, 15, 1}, {33, 40, 1e-3, 0.5, 10, 15, 1}, {64, 10, 1e-3, 0.5, 10, 15, 1},
     {33, 40, 1e-3, 0.4, 10, 40, 1}, {40, 33, 1e-3, NAN, 10, 15, 1},
 };
-enum { SETTINGS = sizeof settings / sizeof *settings };
+enum { SETTINGS = sizeof settings / sizeof *settings, FORMS = LIP__EIGEN + 1 };
 
 static lip_rko_options options(int i)
 {
@@ -271,10 +273,13 @@ static lip_rko_options options(int i)
 
 START_TEST(float_follows_double)
 {
-    size_t m = settings[_i].m, n = settings[_i].n;
-    lip_rko_options o = options(_i), counted = o;
-    float *w = noise((uint64_t)_i, m * n), *u = noise(99, n), *g = noise(98, m * n);
-    struct run r = run(w, m, n, settings[_i].coef, &o, u, g);
+    int at = _i / FORMS;
+    size_t m = settings[at].m, n = settings[at].n;
+    double coef = settings[at].coef;
+    lip_rko_options o = options(at), counted = o;
+    float *w = noise((uint64_t)at, m * n), *u = noise(99, n), *g = noise(98, m * n);
+    lip__rko_form = (enum lip__form)(_i % FORMS);
+    struct run r = run(w, m, n, coef, &o, u, g);
     struct reference *ref = ref_make(w, m, n, u);
 
     if (!lip__has_bjorck(&o))
@@ -286,11 +291,12 @@ START_TEST(float_follows_double)
     ck_assert_double_lt(fabs(r.info.sigma / ref->sigma - 1), 1e-6);
     for (size_t i = 0; i < n; i++)
         ref->u[i] = r.u[i]; /* from the same u on */
-    ref_orthogonalise(ref, settings[_i].coef, &counted, o.eps_bjorck < 1e-6 ? r.info.bjorck_iterations : -1);
+    ref_orthogonalise(ref, coef, &counted, o.eps_bjorck < 1e-6 ? r.info.bjorck_iterations : -1);
     ck_assert_int_eq(r.info.bjorck_iterations, ref->bjorck_iterations);
     ck_assert_double_lt(ref_worst(r.wbar, ref->wbar, m * n), 2e-6);
-    ref_backward(ref, settings[_i].coef, &counted, g);
-    ck_assert_double_lt(gradient_error(&r, ref->dw, g, m * n, settings[_i].coef), 1e-5);
+    ref_backward(ref, coef, &counted, g);
+    ck_assert_double_lt(gradient_error(&r, ref->dw, g, m * n, coef), 1e-5);
+    lip__rko_form = LIP__AUTO;
     ref_free(ref);
     run_free(&r);
     free(w), free(u), free(g);
@@ -298,6 +304,151 @@ START_TEST(float_follows_double)
 END_TEST
 
 /* <g, wbar> of the double computation with u and the number of iterations held; its central difference along each axis. */
+/* ---- the forms of the loop -------------------------------------------------------------------------------- */
+
+/* Spectra of w / sigma: s_min .. 1 evenly, or with a shape of its own. */
+static const struct {
+    size_t m, n;
+} sides[] = {{160, 110}, {110, 160}, {130, 130}, {700, 24}, {32, 520}, {200, 100}};
+
+enum { EVEN, GAUSSIAN, ONE_SMALL, ONE_LARGE, CLUSTERS, RANK_DEFICIENT, SPECTRA };
+static const double smallest[] = {0.999, 0.95, 0.8, 0.6, 0.4, 0.3, 0.25, 0.22, 0.2, 0.15, 0.1, 0.03, 0.004};
+enum { SIDES = sizeof sides / sizeof *sides, SMALLEST = sizeof smallest / sizeof *smallest };
+
+static void draw_kernel(size_t m, size_t n, int spectrum, double s_min, uint64_t stream, float *w)
+{
+    size_t k = m < n ? m : n;
+    double s[130];
+
+    for (size_t i = 0; i < k; i++) {
+        s[i] = s_min + (1 - s_min) * (double)i / (double)(k - 1);
+        if (spectrum == ONE_SMALL)
+            s[i] = i ? 0.9 + 0.1 * (double)i / (double)k : s_min;
+        if (spectrum == ONE_LARGE)
+            s[i] = i ? s_min : 1;
+        if (spectrum == CLUSTERS)
+            s[i] = i % 3 == 0 ? s_min : i % 3 == 1 ? (1 + s_min) / 2 : 1;
+        if (spectrum == RANK_DEFICIENT && i < k / 4)
+            s[i] = 0;
+    }
+    if (spectrum == GAUSSIAN) {
+        lip_random r = {29, stream, 0};
+        lip_random_normal(&r, w, m * n);
+    } else {
+        ref_kernel(m, n, s, stream, w);
+    }
+}
+
+/* What the automatic choice computes is as near to double precision as the plain loop is, or within the promise: wbar to
+ * 1e-6, and to 2e-6 of its largest element; the gradient to 3e-6 of its norm. */
+static void check_forms(size_t m, size_t n, const float *w, const lip_rko_options *o, int *polynomials)
+{
+    float *u = noise(99, n), *g = noise(98, m * n);
+    struct run best = run(w, m, n, 1, o, u, g), plain;
+    struct reference *ref = ref_make(w, m, n, best.u);
+    double plain_w, plain_g;
+
+    lip__rko_form = LIP__PLAIN;
+    plain = run(w, m, n, 1, o, u, g);
+    lip__rko_form = LIP__AUTO;
+    ck_assert_int_eq(best.rc, LIP_OK);
+    ck_assert_int_eq(plain.rc, LIP_OK);
+    ck_assert_str_eq(plain.info.form, "plain");
+    *polynomials += !strcmp(best.info.form, "polynomial");
+
+    for (size_t i = 0; i < n; i++)
+        ref->u[i] = plain.u[i];
+    ref_orthogonalise(ref, 1, o, plain.info.bjorck_iterations);
+    ref_backward(ref, 1, o, g);
+    plain_w = ref_worst(plain.wbar, ref->wbar, m * n);
+    plain_g = ref_relative(plain.dw, ref->dw, m * n);
+    for (size_t i = 0; i < n; i++)
+        ref->u[i] = best.u[i];
+    ref_orthogonalise(ref, 1, o, -1);
+    if (strcmp(best.info.form, "polynomial"))
+        ck_assert_int_eq(best.info.bjorck_iterations, ref->bjorck_iterations);
+    else
+        ck_assert_int_le(abs(best.info.bjorck_iterations - ref->bjorck_iterations), 1);
+    ref_backward(ref, 1, o, g);
+    ck_assert_double_lt(ref_apart(best.wbar, ref->wbar, m * n), 1e-6);
+    ck_assert_double_lt(ref_worst(best.wbar, ref->wbar, m * n), fmax(2e-6, plain_w));
+    ck_assert_double_lt(ref_relative(best.dw, ref->dw, m * n), fmax(3e-6, plain_g));
+    ck_assert_double_lt(fabs(best.info.sigma / ref->sigma - 1), 1e-6);
+    ref_free(ref);
+    run_free(&best);
+    run_free(&plain);
+    free(u), free(g);
+}
+
+START_TEST(forms_agree_on_every_spectrum)
+{
+    size_t m = sides[_i].m, n = sides[_i].n;
+    float *w = malloc(m * n * sizeof *w);
+    lip_rko_options o = LIP_RKO_DEFAULTS;
+    int polynomials = 0;
+
+    for (int spectrum = 0; spectrum < SPECTRA; spectrum++)
+        for (size_t s = 0; s < SMALLEST; s++) {
+            draw_kernel(m, n, spectrum, smallest[s], 100 * (uint64_t)spectrum + s, w);
+            check_forms(m, n, w, &o, &polynomials);
+        }
+    ck_assert_int_gt(polynomials, SMALLEST);
+    free(w);
+}
+END_TEST
+
+/* A cap that is reached, tolerances that are coarse or below rounding, few and many power iterations, a u that misses. */
+START_TEST(forms_agree_under_every_option)
+{
+    static const lip_rko_options options_of[] = {
+        {1e-3, 1e-3, 0.5, 10, 1},  {1e-3, 1e-3, 0.5, 10, 3}, {1e-3, 1e-3, 0.5, 10, 6}, {1e-3, 0.1, 0.5, 10, 15},
+        {1e-3, 1.0, 0.5, 10, 15},  {1e-3, 1e-5, 0.5, 10, 15}, {1e-3, 1e-3, 0.5, 0, 15}, {1e-3, 1e-3, 0.5, 2, 15},
+        {1e-3, 1e-3, 0.5, 60, 60}, {0.1, 1e-3, 0.5, 10, 15}, {1e-3, 1e-3, 0.5, 10, 40},
+    };
+    enum { OPTIONS = sizeof options_of / sizeof *options_of };
+    size_t m = sides[_i].m, n = sides[_i].n;
+    float *w = malloc(m * n * sizeof *w);
+    int polynomials = 0;
+
+    for (int i = 0; i < OPTIONS; i++)
+        for (size_t s = 0; s < SMALLEST; s += 2) {
+            draw_kernel(m, n, s % 4 ? EVEN : CLUSTERS, smallest[s], (uint64_t)i, w);
+            check_forms(m, n, w, &options_of[i], &polynomials);
+        }
+    ck_assert_int_gt(polynomials, 0);
+    free(w);
+}
+END_TEST
+
+START_TEST(other_betas_are_plain)
+{
+    lip_rko_options o = LIP_RKO_DEFAULTS;
+    float *w = noise(1, 200 * 100), *u = noise(2, 100);
+    struct run r;
+
+    o.beta_bjorck = 0.3;
+    r = run(w, 200, 100, 1, &o, u, NULL);
+    ck_assert_str_eq(r.info.form, "plain");
+    run_free(&r);
+    free(w), free(u);
+}
+END_TEST
+
+START_TEST(squares_beyond_float_are_an_error)
+{
+    lip_rko_options o = LIP_RKO_DEFAULTS;
+    float *w = noise(1, 200 * 100), *u = noise(2, 100);
+    struct run r;
+
+    for (size_t i = 0; i < 200 * 100; i++)
+        w[i] *= 1e25f;
+    r = run(w, 200, 100, 1, &o, u, NULL);
+    ck_assert_int_eq(r.rc, LIP_ENUMERIC);
+    run_free(&r);
+    free(w), free(u);
+}
+END_TEST
+
 START_TEST(gradient_is_a_central_difference)
 {
     size_t m = settings[_i].m, n = settings[_i].n;
@@ -499,12 +650,16 @@ static Suite *suite(void)
     tcase_add_test(t, example_b);
     tcase_add_test(t, example_c);
     tcase_add_loop_test(t, unlucky_u_does_not_diverge, 0, 4);
-    tcase_add_loop_test(t, unlucky_u_does_not_diverge_in_large_kernels, 0, 3);
+    tcase_add_loop_test(t, unlucky_u_does_not_diverge_in_large_kernels, 0, 6);
     tcase_add_loop_test(t, collapsed_u_is_drawn_anew, 0, 5);
     tcase_add_test(t, zero_kernel_gives_zero_and_keeps_u_alive);
     tcase_add_test(t, bad_input_is_an_error);
-    tcase_add_loop_test(t, float_follows_double, 0, SETTINGS);
+    tcase_add_loop_test(t, float_follows_double, 0, SETTINGS * FORMS);
     tcase_add_loop_test(t, gradient_is_a_central_difference, 0, 15); /* the small ones */
+    tcase_add_loop_test(t, forms_agree_on_every_spectrum, 0, SIDES);
+    tcase_add_loop_test(t, forms_agree_under_every_option, 0, SIDES);
+    tcase_add_test(t, other_betas_are_plain);
+    tcase_add_test(t, squares_beyond_float_are_an_error);
     tcase_add_loop_test(t, keep_changes_no_result, 0, SETTINGS);
     tcase_add_test(t, gradient_may_overwrite_its_input);
     tcase_add_loop_test(t, lanczos_finds_both_ends, 0, 6);
