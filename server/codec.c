@@ -140,7 +140,7 @@ static bool read_shape(const json_t *shape, struct codec_tensor *t, const char *
     const json_t *dim;
     size_t i, count = 1;
     bool empty = false, overflow = false;
-    char at[64];
+    char at[96];
 
     snprintf(at, sizeof at, "%s/shape", pointer);
     if (!json_is_array(shape)) {
@@ -334,7 +334,7 @@ static bool read_framing(const struct request *rq, bool *framed, size_t *length,
 bool codec_read_body(const struct request *rq, const char *model, const char *const *members, struct codec_body *b,
                      struct reply *rp)
 {
-    struct json_spans spans;
+    struct json_spans spans = {0};
     const unsigned char *end = rq->body + rq->bytes;
     const json_t *id;
     size_t length;

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MAX_PARAMS 4
+#define MAX_PARAMS 6
 
 struct ctx;     /* the daemon: config, store, scheduler, metrics */
 struct request; /* opaque here; the accessors below */

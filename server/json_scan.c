@@ -91,14 +91,14 @@ static bool cut_spans(const char *text, const char *end, struct json_spans *span
         if (c == '"') {
             const char *q = string_end(p, end);
             if (depth == 1)
-                key = spells(p, q, "inputs") ? INPUTS : OTHER;
-            else if (depth == 3 && inside)
+                key = spells(p, q, "inputs") ? INPUTS : spans && spans->top && spells(p, q, "data") ? DATA : OTHER;
+            else if (depth == 3 && inside && !(spans && spans->top))
                 key = spells(p, q, "data") ? DATA : OTHER;
             p = q;
             last = c;
             continue;
         }
-        if (c == '[' && last == ':' && key == DATA && depth == 3 && inside && spans) {
+        if (c == '[' && last == ':' && key == DATA && spans && (spans->top ? depth == 1 : depth == 3 && inside)) {
             const char *q = array_end(p, end);
             if (q) {
                 if (spans->n == JSON_SPANS) {

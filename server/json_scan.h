@@ -3,13 +3,15 @@
 #define SERVER_JSON_SCAN_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #define JSON_DEPTH 32
 #define JSON_SPANS 64
 
-/* The arrays that stood at /inputs/N/data, "[" to "]", in the text that was read. */
+/* The arrays that stood at /inputs/N/data, or with `top` at /data, "[" to "]", in the text that was read. */
 struct json_spans {
+    bool top; /* set by the caller */
     size_t n;
     struct {
         const char *at;
@@ -17,7 +19,7 @@ struct json_spans {
     } span[JSON_SPANS];
 };
 
-/* json_scan: the document. With spans, each array at /inputs/N/data is cut out before jansson sees it (a tree of numbers
+/* json_scan: the document. With spans, each such array is cut out before jansson sees it (a tree of numbers
  * costs it 0.5 us and 40 bytes each) and the array [i] with its index among the spans stands in its place; no other array
  * can stand there. Duplicate keys, NUL in strings, invalid UTF-8 and nesting beyond JSON_DEPTH are refused.
  *

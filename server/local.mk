@@ -6,18 +6,79 @@ SERVER_LIBS = lib/libonelip.la $(MHD_LIBS) $(GNUTLS_LIBS) $(JANSSON_LIBS) $(ZLIB
 noinst_LTLIBRARIES += %D%/libserver.la
 %C%_libserver_la_CPPFLAGS = $(SERVER_CPPFLAGS)
 %C%_libserver_la_SOURCES = \
-	%D%/codec.c %D%/cors.c %D%/disk.c %D%/documents.c %D%/errors.c %D%/files.c %D%/guard.c %D%/head.c %D%/http.c %D%/inflate.c \
-	%D%/json_scan.c %D%/listen.c %D%/log.c %D%/metrics.c %D%/notify.c %D%/number.c %D%/recipe.c %D%/reply.c \
-	%D%/router.c %D%/routes.c %D%/scheduler.c %D%/settings.c %D%/sha256.c %D%/store.c %D%/text.c %D%/values.c \
-	%D%/handlers/common.c %D%/handlers/condense.c %D%/handlers/export.c %D%/handlers/health.c %D%/handlers/infer.c \
-	%D%/handlers/layers.c %D%/handlers/lipschitz.c %D%/handlers/metrics.c %D%/handlers/models.c \
-	%D%/handlers/train.c %D%/handlers/training.c %D%/handlers/unsupported.c %D%/handlers/weights.c
+	%D%/codec.c \
+	%D%/cors.c \
+	%D%/disk.c \
+	%D%/documents.c \
+	%D%/errors.c \
+	%D%/files.c \
+	%D%/guard.c \
+	%D%/head.c \
+	%D%/http.c \
+	%D%/inflate.c \
+	%D%/json_scan.c \
+	%D%/listen.c \
+	%D%/log.c \
+	%D%/metrics.c \
+	%D%/notify.c \
+	%D%/npy.c \
+	%D%/number.c \
+	%D%/recipe.c \
+	%D%/reply.c \
+	%D%/router.c \
+	%D%/routes.c \
+	%D%/scheduler.c \
+	%D%/settings.c \
+	%D%/sha256.c \
+	%D%/store.c \
+	%D%/text.c \
+	%D%/values.c \
+	%D%/handlers/common.c \
+	%D%/handlers/condense.c \
+	%D%/handlers/export.c \
+	%D%/handlers/health.c \
+	%D%/handlers/infer.c \
+	%D%/handlers/layers.c \
+	%D%/handlers/lipschitz.c \
+	%D%/handlers/metrics.c \
+	%D%/handlers/models.c \
+	%D%/handlers/tensor.c \
+	%D%/handlers/train.c \
+	%D%/handlers/training.c \
+	%D%/handlers/unsupported.c \
+	%D%/handlers/weights.c
 
 noinst_HEADERS += \
-	%D%/codec.h %D%/cors.h %D%/ctx.h %D%/disk.h %D%/errors.def %D%/files.h %D%/guard.h %D%/handlers/common.h \
-	%D%/handlers/handlers.h %D%/handlers/training.h %D%/http.h %D%/inflate.h %D%/json_scan.h %D%/listen.h %D%/log.h \
-	%D%/metrics.def %D%/metrics.h %D%/notify.h %D%/number.h %D%/router.h %D%/scheduler.h %D%/settings.def \
-	%D%/settings.h %D%/sha256.h %D%/store.h %D%/store_private.h %D%/text.h %D%/values.h
+	%D%/codec.h \
+	%D%/cors.h \
+	%D%/ctx.h \
+	%D%/disk.h \
+	%D%/errors.def \
+	%D%/files.h \
+	%D%/guard.h \
+	%D%/http.h \
+	%D%/inflate.h \
+	%D%/json_scan.h \
+	%D%/listen.h \
+	%D%/log.h \
+	%D%/metrics.def \
+	%D%/metrics.h \
+	%D%/notify.h \
+	%D%/npy.h \
+	%D%/number.h \
+	%D%/router.h \
+	%D%/scheduler.h \
+	%D%/settings.def \
+	%D%/settings.h \
+	%D%/sha256.h \
+	%D%/store.h \
+	%D%/store_private.h \
+	%D%/text.h \
+	%D%/values.h \
+	%D%/handlers/common.h \
+	%D%/handlers/handlers.h \
+	%D%/handlers/training.h \
+	%D%/handlers/weights.h
 
 sbin_PROGRAMS += %D%/onelipd
 %C%_onelipd_CPPFLAGS = $(SERVER_CPPFLAGS)

@@ -13,6 +13,7 @@ bool infer_is_small(struct ctx *ctx, const struct request *rq);
 handler handle_training_get, handle_training_put, handle_training_patch; /* training.c */
 handler handle_train_step, handle_evaluate;                              /* train.c */
 handler handle_weights_get, handle_weights_put;                          /* weights.c */
+handler handle_tensor_get, handle_tensor_put;                            /* tensor.c */
 handler handle_layers, handle_layer;                                     /* layers.c */
 handler handle_condense, handle_refresh;                                 /* condense.c */
 handler handle_lipschitz;                                                /* lipschitz.c */

@@ -6,6 +6,7 @@
 
 #include "common.h"
 #include "handlers.h"
+#include "weights.h"
 
 /* Distances beyond these are worth a warning. */
 #define STORED_TOLERANCE 1e-5
@@ -132,18 +133,18 @@ static void inspect(const lip_state *state, const lip_snapshot *snapshot, json_t
     }
 }
 
-static void load(struct model *model, const lip_safetensors *file, struct reply *rp)
+void weights_load(struct model *model, const lip_named *tensors, size_t n, bool partial, struct reply *rp)
 {
     json_t *extra = json_object(), *effective = json_object(), *warnings = json_array();
     lip_state *changed = NULL;
     lip_error err = {0};
     struct failure f = {0};
     struct published *now;
-    size_t bytes = 0, n = lip_safetensors_count(file);
+    size_t bytes = 0;
 
     if (lip_state_copy(model->state, &changed, &err)) {
         reply_lip_error(rp, &err, ABOUT_WEIGHTS, NULL);
-    } else if (lip_state_load(changed, lip_safetensors_tensors(file), n, false, problem, extra, &err)) {
+    } else if (lip_state_load(changed, tensors, n, partial, problem, extra, &err)) {
         if (err.code == LIP_EWEIGHTS) {
             static const char *const lists[] = {"missing", "unexpected", "shape"};
             for (size_t i = 0; i < 3; i++)
@@ -158,7 +159,7 @@ static void load(struct model *model, const lip_safetensors *file, struct reply 
     } else {
         changed = NULL;
         for (size_t i = 0; i < n; i++)
-            bytes += lip_shape_count(&lip_safetensors_tensors(file)[i].shape) * sizeof(float);
+            bytes += lip_shape_count(&tensors[i].shape) * sizeof(float);
         if ((now = model_now(model)))
             inspect(model->state, now->snapshot, effective, warnings);
         published_put(now);
@@ -190,7 +191,7 @@ void handle_weights_put(struct ctx *ctx, const struct request *rq, struct reply 
     else if (lip_safetensors_read(rq->body, rq->bytes, &file, &err))
         reply_lip_error(rp, &err, ABOUT_WEIGHTS, NULL);
     else if ((model = write_begin(ctx, rq, rp)))
-        load(model, file, rp);
+        weights_load(model, lip_safetensors_tensors(file), lip_safetensors_count(file), false, rp);
     if (model)
         write_end(model);
     lip_safetensors_free(file);

@@ -145,7 +145,60 @@ def plan(check):
         refused("a zip file", b"PK\3\4" + bytes(100), 501, "unsupported")
         refused("an HDF5 file", b"\x89HDF\r\n\x1a\n" + bytes(100), 501, "unsupported")
 
+        # one tensor
+        k = w + "/d1/kernel"
+        tensors, _ = read(d.get(w).body)
+        one = d.get(k)
+        check("one tensor as JSON", one.json["name"] == "d1/kernel" and one.json["datatype"] == "FP32" and one.json["shape"] == [4, 16]
+              and [struct.unpack("<f", struct.pack("<f", v))[0] for v in one.json["data"]] == tensors["d1/kernel"][1]
+              and one.headers["ETag"] == d.call("HEAD", m).headers["ETag"], one)
+        raw_bytes = d.get(k, Accept="application/octet-stream")
+        check("as raw bytes", floats(raw_bytes.body) == tensors["d1/kernel"][1] and raw_bytes.headers["ETag"] != one.headers["ETag"])
+        npy = d.get(k + "?format=npy")
+        check("as npy", npy.headers["Content-Type"] == "application/x-npy" and npy.body[:6] == b"\x93NUMPY"
+              and b"'shape': (4, 16)" in npy.body and npy.body[-256:] == raw_bytes.body, npy)
+        check("version 1 has it too", d.get(m + "/versions/1/weights/d1/kernel").json == one.json)
+        doubled = [2 * v for v in tensors["d1/kernel"][1]]
+        for name, body, headers in [
+                ("JSON", {"name": "d1/kernel", "datatype": "FP32", "shape": [4, 16], "data": doubled}, {}),
+                ("JSON, nested, data alone", {"data": [doubled[16 * i:16 * i + 16] for i in range(4)]}, {"Content_Type": "application/json"}),
+                ("raw bytes", struct.pack("<64f", *doubled), {"Content_Type": "application/octet-stream"}),
+                ("raw bytes of no type", struct.pack("<64f", *doubled), {}),
+                ("npy", npy.body[:-256] + struct.pack("<64f", *doubled), {})]:
+            d.put(w, write(tensors))
+            put = d.put(k, body, **headers)
+            now, _ = read(d.get(w).body)
+            check(f"PUT of {name}", put.status == 200 and put.json["tensors"] == 1 and now["d1/kernel"][1] == doubled
+                  and put.json["effective_kernel"] == {"d1": "computed", "y": "stored"} and now["y/wbar"] == tensors["y/wbar"], put)
+        bias = d.put(w + "/y/bias", {"data": [1, 2, 3]})
+        check("a bias moves no kernel", bias.json["effective_kernel"] == {"d1": "computed", "y": "stored"}, bias)
+        wbar = d.put(w + "/d1/wbar", {"data": tensors["d1/wbar"][1]})
+        check("writing wbar stores it", wbar.json["effective_kernel"]["d1"] == "stored", wbar)
+        d.put(w, write(tensors))
+        tag = d.call("HEAD", m).headers["ETag"]
+        for name, path, body, status, code in [
+                ("a layer that is none", "/d9/kernel", {"data": [1]}, 404, "unknown_layer"),
+                ("a tensor that is none", "/d1/gamma", {"data": [1]}, 404, "unknown_tensor"),
+                ("a layer without any", "/sort/kernel", {"data": [1]}, 404, "unknown_tensor"),
+                ("another shape", "/y/bias", {"shape": [1, 3], "data": [1, 2, 3]}, 422, "bad_weights"),
+                ("too few numbers", "/y/bias", {"data": [1, 2]}, 400, "size_mismatch"),
+                ("a shape beyond memory", "/y/bias", {"shape": [1 << 40, 1 << 40], "data": [1, 2, 3]}, 400, "size_mismatch"),
+                ("NaN", "/y/bias", {"data": [1, 2, "NaN"]}, 422, "nonfinite"),
+                ("an unknown member", "/y/bias", {"data": [1, 2, 3], "dtype": "f4"}, 400, "unknown_member"),
+                ("no data", "/y/bias", {}, 400, "bad_request"),
+                ("another name", "/y/bias", {"name": "d1/bias", "data": [1, 2, 3]}, 400, "bad_request"),
+                ("another datatype", "/y/bias", {"datatype": "INT8", "data": [1, 2, 3]}, 400, "datatype_mismatch"),
+                ("too few bytes", "/y/bias", b"\0" * 8, 400, "size_mismatch"),
+                ("a damaged npy file", "/y/bias", npy.body[:50], 422, "bad_file"),
+                ("a zero kernel", "/d1/kernel", b"\0" * 256, 422, "zero_kernel")]:
+            answer = d.put(w + path, body)
+            check(f"one tensor: {name} is {status} {code}", answer.status == status and answer.code == code, answer)
+        check("which changed nothing", d.call("HEAD", m).headers["ETag"] == tag)
+        check("an old tag is refused", d.put(w + "/y/bias", {"data": [1, 2, 3]}, If_Match='"x"').status == 412)
+        check("a format that is none", d.get(k + "?format=csv").json["formats"] == ["json", "npy", "raw"])
+
         # layers
+        d.post(m + "/refresh")
         layers = d.get(m + "/layers").json
         check("layers in the definition's order", [x["name"] for x in layers["data"]] == ["x", "d1", "sort", "y"]
               and [x["index"] for x in layers["data"]] == [0, 1, 2, 3] and layers["has_more"] is False, layers)

@@ -8,6 +8,7 @@
 
 #include "check_main.h"
 #include "json_scan.h"
+#include "npy.h"
 #include "number.h"
 #include "sha256.h"
 #include "text.h"
@@ -307,6 +308,95 @@ START_TEST(bytes_of_every_datatype)
 }
 END_TEST
 
+/* ---- npy -------------------------------------------------------------------------------------------------- */
+
+/* A file of version 1 with this dictionary and data. */
+static unsigned char *npy_file(const char *header, const void *data, size_t bytes, size_t *size)
+{
+    size_t n = strlen(header);
+    unsigned char *file = malloc(10 + n + bytes);
+
+    memcpy(file, "\223NUMPY\1\0", 8);
+    file[8] = (unsigned char)n;
+    file[9] = (unsigned char)(n >> 8);
+    memcpy(file + 10, header, n);
+    if (bytes)
+        memcpy(file + 10 + n, data, bytes);
+    *size = 10 + n + bytes;
+    return file;
+}
+
+static bool npy_takes(const char *header, const void *data, size_t bytes, lip_shape *shape, float **x)
+{
+    char why[200];
+    size_t size;
+    unsigned char *file = npy_file(header, data, bytes, &size);
+    bool ok = npy_read(file, size, shape, x, why, sizeof why);
+
+    free(file);
+    return ok;
+}
+
+START_TEST(npy_comes_back)
+{
+    lip_shape shape = SHAPE(2, 3), read;
+    float x[6] = {1, -2, 0.1f, NAN, 1e-45f, 3e38f}, *y;
+    char why[200];
+    size_t size;
+    unsigned char *file = npy_write(&shape, x, &size);
+
+    ck_assert_uint_eq((size - sizeof x) % 64, 0);
+    ck_assert_msg(npy_read(file, size, &read, &y, why, sizeof why), "%s", why);
+    ck_assert(lip_shape_equal(&shape, &read) && !memcmp(x, y, sizeof x));
+    free(y);
+    for (size_t n = 0; n < size; n++) { /* cut anywhere */
+        unsigned char *part = malloc(n + !n);
+        memcpy(part, file, n);
+        ck_assert(!npy_read(part, n, &read, &y, why, sizeof why) && y == NULL);
+        free(part);
+    }
+    free(file);
+}
+END_TEST
+
+START_TEST(npy_of_other_kinds)
+{
+    const double columns[] = {1, 4, 2, 5, 3, 6};
+    const int64_t one = -7;
+    lip_shape shape;
+    float *x;
+
+    ck_assert(npy_takes("{'descr': '<f8', 'fortran_order': True, 'shape': (2, 3), }\n", columns, sizeof columns, &shape, &x));
+    for (int i = 0; i < 6; i++)
+        ck_assert(x[i] == (float)(i + 1));
+    free(x);
+    ck_assert(npy_takes("{'shape': (1,), 'fortran_order': False, 'descr': '<i8'}", &one, 8, &shape, &x));
+    ck_assert(x[0] == -7 && shape.rank == 1);
+    free(x);
+    ck_assert(npy_takes("{'descr': '<f4', 'fortran_order': False, 'shape': (), }", "\0\0\200\77", 4, &shape, &x));
+    ck_assert(x[0] == 1 && shape.rank == 0);
+    free(x);
+}
+END_TEST
+
+START_TEST(npy_that_is_refused)
+{
+    static const char *const cases[] = {
+        "{'descr': '>f4', 'fortran_order': False, 'shape': (1,), }", "{'descr': '<c8', 'fortran_order': False, 'shape': (1,), }",
+        "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }",  "{'descr': '<f4', 'shape': (1,), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }", "{'descr': '<f4', 'fortran_order': False, 'shape': (0,), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (18446744073709551615, 2), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (1,1,1,1,1,1,1,1,1), }", "{'descr': '<f4', 'fortran_order': False, 'shape': (1",
+        "", "descr fortran_order shape"};
+    lip_shape shape;
+    float *x;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        ck_assert_msg(!npy_takes(cases[i], "\0\0\200\77", 4, &shape, &x), "took %s", cases[i]);
+}
+END_TEST
+
 /* ---- documents -------------------------------------------------------------------------------------------- */
 
 START_TEST(tensor_data_is_cut_out)
@@ -314,7 +404,7 @@ START_TEST(tensor_data_is_cut_out)
     static const char text[] =
         "{\"data\":[9],\"inputs\":[{\"name\":\"a]\",\"data\" : [1,[2,\"]\"]],\"parameters\":{\"data\":[8]}},"
         "{\"d\\u0061ta\":[3],\"name\":\"data\"},{\"data\":4}],\"other\":{\"inputs\":[{\"data\":[7]}]}}";
-    struct json_spans spans;
+    struct json_spans spans = {0};
     char why[200] = "";
     json_t *json = json_scan(text, strlen(text), &spans, why, sizeof why);
 
@@ -337,7 +427,7 @@ START_TEST(documents_that_are_none)
     char why[200];
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct json_spans spans;
+        struct json_spans spans = {0};
         size_t n = strlen(cases[i]);
         char *copy = malloc(n + !n);
         memcpy(copy, cases[i], n);
@@ -352,7 +442,7 @@ END_TEST
 START_TEST(the_place_of_a_mistake_counts_what_was_cut)
 {
     static const char text[] = "{\"inputs\":[{\"data\":[1,2,3,4,5,6,7,8]}],\n \"x\":?}";
-    struct json_spans spans;
+    struct json_spans spans = {0};
     char why[200];
 
     ck_assert_ptr_null(json_scan(text, strlen(text), &spans, why, sizeof why));
@@ -411,6 +501,9 @@ static Suite *suite(void)
     tcase_add_test(t, non_finite_numbers_are_words);
     tcase_add_test(t, integers_stay_in_their_range);
     tcase_add_test(t, bytes_of_every_datatype);
+    tcase_add_test(t, npy_comes_back);
+    tcase_add_test(t, npy_of_other_kinds);
+    tcase_add_test(t, npy_that_is_refused);
     tcase_add_test(t, tensor_data_is_cut_out);
     tcase_add_test(t, documents_that_are_none);
     tcase_add_test(t, the_place_of_a_mistake_counts_what_was_cut);
