@@ -67,6 +67,7 @@ static float share(const lip_layer *l)
 static void average_forward(const lip_layer *l, const struct lip__pass *p, const float *x, float *y)
 {
     size_t c = channels(l);
+    float part = share(l);
 
     memset(y, 0, p->n * c * sizeof *y);
     for (size_t s = 0; s < p->n; s++, y += c) {
@@ -74,7 +75,7 @@ static void average_forward(const lip_layer *l, const struct lip__pass *p, const
             for (size_t j = 0; j < c; j++)
                 y[j] += x[j];
         for (size_t j = 0; j < c; j++)
-            y[j] *= share(l);
+            y[j] *= part;
     }
 }
 
@@ -82,12 +83,13 @@ static void average_backward(const lip_layer *l, const struct lip__pass *p, cons
                              float *dx)
 {
     size_t c = channels(l);
+    float part = share(l);
 
     (void)x, (void)y;
     for (size_t s = 0; s < p->n; s++, dy += c)
         for (size_t i = 0; i < pixels(l); i++, dx += c)
             for (size_t j = 0; j < c; j++)
-                dx[j] = share(l) * dy[j];
+                dx[j] = part * dy[j];
 }
 
 static double scaled_constant(const lip_layer *l)

@@ -19,7 +19,7 @@ struct group_sort {
     const char *data_format;
 };
 
-enum { BY_INSERTION = 16 }; /* runs of this length are sorted by insertion, then merged */
+enum { RUN = 16 }; /* runs of this length are ranked, then merged */
 
 static size_t channels(const lip_layer *l)
 {
@@ -95,40 +95,70 @@ LIP__CLONES static void unsort_pairs(const float *restrict x, size_t pairs, floa
 
 /* ---- runs of any length ----------------------------------------------------------------------------- */
 
-static void insert(const float *x, uint32_t *order, size_t n)
+/* A whole number in the order of the float: sign and magnitude become two's complement. -0 counts as 0, a NaN as more than
+ * infinity, so that every value has its place. Comparing whole numbers leaves no branch to guess. */
+static int32_t key(float x)
 {
-    for (size_t i = 1; i < n; i++) {
-        uint32_t moving = order[i];
-        size_t j = i;
-        for (; j && x[order[j - 1]] > x[moving]; j--)
-            order[j] = order[j - 1];
-        order[j] = moving;
-    }
+    int32_t bits;
+
+    x += 0.0f;
+    memcpy(&bits, &x, sizeof bits);
+    return bits ^ (bits >> 31 & INT32_MAX);
 }
 
-static void merge(const float *x, const uint32_t *left, size_t n_left, const uint32_t *right, size_t n_right,
+/* order <- first, first + 1, ... by ascending key, equal ones in their order: each pair is compared once. */
+static inline __attribute__((always_inline)) void rank(const int32_t *k, size_t first, size_t n, uint32_t *order)
+{
+    uint32_t place[RUN] = {0};
+
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = i + 1; j < n; j++) {
+            uint32_t later = k[j] < k[i];
+            place[i] += later;
+            place[j] += 1 - later;
+        }
+    for (size_t i = 0; i < n; i++)
+        order[place[i]] = (uint32_t)(first + i);
+}
+
+/* Short groups come often: with their length known there is no loop left. */
+LIP__CLONES static void rank_run(const int32_t *k, size_t first, size_t n, uint32_t *order)
+{
+    if (n == 4)
+        rank(k, first, 4, order);
+    else if (n == 8)
+        rank(k, first, 8, order);
+    else
+        rank(k, first, n, order);
+}
+
+static void merge(const int32_t *k, const uint32_t *left, size_t n_left, const uint32_t *right, size_t n_right,
                   uint32_t *out)
 {
-    while (n_left && n_right)
-        if (x[*right] < x[*left])
-            *out++ = *right++, n_right--;
-        else
-            *out++ = *left++, n_left--;
+    while (n_left && n_right) {
+        size_t take = k[*right] < k[*left];
+        *out++ = take ? *right : *left;
+        right += take, n_right -= take;
+        left += 1 - take, n_left -= 1 - take;
+    }
     memcpy(out, left, n_left * sizeof *out);
     memcpy(out + n_left, right, n_right * sizeof *out);
 }
 
-/* order <- the places of x's values from the smallest up, equal ones in their order. Returns order or spare. */
-static const uint32_t *sorted(const float *x, size_t n, uint32_t *order, uint32_t *spare)
+/* The places of x's values from the smallest up, in scratch of 3 n. */
+static const uint32_t *sorted(const float *x, size_t n, float *scratch)
 {
+    uint32_t *order = (uint32_t *)scratch, *spare = order + n;
+    int32_t *k = (int32_t *)(spare + n);
+
     for (size_t i = 0; i < n; i++)
-        order[i] = (uint32_t)i;
-    for (size_t at = 0; at < n; at += BY_INSERTION)
-        insert(x, order + at, n - at < BY_INSERTION ? n - at : BY_INSERTION);
-    for (size_t run = BY_INSERTION; run < n; run *= 2) {
+        k[i] = key(x[i]);
+    for (size_t at = 0; at < n; at += RUN)
+        rank_run(k + at, at, n - at < RUN ? n - at : RUN, order + at);
+    for (size_t run = RUN; run < n; run *= 2) {
         for (size_t at = 0; at < n; at += 2 * run) {
             size_t left = n - at < run ? n - at : run, right = n - at - left < run ? n - at - left : run;
-            merge(x, order + at, left, order + at + left, right, spare + at);
+            merge(k, order + at, left, order + at + left, right, spare + at);
         }
         uint32_t *swap = order;
         order = spare;
@@ -139,7 +169,7 @@ static const uint32_t *sorted(const float *x, size_t n, uint32_t *order, uint32_
 
 static size_t scratch(const lip_layer *l)
 {
-    return 2 * group(l); /* two orders of 32-bit places */
+    return 3 * group(l); /* two orders of 32-bit places, and the keys */
 }
 
 /* ---- both ------------------------------------------------------------------------------------------- */
@@ -147,7 +177,6 @@ static size_t scratch(const lip_layer *l)
 static void forward(const lip_layer *l, const struct lip__pass *p, const float *x, float *y)
 {
     size_t n = group(l), count = p->n * lip_shape_count(&l->in);
-    uint32_t *order = (uint32_t *)p->scratch;
     float k = (float)l->k;
 
     if (n == 2) {
@@ -155,7 +184,7 @@ static void forward(const lip_layer *l, const struct lip__pass *p, const float *
         return;
     }
     for (size_t at = 0; at < count; at += n) {
-        const uint32_t *from = sorted(x + at, n, order, order + n);
+        const uint32_t *from = sorted(x + at, n, p->scratch);
         for (size_t i = 0; i < n; i++)
             y[at + i] = k * x[at + from[i]];
     }
@@ -165,7 +194,6 @@ static void backward(const lip_layer *l, const struct lip__pass *p, const float 
                      float *dx)
 {
     size_t n = group(l), count = p->n * lip_shape_count(&l->in);
-    uint32_t *order = (uint32_t *)p->scratch;
     float k = (float)l->k;
 
     (void)y;
@@ -174,7 +202,7 @@ static void backward(const lip_layer *l, const struct lip__pass *p, const float 
         return;
     }
     for (size_t at = 0; at < count; at += n) {
-        const uint32_t *from = sorted(x + at, n, order, order + n);
+        const uint32_t *from = sorted(x + at, n, p->scratch);
         for (size_t i = 0; i < n; i++)
             dx[at + from[i]] = k * dy[at + i];
     }

@@ -84,34 +84,45 @@ static size_t scratch(const lip_layer *l)
     return 3 * channels(l); /* the angles, and the gradient in double */
 }
 
+LIP__CLONES static void reflect(size_t rows, size_t half, const float *restrict a, const float *restrict x,
+                                float *restrict y)
+{
+    for (size_t i = 0; i < rows; i++, x += 2 * half, y += 2 * half)
+        for (size_t j = 0; j < half; j++) {
+            float z1 = x[j], z2 = x[half + j], one = z1 * a[half + j] + z2 * a[j], two = z1 * a[j] - z2 * a[half + j];
+            bool other_side = z1 * a[2 * half + j] - z2 * a[3 * half + j] > 0;
+            y[j] = other_side ? one : z1;
+            y[half + j] = other_side ? two : z2;
+        }
+}
+
+/* A reflection is its own adjoint. */
+LIP__CLONES static void reflect_back(size_t rows, size_t half, const float *restrict a, const float *restrict x,
+                                     const float *restrict dy, float *restrict dx)
+{
+    for (size_t i = 0; i < rows; i++, x += 2 * half, dy += 2 * half, dx += 2 * half)
+        for (size_t j = 0; j < half; j++) {
+            float d1 = dy[j], d2 = dy[half + j], one = d1 * a[half + j] + d2 * a[j], two = d1 * a[j] - d2 * a[half + j];
+            bool other_side = x[j] * a[2 * half + j] - x[half + j] * a[3 * half + j] > 0;
+            dx[j] = other_side ? one : d1;
+            dx[half + j] = other_side ? two : d2;
+        }
+}
+
 static void forward(const lip_layer *l, const struct lip__pass *p, const float *x, float *y)
 {
     size_t half = channels(l) / 2, rows = p->n * (lip_shape_count(&l->in) / channels(l));
-    const float *a = angles(l, p);
 
-    for (size_t i = 0; i < rows; i++, x += 2 * half, y += 2 * half)
-        for (size_t j = 0; j < half; j++) {
-            float z1 = x[j], z2 = x[half + j], sine = a[j], cosine = a[half + j];
-            bool reflect = z1 * a[2 * half + j] - z2 * a[3 * half + j] > 0;
-            y[j] = reflect ? z1 * cosine + z2 * sine : z1;
-            y[half + j] = reflect ? z1 * sine - z2 * cosine : z2;
-        }
+    reflect(rows, half, angles(l, p), x, y);
 }
 
 static void backward(const lip_layer *l, const struct lip__pass *p, const float *x, const float *y, const float *dy,
                      float *dx)
 {
     size_t half = channels(l) / 2, rows = p->n * (lip_shape_count(&l->in) / channels(l));
-    const float *a = angles(l, p);
 
     (void)y;
-    for (size_t i = 0; i < rows; i++, x += 2 * half, dy += 2 * half, dx += 2 * half)
-        for (size_t j = 0; j < half; j++) {
-            float d1 = dy[j], d2 = dy[half + j], sine = a[j], cosine = a[half + j];
-            bool reflect = x[j] * a[2 * half + j] - x[half + j] * a[3 * half + j] > 0;
-            dx[j] = reflect ? d1 * cosine + d2 * sine : d1;
-            dx[half + j] = reflect ? d1 * sine - d2 * cosine : d2;
-        }
+    reflect_back(rows, half, angles(l, p), x, dy, dx);
 }
 
 static void gradient(const lip_layer *l, const struct lip__pass *p, const float *x, const float *dy)

@@ -34,28 +34,30 @@ static lip_err build(lip_layer *l, lip_error *err)
     return LIP_OK;
 }
 
-LIP__CLONES static void split(size_t c, float k, const float *restrict x, float *restrict y)
+LIP__CLONES static void split(size_t rows, size_t c, float k, const float *restrict x, float *restrict y)
 {
-    for (size_t i = 0; i < c; i++) {
-        y[i] = k * (x[i] < 0 ? 0 : x[i]);
-        y[c + i] = k * (x[i] >= 0 ? 0 : -x[i]);
-    }
+    for (size_t r = 0; r < rows; r++, x += c, y += 2 * c)
+        for (size_t i = 0; i < c; i++) {
+            y[i] = k * (x[i] < 0 ? 0 : x[i]);
+            y[c + i] = k * (x[i] >= 0 ? 0 : -x[i]);
+        }
 }
 
-LIP__CLONES static void join(size_t c, float k, const float *restrict x, const float *restrict dy, float *restrict dx)
+LIP__CLONES static void join(size_t rows, size_t c, float k, const float *restrict x, const float *restrict dy,
+                             float *restrict dx)
 {
-    for (size_t i = 0; i < c; i++) {
-        float down = x[i] < 0 ? -dy[c + i] : 0;
-        dx[i] = k * (x[i] > 0 ? dy[i] : down);
-    }
+    for (size_t r = 0; r < rows; r++, x += c, dy += 2 * c, dx += c)
+        for (size_t i = 0; i < c; i++) {
+            float up = dy[i], down = -dy[c + i];
+            dx[i] = k * (x[i] > 0 ? up : x[i] < 0 ? down : 0);
+        }
 }
 
 static void forward(const lip_layer *l, const struct lip__pass *p, const float *x, float *y)
 {
     size_t c = channels(l), rows = p->n * (lip_shape_count(&l->in) / c);
 
-    for (size_t i = 0; i < rows; i++)
-        split(c, (float)l->k, x + i * c, y + 2 * i * c);
+    split(rows, c, (float)l->k, x, y);
 }
 
 static void backward(const lip_layer *l, const struct lip__pass *p, const float *x, const float *y, const float *dy,
@@ -64,8 +66,7 @@ static void backward(const lip_layer *l, const struct lip__pass *p, const float 
     size_t c = channels(l), rows = p->n * (lip_shape_count(&l->in) / c);
 
     (void)y;
-    for (size_t i = 0; i < rows; i++)
-        join(c, (float)l->k, x + i * c, dy + 2 * i * c, dx + i * c);
+    join(rows, c, (float)l->k, x, dy, dx);
 }
 
 static double constant(const lip_layer *l)

@@ -104,7 +104,7 @@ static float factor(const lip_layer *l)
     return (float)(lip__layer_coefficient(l) / (l->coef * l->coef));
 }
 
-static void finish_average(size_t n, float scale, float *restrict y)
+LIP__CLONES static void finish_average(size_t n, float scale, float *restrict y)
 {
     for (size_t i = 0; i < n; i++)
         y[i] *= scale;
@@ -159,8 +159,8 @@ static void backward(const lip_layer *l, const struct lip__pass *p, const float 
                 sum_windows(q, true, windows, w, c, x + at, g);
                 norm_gradients(windows * c, (float)l->k, (float)(l->coef * q->eps), row, g);
             } else {
-                for (size_t j = 0; j < windows * c; j++)
-                    g[j] = factor(l) * row[j];
+                memcpy(g, row, windows * c * sizeof *g);
+                finish_average(windows * c, factor(l), g);
             }
             spread_windows(q, windows, w, c, g, is_l2(l) ? x + at : NULL, dx + at);
         }
