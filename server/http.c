@@ -29,6 +29,7 @@
 #include "ctx.h"
 #include "guard.h"
 #include "inflate.h"
+#include "keys.h"
 #include "listen.h"
 #include "log.h"
 #include "metrics.h"
@@ -598,6 +599,25 @@ static void find_route(struct exchange *x)
     }
 }
 
+/* The key that the route asks for. */
+static void check_key(struct exchange *x)
+{
+    struct keys *keys = x->server->http->ctx->keys;
+    enum key_verdict verdict = KEY_FINE;
+
+    if (keys)
+        verdict = keys_check(keys, request_header(&x->rq, "Authorization"), request_header(&x->rq, "X-Api-Key"),
+                             scope_of(x->rq.route->method, x->rq.route->template));
+    if (verdict == KEY_UNKNOWN) {
+        rejected(x, "unauthorized");
+        reply_header(&x->rp, "WWW-Authenticate", "Bearer");
+        reply_error(&x->rp, 401, "unauthorized", NULL, "a known API key is needed: Authorization: Bearer KEY");
+    } else if (verdict == KEY_FORBIDDEN) {
+        rejected(x, "forbidden");
+        reply_error(&x->rp, 403, "forbidden", NULL, "this API key's scopes do not include this");
+    }
+}
+
 /* What the route, the server's state and the body's size allow. */
 static void check_work(struct exchange *x)
 {
@@ -647,6 +667,8 @@ static void admit(struct exchange *x, const char *method, const char *version)
         check_preflight(x);
     if (!x->rp.status)
         find_route(x);
+    if (!x->rp.status)
+        check_key(x);
     if (!x->rp.status)
         check_work(x);
     x->now = x->rp.status && (x->guard.expect || x->guard.length > SWALLOWED);

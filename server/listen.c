@@ -213,7 +213,7 @@ static bool inherit_one(struct listener *l, int fd, char *why, size_t size)
 
 static bool reachable(const struct listener *l, const struct config *config, char *why, size_t size)
 {
-    if (l->loopback || config->insecure)
+    if (l->loopback || config->insecure || config->api_key_file)
         return true;
     return fail(why, size, "listen: found %s, which other machines reach, and no keys, wanted a loopback address, a unix "
                            "socket or --insecure", l->url);

@@ -19,7 +19,8 @@ struct listener {
 /* address_check: whether text is ADDR:PORT or unix:PATH; *loopback: nothing but this machine reaches it. */
 bool address_check(const char *text, bool *loopback);
 
-/* listen_allowed: whether nothing but this machine reaches the named addresses, or --insecure was given. false: why. */
+/* listen_allowed: whether nothing but this machine reaches the named addresses, or keys or
+ * --insecure were given. false: why. */
 bool listen_allowed(const struct config *config, char *why, size_t size);
 
 /* listen_open: what systemd handed over and what the settings name, listening. On failure NULL and one sentence in why;

@@ -16,7 +16,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/head.c \
 	%D%/http.c \
 	%D%/inflate.c \
-	%D%/json_scan.c \
+	%D%/json_scan.c %D%/keys.c \
 	%D%/listen.c \
 	%D%/log.c \
 	%D%/metrics.c \
@@ -58,7 +58,7 @@ noinst_HEADERS += \
 	%D%/guard.h \
 	%D%/http.h \
 	%D%/inflate.h \
-	%D%/json_scan.h \
+	%D%/json_scan.h %D%/keys.h \
 	%D%/listen.h \
 	%D%/log.h \
 	%D%/metrics.def \

@@ -19,6 +19,7 @@
 
 #include "ctx.h"
 #include "http.h"
+#include "keys.h"
 #include "listen.h"
 #include "log.h"
 #include "metrics.h"
@@ -132,6 +133,18 @@ static void announce(const struct daemon *d)
     fflush(stdout);
 }
 
+/* Keys, if there are to be any. 0, or the exit status after one line on stderr. */
+static int open_keys(struct daemon *d)
+{
+    const struct config *c = &d->config;
+    char why[1024];
+
+    if (!c->api_key_file || (d->ctx.keys = keys_open(c->api_key_file, c->key_credential, why, sizeof why)))
+        return 0;
+    fprintf(stderr, "%s\n", why);
+    return 78;
+}
+
 /* Everything up to the first request. 0, or the exit status after one line on stderr. */
 static int start(struct daemon *d)
 {
@@ -145,6 +158,8 @@ static int start(struct daemon *d)
         return give_up(err.text);
     if (!(d->ctx.metrics = metrics_new()))
         return give_up("out of memory");
+    if ((status = open_keys(d)))
+        return status;
     metrics_set(d->ctx.metrics, "onelip_build_info", "version=\"" PACKAGE_VERSION "\"", 1);
     if (!(d->ctx.store = store_open(c->state_dir, c->checkpoint_seconds, d->ctx.metrics, why, sizeof why)))
         return give_up(why);
@@ -192,6 +207,8 @@ static void reload(struct daemon *d)
     } else {
         log_error("the configuration stays as it was: %s", why);
     }
+    if (d->ctx.keys && !keys_reload(d->ctx.keys, why, sizeof why))
+        log_error("the keys stay as they were: %s", why);
     notify("READY=1");
 }
 
@@ -305,14 +322,19 @@ static bool stop(struct daemon *d)
         unlink(d->config.port_file);
     listen_close(d->listeners, d->n_listeners);
     metrics_free(d->ctx.metrics);
+    keys_close(d->ctx.keys);
     return saved;
 }
 
-static int check(const struct config *c)
+static int check(struct daemon *d)
 {
     char why[512];
+    int status = open_keys(d);
 
-    if (!listen_allowed(c, why, sizeof why))
+    keys_close(d->ctx.keys);
+    if (status)
+        return status;
+    if (!listen_allowed(&d->config, why, sizeof why))
         return give_up(why), 78;
     puts("ok");
     return 0;
@@ -329,7 +351,7 @@ int main(int argc, char **argv)
     }
     log_setup(log_level_named(d.config.log_level), d.config.log_format);
     if (d.config.check_config) {
-        status = check(&d.config);
+        status = check(&d);
     } else if (!catch_signals()) {
         status = give_up("no pipe for signals");
     } else {

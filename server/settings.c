@@ -513,6 +513,27 @@ static bool default_state_dir(struct config *c, struct trouble *t)
     return true;
 }
 
+/* The key file that systemd hands over, unless another one is named. */
+static bool default_keys(struct config *c, struct trouble *t)
+{
+    const char *folder = getenv("CREDENTIALS_DIRECTORY");
+    size_t length = folder ? strlen(folder) : 0;
+    char *path;
+
+    if (!length)
+        return true;
+    if (!c->api_key_file) {
+        if (asprintf(&path, "%s/api-keys", folder) < 0)
+            return trouble(t, 1, "onelipd: out of memory");
+        if (access(path, F_OK))
+            free(path);
+        else
+            c->api_key_file = path;
+    }
+    c->key_credential = c->api_key_file && !strncmp(c->api_key_file, folder, length) && c->api_key_file[length] == '/';
+    return true;
+}
+
 /* Flags are read before the rest, so that they name the file, and are kept by it. */
 static bool read_all(struct config *c, struct trouble *t)
 {
@@ -530,7 +551,7 @@ static bool read_all(struct config *c, struct trouble *t)
     if (!c->threads)
         c->threads = cores();
     c->listen_given = c->source[flag_named("listen", 6) - settings] != SOURCE_DEFAULT;
-    return default_state_dir(c, t);
+    return default_keys(c, t) && default_state_dir(c, t);
 }
 
 static void config_init(struct config *c, int argc, char **argv)

@@ -15,6 +15,8 @@ struct config {
     size_t n_listen;
     bool listen_given;    /* by flag, environment or file, not the default */
     char *port_file, *state_dir, *config_file, *id, *api_prefix;
+    char *api_key_file;   /* NULL: no keys */
+    bool key_credential;  /* it is one of systemd's */
     char **allowed_hosts; /* mutable */
     size_t n_allowed_hosts;
     char **cors_origins;  /* mutable */

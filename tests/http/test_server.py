@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import hashlib
 import http.client
 import json
 import os
@@ -15,7 +16,7 @@ import threading
 import time
 import zlib
 
-from daemon import ONELIPD, TRAINING, Daemon, batch, run
+from daemon import MLP, ONELIPD, TRAINING, Daemon, batch, run
 
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -177,6 +178,58 @@ def pages(check):
                   and not any("Access-Control-Allow-Origin" in x.headers for x in (a, b, c)), f"{a} {b} {c}")
         check("without an Origin only Vary says that there could be one", "Access-Control-Allow-Origin" not in d.get("/v2").headers
               and d.get("/v2").headers["Vary"] == "Origin")
+
+
+def keys(check):
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder, "keys.json")
+
+        def write(*scopes):
+            file.write_text(json.dumps({"keys": [{"name": s, "sha256": hashlib.sha256(f"key of {s}".encode()).hexdigest(),
+                                                  "scopes": [s]} for s in scopes]}))
+            file.chmod(0o600)
+
+        write("infer", "train", "admin", "metrics")
+        with Daemon("--api-key-file", file) as d:
+            definition = json.dumps({"definition": MLP})
+            asked = [("GET", "/v2/health/ready", None, ""), ("GET", "/v2", None, "infer train admin"),
+                     ("PUT", "/v2/models/m", definition, "admin"), ("PUT", "/v2/models/m/training", json.dumps(TRAINING), "train admin"),
+                     ("POST", "/v2/models/m/infer", json.dumps({"inputs": batch(1)["inputs"][:1]}), "infer train admin"),
+                     ("POST", "/v2/models/m/train_step", json.dumps(batch(4)), "train admin"),
+                     ("GET", "/v2/models/m/weights", None, "train admin"), ("GET", "/metrics", None, "metrics admin"),
+                     ("DELETE", "/v2/models/m", None, "admin")]
+            for method, path, body, scopes in asked:
+                for who in ("infer", "train", "metrics", "", "nobody", "admin"):  # admin last: a model is deleted once
+                    bearer = {"Authorization": f"Bearer key of {who}"} if who != "train" else {"X-Api-Key": "key of train"}
+                    a = d.call(method, path, body, bearer if who else {})
+                    wanted = (None if who in scopes.split() or not scopes else
+                              "forbidden" if who in ("infer", "train", "metrics") else "unauthorized")
+                    check(f"{method} {path} with {who or 'no'} key: {wanted or 'fine'}", a.code == wanted and (a.status < 300) == (not wanted)
+                          and (wanted != "unauthorized" or a.status == 401 and a.headers["WWW-Authenticate"] == "Bearer")
+                          and (wanted != "forbidden" or a.status == 403), a)
+            check("a preflight or a wrong path needs none", d.get("/v2/none").status == 404 and d.call("OPTIONS", "/v2").status == 204)
+            write("infer")
+            d.signal(signal.SIGHUP)
+            d.wait(lambda: "read again" in d.said(), "second reading")
+            check("SIGHUP takes keys away", d.get("/v2", X_Api_Key="key of admin").status == 401
+                  and d.get("/v2", X_Api_Key="key of infer").status == 200)
+            file.write_text("{")
+            d.signal(signal.SIGHUP)
+            d.wait(lambda: "the keys stay" in d.said(), "complaint")
+            check("and keeps them when the file is wrong", d.get("/v2", X_Api_Key="key of infer").status == 200)
+        with started("--api-key-file", str(file), lines=0) as (process, _):
+            status, line = ended(process)
+            check("a wrong file is 78 and one line", status == 78 and line.startswith(f"{file}:1: "), (status, line))
+        write("infer")
+        file.chmod(0o644)
+        with started("--api-key-file", str(file), lines=0) as (process, _):
+            status, line = ended(process)
+            check("so is one that others may read", status == 78 and "0644" in line, (status, line))
+        pathlib.Path(folder, "api-keys").write_text(file.read_text())
+        with started("--listen", "0.0.0.0:0", environment={"CREDENTIALS_DIRECTORY": folder}) as (process, lines):
+            target = type("", (), {"host": "127.0.0.1", "port": int(lines[0].rsplit(":", 1)[1])})
+            with Talk(target) as t:
+                check("a credential of systemd allows every address", t.send(LIVE.replace(b"/health/live", b"")).answer()[0] == 401)
 
 
 def framing(check, d):
@@ -497,6 +550,7 @@ def plan(check):
         crowd(check, d)
         slow(check, d)
         check("a drain of all this ends with 0", d.stop() == 0, d.said())
+    keys(check)
     pages(check)
     deadlines(check)
     reloading(check)
