@@ -460,13 +460,19 @@ def stopping(check):
         d.create("idle", training=TRAINING)
         steps = [d.post("/v2/models/idle/train_step", batch(6)).status for _ in range(3)]
         body = json.dumps(batch(50000))
-        threads = [threading.Thread(target=lambda: quietly(
-            lambda: d.post("/v2/models/m/train_step", body))) for _ in range(30)]
+        ending = threading.Event()
+
+        def keep_busy():  # so that, whenever the signal comes, there is more queued than can be done in time
+            while not ending.is_set():
+                quietly(lambda: d.post("/v2/models/m/train_step", body))
+
+        threads = [threading.Thread(target=keep_busy) for _ in range(30)]
         for t in threads:
             t.start()
-        time.sleep(1)
+        time.sleep(2)
         d.process.terminate()
-        status = d.process.wait(20)
+        ending.set()
+        status = d.process.wait(60)
         check("work that takes longer is cut off, and that is said", status == 1 and "still under way" in d.said(), (status, d.said()))
         for t in threads:
             t.join()
