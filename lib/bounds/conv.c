@@ -26,26 +26,38 @@ size_t lip__conv_panel(const struct lip__convolution *k)
     return k->g.ow * lip__window_size(&k->g);
 }
 
-/* Row p of windows. add: from the panel to the image, else from the image to the panel. */
+/* Row p of windows. add: from the panel to the image, else from the image to the panel. The pixels of a window's row lie
+ * side by side, but for what hangs over an edge. */
 static void windows_of_row(const struct lip__windows *g, size_t p, double *image, double *panel, bool add)
 {
-    for (size_t r = 0; r < g->ow; r++)
+    size_t length = g->kw * g->c;
+
+    for (size_t r = 0; r < g->ow; r++) {
+        size_t at = r * g->sw, first = at < g->left ? g->left - at : 0, last = g->kw;
+
+        if (at + last > g->w + g->left)
+            last = g->w + g->left > at ? g->w + g->left - at : 0;
+        first = first < last ? first : last;
         for (size_t a = 0; a < g->kh; a++) {
-            size_t row = p * g->sh + a;
+            size_t row = p * g->sh + a, count = (last - first) * g->c;
+            double *cell = panel + (r * g->kh + a) * length, *pixels;
 
-            for (size_t b = 0; b < g->kw; b++) {
-                size_t column = r * g->sw + b;
-                double *cell = panel + ((r * g->kh + a) * g->kw + b) * g->c, *pixel;
-                bool inside = row >= g->top && row - g->top < g->h && column >= g->left && column - g->left < g->w;
-
-                pixel = inside ? image + ((row - g->top) * g->w + column - g->left) * g->c : NULL;
-                for (size_t i = 0; i < g->c; i++)
-                    if (add && inside)
-                        pixel[i] += cell[i];
-                    else if (!add)
-                        cell[i] = inside ? pixel[i] : 0;
+            if (row < g->top || row - g->top >= g->h || !count) {
+                if (!add)
+                    memset(cell, 0, length * sizeof *cell);
+                continue;
             }
+            pixels = image + ((row - g->top) * g->w + at + first - g->left) * g->c;
+            if (add) {
+                for (size_t i = 0; i < count; i++)
+                    pixels[i] += cell[first * g->c + i];
+                continue;
+            }
+            memset(cell, 0, first * g->c * sizeof *cell);
+            memcpy(cell + first * g->c, pixels, count * sizeof *cell);
+            memset(cell + last * g->c, 0, (g->kw - last) * g->c * sizeof *cell);
         }
+    }
 }
 
 void lip__conv_apply(const struct lip__convolution *k, const double *x, double *y, double *panel)

@@ -277,25 +277,32 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void pool_value(const struct lip__stage *s, size_t n, const double *x, double *y)
+/* One row of windows of one image: y (windows, channels). */
+static void pool_row(const struct lip__stage *s, const double *x, double *y)
 {
-    const size_t *in = s->layer->in.dim, *out = s->layer->out.dim;
+    size_t c = s->layer->in.dim[2], width = s->layer->in.dim[1] * c, windows = s->layer->out.dim[1];
     double k = s->layer->k, root = sqrt((double)(s->pool[0] * s->pool[1]));
     bool norm = s->kind == LIP__STAGE_L2;
 
-    for (size_t i = 0; i < n * s->out; i++) {
-        size_t at = i % s->out, c = at % out[2], column = at / out[2] % out[1] * s->pool[1];
-        size_t row = at / out[2] / out[1] * s->pool[0];
-        const double *image = x + i / s->out * s->in;
-        double sum = 0;
+    memset(y, 0, windows * c * sizeof *y);
+    for (size_t a = 0; a < s->pool[0]; a++)
+        for (size_t j = 0; j < windows * s->pool[1]; j++) {
+            const double *from = x + a * width + j * c;
+            double *to = y + j / s->pool[1] * c;
 
-        for (size_t a = row; a < row + s->pool[0]; a++)
-            for (size_t b = column; b < column + s->pool[1]; b++) {
-                double v = image[(a * in[1] + b) * in[2] + c];
-                sum += norm ? v * v : v;
-            }
-        y[i] = norm ? k * sqrt(sum) : k * sum / root;
-    }
+            for (size_t i = 0; i < c; i++)
+                to[i] += norm ? from[i] * from[i] : from[i];
+        }
+    for (size_t i = 0; i < windows * c; i++)
+        y[i] = norm ? k * sqrt(y[i]) : k * y[i] / root;
+}
+
+static void pool_value(const struct lip__stage *s, size_t n, const double *x, double *y)
+{
+    size_t rows = s->layer->out.dim[0], row = s->out / rows, step = s->pool[0] * (s->in / s->layer->in.dim[0]);
+
+    for (size_t i = 0; i < n * rows; i++)
+        pool_row(s, x + i / rows * s->in + i % rows * step, y + i * row);
 }
 
 static void sort_value(const struct lip__stage *s, size_t n, const double *x, double *y)

@@ -646,6 +646,103 @@ START_TEST(a_dead_layer_bounds_the_network_by_nothing)
 }
 END_TEST
 
+/* ---- spectra ----------------------------------------------------------------------------------------------------- */
+
+START_TEST(spectra_are_those_of_the_operators)
+{
+    static const char *const names[] = {"c1", "p2", "c2", "d"};
+    static const char *const kinds[] = {"zero_padded", "pooling", "zero_padded", "dense"};
+    lip_error err = {0};
+    struct served s;
+
+    noise = (lip_random){.seed = 41};
+    serve(&s, CNN, 1);
+    unconstrain(&s, 0.5);
+    for (size_t i = 0; i < 4; i++)
+        for (int kernel = 0; kernel < 2; kernel++) {
+            const lip_layer *l = lip_model_find_layer(s.model, names[i]);
+            size_t index = 0, m, n;
+            lip_spectrum spectrum;
+            lip_layer_bound bound;
+            long double *truth;
+            float *matrix;
+
+            while (lip_model_layer(s.model, index) != l)
+                index++;
+            if (i == 1) {
+                if (!kernel) {
+                    OK(lip_bound_spectrum(s.snapshot, index, false, &spectrum, &err));
+                    ck_assert_uint_eq(spectrum.count, lip_shape_count(lip_layer_output_shape(l)));
+                    ck_assert_double_eq(spectrum.value[spectrum.count - 1], 1);
+                    lip_free(spectrum.value);
+                }
+                continue;
+            }
+            OK(lip_bound_spectrum(s.snapshot, index, kernel, &spectrum, &err));
+            OK(lip_bound_layer(s.snapshot, index, &bound, &err));
+            ck_assert_str_eq(spectrum.kind, kinds[i]);
+            if (kernel || i == 3) { /* the kernel is the matrix */
+                n = lip_layer_output_shape(l)->dim[lip_layer_output_shape(l)->rank - 1];
+                m = lip_shape_count(&lip_model_variable(s.model, lip_layer_first_variable(l))->shape) / n;
+                matrix = malloc(m * n * sizeof *matrix);
+                memcpy(matrix, lip_snapshot_kernel(s.snapshot, index), m * n * sizeof *matrix);
+            } else {
+                size_t stride = i == 0 ? 1 : 2;
+                const size_t *in = lip_layer_input_shape(l)->dim;
+                struct lip__convolution k = {
+                    .g = {.h = in[0], .w = in[1], .c = in[2], .kh = 3, .kw = 3, .sh = stride, .sw = stride},
+                    .f = lip_layer_output_shape(l)->dim[2]};
+                double wide[3 * 3 * 4 * 6];
+
+                lip__windows_set(&k.g, true);
+                for (size_t j = 0; j < lip__window_size(&k.g) * k.f; j++)
+                    wide[j] = lip_snapshot_kernel(s.snapshot, index)[j];
+                k.kernel = wide;
+                matrix = explicit_matrix(&k, &m, &n);
+                ck_assert_double_le(bound.lower, spectrum.value[0] * (1 + 1e-12));
+                ck_assert_double_ge(bound.upper, spectrum.value[0] * (1 - 1e-12));
+            }
+            ck_assert(spectrum.inputs == m && spectrum.outputs == n && spectrum.count == (m < n ? m : n));
+            truth = singular_values(m, n, matrix);
+            for (size_t j = 0; j < spectrum.count; j++)
+                ck_assert(fabs(spectrum.value[j] - (double)truth[j]) <= 1e-12 * (double)truth[0]);
+            free(truth);
+            free(matrix);
+            lip_free(spectrum.value);
+        }
+    stop(&s);
+}
+END_TEST
+
+/* Flatten, sorting and the norm pooling are no matrices; an image of 64 x 64 x 8 makes too large a one. */
+START_TEST(what_has_no_spectrum_is_an_error)
+{
+    static const char large[] =
+        "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"l\",\"layers\":["
+        "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,64,64,8],\"name\":\"x\"}},"
+        "{\"class_name\":\"SpectralConv2D\",\"config\":{\"filters\":8,\"kernel_size\":3,\"name\":\"c\"}}]}}";
+    lip_spectrum spectrum;
+    lip_error err = {0};
+    struct served s;
+
+    serve(&s, CNN, 1);
+    ck_assert_int_eq(lip_bound_spectrum(s.snapshot, 3, false, &spectrum, &err), LIP_ERANGE);
+    ck_assert_str_eq(err.text, "layer \"p1\" (ScaledL2NormPooling2D) is no linear operator");
+    ck_assert_ptr_null(spectrum.value);
+    ck_assert_int_eq(lip_bound_spectrum(s.snapshot, 0, false, &spectrum, NULL), LIP_ERANGE);
+    stop(&s);
+    err = (lip_error){0};
+    serve(&s, large, 1);
+    ck_assert_int_eq(lip_bound_spectrum(s.snapshot, 1, false, &spectrum, &err), LIP_EUNSUPPORTED);
+    ck_assert_ptr_nonnull(strstr(err.text, "too large"));
+    err = (lip_error){0};
+    OK(lip_bound_spectrum(s.snapshot, 1, true, &spectrum, &err));
+    ck_assert_uint_eq(spectrum.count, 8);
+    lip_free(spectrum.value);
+    stop(&s);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("bounds");
@@ -665,6 +762,8 @@ static Suite *suite(void)
     tcase_add_test(core, a_claim_that_is_exceeded_is_reported);
     tcase_add_test(core, a_linear_model_is_its_matrix);
     tcase_add_test(core, a_dead_layer_bounds_the_network_by_nothing);
+    tcase_add_test(core, spectra_are_those_of_the_operators);
+    tcase_add_test(core, what_has_no_spectrum_is_an_error);
     suite_add_tcase(s, core);
     return s;
 }

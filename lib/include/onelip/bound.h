@@ -66,6 +66,24 @@ typedef struct lip_network_bound {
 lip_err lip_bound_network(const lip_snapshot *snapshot, double input_norm, lip_layer_bound *layers, size_t *n,
                           lip_network_bound *network, lip_error *err);
 
+/* A layer's linear part and its singular values. */
+typedef struct lip_spectrum {
+    const char *kind;       /* "dense", "zero_padded" (a convolution on its image), "pooling" */
+    size_t inputs, outputs; /* numbers per sample; of a kernel its rows and columns */
+    size_t count;           /* the smaller of the two */
+    double *value;          /* count, descending; lip_free */
+} lip_spectrum;
+
+/* lip_bound_spectrum: all singular values of the effective kernel's operator as inference applies it, or with `kernel` of
+ * the reshaped kernel (kh kw c, filters) or matrix itself. Floating-point results, off by about 1e-14 of the largest; the
+ * proven norm is lip_bound_layer's.
+ *
+ * layer: as in lip_model_layer. An activation in its slot is left out.
+ * Returns  LIP_OK; LIP_ERANGE for a layer that is no linear operator; LIP_EUNSUPPORTED where the convolution's whole matrix is
+ *          too large to decompose; LIP_ENONFINITE; LIP_ENUMERIC when LAPACK fails; LIP_ENOMEM.
+ * Memory   the matrix and its copy while it runs. Threads: safe. */
+lip_err lip_bound_spectrum(const lip_snapshot *snapshot, size_t layer, bool kernel, lip_spectrum *spectrum, lip_error *err);
+
 #ifdef __cplusplus
 }
 #endif

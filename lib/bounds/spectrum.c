@@ -1,0 +1,107 @@
+/* spectrum.c: the singular values of a layer's linear part.
+ *
+ * A dense layer's matrix acts on each row of a sample, so its values come once for each; a convolution's are those of
+ * its whole matrix, zeros around the image included; average pooling adds windows that do not overlap, so all of its
+ * are k.
+ */
+#include <string.h>
+
+#include "bounds/stage.h"
+#include "tensor/gemm.h"
+
+#define MOST_FLOPS 2e10
+
+/* Values of a (m, n), each `times` over; a is destroyed. */
+static lip_err decompose(double *a, size_t m, size_t n, size_t times, lip_spectrum *s, lip_error *err)
+{
+    size_t few = m < n ? m : n;
+    double *value = lip__alloc(few, times * sizeof *value);
+    int info;
+
+    if (!value)
+        return lip__nomem(err, few * times * sizeof *value);
+    info = lip__singular_values(m, n, a, value);
+    if (info) {
+        lip__free(value);
+        return info == -1
+                   ? lip__nomem(err, few * sizeof *value)
+                   : lip__fail(err, LIP_ENUMERIC, "the singular values of a (%zu, %zu) matrix did not converge", m, n);
+    }
+    for (size_t i = few * times; i-- > 0;)
+        value[i] = value[i / times];
+    *s = (lip_spectrum){s->kind, m * times, n * times, few * times, value};
+    return LIP_OK;
+}
+
+static lip_err of_kernel(const struct lip__stage *stage, size_t times, lip_spectrum *s, lip_error *err)
+{
+    double *copy = lip__alloc(stage->m * stage->n, sizeof *copy);
+    lip_err rc;
+
+    if (!copy)
+        return lip__nomem(err, stage->m * stage->n * sizeof *copy);
+    memcpy(copy, stage->kernel, stage->m * stage->n * sizeof *copy);
+    rc = decompose(copy, stage->m, stage->n, times, s, err);
+    lip__free(copy);
+    return rc;
+}
+
+static lip_err of_convolution(const struct lip__stage *stage, lip_spectrum *s, lip_error *err)
+{
+    double in = (double)stage->in, out = (double)stage->out, few = fmin(in, out), *matrix;
+    size_t m, n;
+    lip_err rc;
+
+    if (few * few * (4 * fmax(in, out) + 8 * few) > MOST_FLOPS)
+        return lip__fail(err, LIP_EUNSUPPORTED, "the matrix of layer \"%s\" is (%zu, %zu), too large to decompose",
+                         stage->layer->name, stage->in, stage->out);
+    rc = lip__conv_matrix(&stage->conv, &matrix, &m, &n, err);
+    if (!rc)
+        rc = decompose(matrix, m, n, 1, s, err);
+    lip__free(matrix);
+    return rc;
+}
+
+static lip_err of_pooling(const struct lip__stage *stage, lip_spectrum *s, lip_error *err)
+{
+    double *value = lip__alloc(stage->out, sizeof *value);
+
+    if (!value)
+        return lip__nomem(err, stage->out * sizeof *value);
+    for (size_t i = 0; i < stage->out; i++)
+        value[i] = stage->layer->k;
+    *s = (lip_spectrum){s->kind, stage->in, stage->out, stage->out, value};
+    return LIP_OK;
+}
+
+lip_err lip_bound_spectrum(const lip_snapshot *snapshot, size_t layer, bool kernel, lip_spectrum *spectrum,
+                           lip_error *err)
+{
+    const lip_model *m = snapshot->model;
+    struct lip__stage stage;
+    size_t step = 0;
+    lip_err rc;
+
+    *spectrum = (lip_spectrum){0};
+    while (step < m->n_steps && m->step[step].top != layer)
+        step++;
+    if (step == m->n_steps)
+        return lip__fail(err, LIP_ERANGE, "layer %zu has no arithmetic", layer);
+    rc = lip__stage_open(snapshot, step, &stage, err);
+    spectrum->kind = stage.kind == LIP__STAGE_MATRIX ? "dense"
+                     : stage.kind == LIP__STAGE_CONV ? "zero_padded"
+                                                     : "pooling";
+    if (!rc && stage.kind == LIP__STAGE_CONV && !kernel)
+        rc = of_convolution(&stage, spectrum, err);
+    else if (!rc && (stage.kind == LIP__STAGE_MATRIX || stage.kind == LIP__STAGE_CONV))
+        rc = of_kernel(&stage, kernel ? 1 : stage.rows, spectrum, err);
+    else if (!rc && stage.kind == LIP__STAGE_AVERAGE && !kernel)
+        rc = of_pooling(&stage, spectrum, err);
+    else if (!rc)
+        rc = lip__fail(err, LIP_ERANGE, "layer \"%s\" (%s) is no linear operator", stage.layer->name,
+                       lip_layer_class(stage.layer));
+    lip__stage_close(&stage);
+    if (rc)
+        *spectrum = (lip_spectrum){0};
+    return rc;
+}
