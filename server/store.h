@@ -19,6 +19,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "stats.h"
+
 #define MODEL_NAME_MAX 128
 
 struct metrics;
@@ -83,6 +85,7 @@ struct model {
     atomic_uint refs;
     struct store *store;
     char name[MODEL_NAME_MAX + 1];
+    struct stats stats; /* has its own lock */
 
     pthread_mutex_t writing; /* the head: state, trainer, served, optimizer_kept, unpublished, gone */
     lip_state *state;
