@@ -43,6 +43,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/handlers/lipschitz.c \
 	%D%/handlers/metrics.c \
 	%D%/handlers/models.c \
+	%D%/handlers/patch.c \
 	%D%/handlers/stats.c \
 	%D%/handlers/tensor.c \
 	%D%/handlers/train.c \

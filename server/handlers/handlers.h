@@ -16,6 +16,7 @@ handler handle_train_step, handle_evaluate;                              /* trai
 handler handle_weights_get, handle_weights_put;                          /* weights.c */
 handler handle_tensor_get, handle_tensor_put;                            /* tensor.c */
 handler handle_layers, handle_layer;                                     /* layers.c */
+handler handle_model_patch, handle_layer_patch;                          /* patch.c */
 handler handle_condense, handle_refresh;                                 /* condense.c */
 handler handle_lipschitz;                                                /* lipschitz.c */
 handler handle_export;                                                   /* export.c */
