@@ -276,6 +276,69 @@ bool model_replace_state(struct model *model, lip_state *changed, struct failure
     return ok;
 }
 
+bool model_redefine(struct model *model, lip_state *changed, struct recipe *recipe, lip_trainer *trainer,
+                    bool optimizer_kept, struct failure *f)
+{
+    struct facts facts = next_facts(model, true);
+    struct view view = {.state = changed,
+                        .trainer = trainer,
+                        .training = recipe ? recipe->config : NULL,
+                        .facts = &facts,
+                        .optimizer_kept = optimizer_kept};
+    struct published *now = publish_state(changed, &facts, f);
+    struct recipe *old = model->recipe;
+    struct image image = {0};
+    bool ok = now && model_write(model, &view, true, true, &image, f);
+
+    if (ok) {
+        lip_state_free(model->state);
+        lip_trainer_free(model->trainer);
+        model->state = changed;
+        model->trainer = trainer;
+        model->optimizer_kept = optimizer_kept;
+        pthread_mutex_lock(&model->lock);
+        model->recipe = recipe;
+        pthread_mutex_unlock(&model->lock);
+        show(model, &facts, now, true);
+        recipe_put(old);
+        model_saved(model, &image);
+    } else {
+        published_put(now);
+    }
+    image_clear(&image);
+    return ok;
+}
+
+bool model_describe(struct model *model, char *description, json_t *tags, struct failure *f)
+{
+    struct facts facts;
+    struct view view = view_of(model, &facts);
+    struct image image = {0};
+    char *old_description;
+    json_t *old_tags;
+    bool ok;
+
+    pthread_mutex_lock(&model->lock);
+    facts = model->facts;
+    pthread_mutex_unlock(&model->lock);
+    facts.description = description;
+    facts.tags = tags;
+    ok = model_write(model, &view, false, false, &image, f);
+    if (ok) {
+        pthread_mutex_lock(&model->lock);
+        old_description = model->facts.description;
+        old_tags = model->facts.tags;
+        model->facts.description = description;
+        model->facts.tags = tags;
+        pthread_mutex_unlock(&model->lock);
+        free(old_description);
+        json_decref(old_tags);
+        model_saved(model, &image);
+    }
+    image_clear(&image);
+    return ok;
+}
+
 bool model_train(struct model *model, struct recipe *recipe, lip_trainer *trainer, bool optimizer_kept, struct failure *f)
 {
     struct facts facts = next_facts(model, false);

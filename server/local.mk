@@ -30,6 +30,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/scheduler.c \
 	%D%/settings.c \
 	%D%/sha256.c \
+	%D%/stats.c \
 	%D%/store.c \
 	%D%/text.c \
 	%D%/values.c \
@@ -42,6 +43,8 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/handlers/lipschitz.c \
 	%D%/handlers/metrics.c \
 	%D%/handlers/models.c \
+	%D%/handlers/patch.c \
+	%D%/handlers/stats.c \
 	%D%/handlers/tensor.c \
 	%D%/handlers/train.c \
 	%D%/handlers/training.c \
@@ -71,6 +74,7 @@ noinst_HEADERS += \
 	%D%/settings.def \
 	%D%/settings.h \
 	%D%/sha256.h \
+	%D%/stats.h \
 	%D%/store.h \
 	%D%/store_private.h \
 	%D%/text.h \

@@ -37,6 +37,7 @@ static struct model *model_new(struct store *store, const char *name)
     atomic_init(&m->refs, 1);
     m->store = store;
     memcpy(m->name, name, strnlen(name, MODEL_NAME_MAX));
+    stats_init(&m->stats);
     pthread_mutex_init(&m->writing, NULL);
     pthread_mutex_init(&m->lock, NULL);
     pthread_mutex_init(&m->marking, NULL);
@@ -54,6 +55,7 @@ void model_free(struct model *m)
     lip_state_free(m->served);
     lip_state_free(m->state);
     facts_clear(&m->facts);
+    stats_clear(&m->stats);
     pthread_mutex_destroy(&m->writing);
     pthread_mutex_destroy(&m->lock);
     pthread_mutex_destroy(&m->marking);

@@ -19,6 +19,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "stats.h"
+
 #define MODEL_NAME_MAX 128
 
 struct metrics;
@@ -83,6 +85,7 @@ struct model {
     atomic_uint refs;
     struct store *store;
     char name[MODEL_NAME_MAX + 1];
+    struct stats stats; /* has its own lock */
 
     pthread_mutex_t writing; /* the head: state, trainer, served, optimizer_kept, unpublished, gone */
     lip_state *state;
@@ -181,6 +184,14 @@ bool model_replace_state(struct model *model, lip_state *changed, struct failure
 
 /* model_train: another training resource and its trainer, on disk; both taken on success. */
 bool model_train(struct model *model, struct recipe *recipe, lip_trainer *trainer, bool optimizer_kept, struct failure *f);
+
+/* model_redefine: the same for another definition with the same variables; recipe and trainer (NULL: not configured) are
+ * made for it and taken too. */
+bool model_redefine(struct model *model, lip_state *changed, struct recipe *recipe, lip_trainer *trainer,
+                    bool optimizer_kept, struct failure *f);
+
+/* model_describe: another description and tags, on disk; both taken on success. No revision: the head is the same. */
+bool model_describe(struct model *model, char *description, json_t *tags, struct failure *f);
 
 /* A step: model_before_step, then lip_train_step on model->state and model->trainer, then model_stepped; or
  * model_unstep when the step failed and changed nothing.

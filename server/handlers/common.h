@@ -37,6 +37,9 @@ void reply_weights_revision(struct reply *rp, uint64_t revision);
 /* model_document: api.md 2.3. NULL: out of memory. */
 json_t *model_document(struct model *model);
 
+/* layer_document: one layer with its config, as GET and PATCH of layers/{l} give it. name: of a layer of the model. */
+json_t *layer_document(struct published *now, const char *name);
+
 /* model_config: the ModelConfig of api.md 2.8. */
 json_t *model_config(struct model *model);
 

@@ -5,6 +5,7 @@
 #include "http.h"
 
 handler handle_live, handle_ready, handle_server, handle_model_ready, handle_repository_index; /* health.c */
+handler handle_stats, handle_model_stats;                                                      /* stats.c */
 handler handle_metrics;                                                                        /* metrics.c */
 handler handle_models_list, handle_model_create, handle_model_put, handle_model_get, handle_model_delete,
     handle_definition, handle_config_get; /* models.c */
@@ -15,6 +16,7 @@ handler handle_train_step, handle_evaluate;                              /* trai
 handler handle_weights_get, handle_weights_put;                          /* weights.c */
 handler handle_tensor_get, handle_tensor_put;                            /* tensor.c */
 handler handle_layers, handle_layer;                                     /* layers.c */
+handler handle_model_patch, handle_layer_patch;                          /* patch.c */
 handler handle_condense, handle_refresh;                                 /* condense.c */
 handler handle_lipschitz;                                                /* lipschitz.c */
 handler handle_export;                                                   /* export.c */

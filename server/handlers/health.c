@@ -32,8 +32,8 @@ void handle_server(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
     (void)rq;
     reply_json(rp, 200,
-               json_pack("{s:s, s:s, s:[s, s, s, s, s, s, s, s]}", "name", ctx->config->id, "version", PACKAGE_VERSION,
-                         "extensions", "model_configuration", "binary_tensor_data", "parameters", "onelip_training",
+               json_pack("{s:s, s:s, s:[s, s, s, s, s, s, s, s, s]}", "name", ctx->config->id, "version", PACKAGE_VERSION,
+                         "extensions", "model_configuration", "binary_tensor_data", "parameters", "statistics", "onelip_training",
                          "onelip_lipschitz", "onelip_condense", "onelip_export", "onelip_weights"));
 }
 

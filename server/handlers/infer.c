@@ -173,16 +173,24 @@ done:
     free(y);
 }
 
-static void count(struct ctx *ctx, const struct request *rq, const struct reply *rp, const char *model, const struct times *t)
+static void count(struct ctx *ctx, const struct request *rq, const struct reply *rp, struct model *m, const struct times *t)
 {
+    const char *model = m->name;
     char labels[MODEL_NAME_MAX + 64];
 
     if (rp->status != 200) {
         snprintf(labels, sizeof labels, "model=\"%s\",version=\"1\",reason=\"%s\"", model,
                  rp->status == 504 || rp->status == 429 ? "REJECTED" : rp->status >= 500 ? "BACKEND" : "OTHER");
         metrics_add(ctx->metrics, "nv_inference_request_failure", labels, 1);
+        stats_failure(&m->stats, t->done - rq->start_ns);
         return;
     }
+    stats_success(&m->stats, &(struct stats_request){.total = t->done - rq->start_ns,
+                                                     .queue = t->start - rq->start_ns,
+                                                     .input = t->parsed - t->start,
+                                                     .infer = t->computed - t->parsed,
+                                                     .output = t->done - t->computed,
+                                                     .samples = t->samples});
     snprintf(labels, sizeof labels, "model=\"%s\",version=\"1\"", model);
     metrics_add(ctx->metrics, "nv_inference_request_success", labels, 1);
     metrics_add(ctx->metrics, "nv_inference_count", labels, (double)t->samples);
@@ -211,7 +219,7 @@ void handle_infer(struct ctx *ctx, const struct request *rq, struct reply *rp)
         rp->compute_ns = t.computed - t.parsed;
         rp->serialize_ns = t.done - t.computed;
     }
-    count(ctx, rq, rp, model->name, &t);
+    count(ctx, rq, rp, model, &t);
     published_put(now);
     store_put(model);
 }

@@ -42,6 +42,16 @@ static json_t *layer_json(const lip_snapshot *snapshot, size_t i, bool config)
     return json;
 }
 
+json_t *layer_document(struct published *now, const char *name)
+{
+    const lip_model *m = lip_snapshot_model(now->snapshot);
+
+    for (size_t i = 0; i < lip_model_layers(m); i++)
+        if (!strcmp(lip_layer_name(lip_model_layer(m, i)), name))
+            return layer_json(now->snapshot, i, true);
+    return NULL;
+}
+
 static bool not_modified(const struct request *rq, struct reply *rp, const struct published *now)
 {
     char etag[ETAG_MAX];

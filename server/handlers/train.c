@@ -246,7 +246,7 @@ static void step(struct ctx *ctx, struct model *model, struct batch *b, struct r
     struct failure f = {0};
     lip_error err = {0};
     struct facts facts;
-    uint64_t start = now_ns(), stepped;
+    uint64_t start = now_ns(), stepped, publish_ns;
     json_t *parameters, *more;
 
     if (!read_learning_rate(&b->body, &options.learning_rate, rp) || (recipe->sync && !before_take(model, &before, rp)))
@@ -270,11 +270,13 @@ static void step(struct ctx *ctx, struct model *model, struct batch *b, struct r
     pthread_mutex_lock(&model->lock);
     facts = model->facts;
     pthread_mutex_unlock(&model->lock);
-    parameters = step_parameters(&facts, &report, now_ns() - stepped);
+    publish_ns = now_ns() - stepped;
+    parameters = step_parameters(&facts, &report, publish_ns);
     more = json_pack("{s:o, s:o}", "metrics", metrics_json(report.metrics, report.n_metrics), "layers", step_layers(&report));
     reply_state(rp, model);
     rp->compute_ns = now_ns() - start;
     count_step(ctx, model->name, &report, rp->compute_ns);
+    stats_step(&model->stats, &report, publish_ns, rp->compute_ns);
     codec_answer(rp, model->name, "1", b->body.id, parameters, more, NULL, 0);
     json_decref(parameters);
     json_decref(more);

@@ -95,6 +95,19 @@ def plan(check):
         check("HEAD has the headers and no body", head.status == 200 and head.body == b"" and head.headers["ETag"], head)
         same = d.get(m, If_None_Match=head.headers["ETag"])
         check("If-None-Match is 304", same.status == 304 and same.body == b"", same)
+        stats = d.get("/v2/models/m/stats").json["model_stats"]
+        one = stats[0]
+        batches = {b["batch_size"]: b["compute_infer"]["count"] for b in one["batch_stats"]}
+        check("statistics count requests, samples and batches", len(stats) == 1 and one["version"] == "1"
+              and one["inference_stats"]["success"]["count"] == one["execution_count"] == sum(batches.values())
+              and one["inference_count"] == sum(n * c for n, c in batches.items()) and batches[3000] == 1
+              and one["inference_stats"]["fail"]["count"] == 1 and one["last_inference"] > 1700000000000
+              and one["memory_usage"][0]["byte_size"] == 3 * 80, one)
+        d.post(m + "/infer", {"inputs": [tensor("x", [1, 4], [1, 2, 3, 4])]})
+        more = d.get("/v2/models/m/versions/1/stats").json["model_stats"][0]["inference_stats"]
+        check("and only grow", more["success"]["count"] == one["inference_stats"]["success"]["count"] + 1
+              and all(more[k]["ns"] >= one["inference_stats"][k]["ns"] for k in more), more)
+        check("of all models", [x["name"] for x in d.get("/v2/models/stats").json["model_stats"]] == ["m"])
         metrics = d.get("/metrics").body.decode()
         check("metrics count it", 'nv_inference_count{model="m",version="1"}' in metrics, metrics[:2000])
 

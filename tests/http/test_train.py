@@ -57,6 +57,9 @@ def plan(check):
         check("refresh publishes", refreshed.status == 200 and refreshed.json["weights_revision"] == refreshed.json["state_revision"]
               and outputs() != before, refreshed)
 
+        steps = d.get(m + "/stats").json["model_stats"][0]["training_stats"]
+        check("statistics time the steps", steps["steps"]["count"] == steps["publish"]["count"] > 60
+              and steps["steps"]["ns"] >= steps["forward"]["ns"] > 0, steps)
         evaluated = d.post(m + "/evaluate", batch(12))
         check("evaluate", evaluated.status == 200 and evaluated.json["parameters"]["samples"] == 12
               and 0 <= evaluated.json["metrics"]["accuracy"] <= 1, evaluated)

@@ -1,0 +1,47 @@
+/* stats.c: Triton's statistics extension. */
+#include "stats.h"
+
+#include <stdlib.h>
+
+#include "common.h"
+#include "handlers.h"
+
+/* Every variable three times: the head, its spare copy for changes that may fail, and what is published. */
+static size_t memory_of(struct model *model)
+{
+    struct published *now = model_now(model);
+    const lip_model *m = now ? lip_snapshot_model(now->snapshot) : NULL;
+    size_t bytes = 0;
+
+    for (size_t i = 0; m && i < lip_model_variables(m); i++)
+        bytes += 3 * sizeof(float) * lip_shape_count(&lip_model_variable(m, i)->shape);
+    published_put(now);
+    return bytes;
+}
+
+/* GET /v2/models/{m}[/versions/{v}]/stats  ->  {"model_stats":[…]} */
+void handle_model_stats(struct ctx *ctx, const struct request *rq, struct reply *rp)
+{
+    struct model *model = find_model(ctx, rq, rp);
+
+    if (!model)
+        return;
+    reply_json(rp, 200, json_pack("{s:[o]}", "model_stats", stats_json(&model->stats, model->name, "1", memory_of(model))));
+    store_put(model);
+}
+
+/* GET /v2/models/stats  ->  the same of all models */
+void handle_stats(struct ctx *ctx, const struct request *rq, struct reply *rp)
+{
+    json_t *list = json_array();
+    size_t n = 0;
+    struct model **all = store_list(ctx->store, &n);
+
+    (void)rq;
+    for (size_t i = 0; all && i < n; i++) {
+        json_array_append_new(list, stats_json(&all[i]->stats, all[i]->name, "1", memory_of(all[i])));
+        store_put(all[i]);
+    }
+    free(all);
+    reply_json(rp, 200, json_pack("{s:o}", "model_stats", list));
+}

@@ -1,0 +1,95 @@
+#include "stats.h"
+
+#include <time.h>
+
+void stats_init(struct stats *s)
+{
+    *s = (struct stats){0};
+    pthread_mutex_init(&s->lock, NULL);
+}
+
+void stats_clear(struct stats *s)
+{
+    pthread_mutex_destroy(&s->lock);
+}
+
+static void add(struct timing *t, uint64_t ns)
+{
+    t->count++;
+    t->ns += ns;
+}
+
+void stats_success(struct stats *s, const struct stats_request *r)
+{
+    struct timespec now;
+    size_t i = 0;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    pthread_mutex_lock(&s->lock);
+    s->last_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    s->inferences += r->samples;
+    s->executions++;
+    add(&s->success, r->total);
+    add(&s->queue, r->queue);
+    add(&s->input, r->input);
+    add(&s->infer, r->infer);
+    add(&s->output, r->output);
+    while (i < s->n_batches && s->batch[i].size != r->samples)
+        i++;
+    if (i == s->n_batches && i < STATS_BATCHES)
+        s->batch[s->n_batches++].size = r->samples;
+    if (i < STATS_BATCHES) {
+        add(&s->batch[i].input, r->input);
+        add(&s->batch[i].infer, r->infer);
+        add(&s->batch[i].output, r->output);
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+void stats_failure(struct stats *s, uint64_t total_ns)
+{
+    pthread_mutex_lock(&s->lock);
+    add(&s->fail, total_ns);
+    pthread_mutex_unlock(&s->lock);
+}
+
+void stats_step(struct stats *s, const lip_step_report *r, uint64_t publish_ns, uint64_t total_ns)
+{
+    pthread_mutex_lock(&s->lock);
+    add(&s->steps, total_ns);
+    add(&s->orthogonalize, r->orthogonalize_ns);
+    add(&s->forward, r->forward_ns);
+    add(&s->backward, r->backward_ns);
+    add(&s->update, r->update_ns);
+    add(&s->publish, publish_ns);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static json_t *timing(const struct timing *t)
+{
+    return json_pack("{s:I, s:I}", "count", (json_int_t)t->count, "ns", (json_int_t)t->ns);
+}
+
+json_t *stats_json(struct stats *s, const char *name, const char *version, size_t bytes)
+{
+    static const struct timing none;
+    json_t *batches = json_array(), *json;
+
+    pthread_mutex_lock(&s->lock);
+    for (size_t i = 0; i < s->n_batches; i++)
+        json_array_append_new(batches, json_pack("{s:I, s:o, s:o, s:o}", "batch_size", (json_int_t)s->batch[i].size,
+                                                 "compute_input", timing(&s->batch[i].input), "compute_infer",
+                                                 timing(&s->batch[i].infer), "compute_output", timing(&s->batch[i].output)));
+    json = json_pack("{s:s, s:s, s:I, s:I, s:I, s:{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}, s:{}, s:o, s:[{s:s, s:i, s:I}], "
+                     "s:{s:o, s:o, s:o, s:o, s:o, s:o}}",
+                     "name", name, "version", version, "last_inference", (json_int_t)s->last_ms, "inference_count",
+                     (json_int_t)s->inferences, "execution_count", (json_int_t)s->executions, "inference_stats", "success",
+                     timing(&s->success), "fail", timing(&s->fail), "queue", timing(&s->queue), "compute_input",
+                     timing(&s->input), "compute_infer", timing(&s->infer), "compute_output", timing(&s->output), "cache_hit",
+                     timing(&none), "cache_miss", timing(&none), "response_stats", "batch_stats", batches, "memory_usage", "type",
+                     "CPU", "id", 0, "byte_size", (json_int_t)bytes, "training_stats", "steps", timing(&s->steps),
+                     "orthogonalize", timing(&s->orthogonalize), "forward", timing(&s->forward), "backward",
+                     timing(&s->backward), "update", timing(&s->update), "publish", timing(&s->publish));
+    pthread_mutex_unlock(&s->lock);
+    return json;
+}

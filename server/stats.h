@@ -1,0 +1,46 @@
+/* stats.h: one model's counts and times, as Triton's statistics extension has them. Cumulative, never reset. */
+#ifndef SERVER_STATS_H
+#define SERVER_STATS_H
+
+#include <jansson.h>
+#include <onelip/train.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct timing {
+    uint64_t count, ns;
+};
+
+#define STATS_BATCHES 64 /* different batch sizes that are told apart; later ones count in the totals only */
+
+struct stats {
+    pthread_mutex_t lock;
+    uint64_t last_ms; /* of the last inference, since the epoch */
+    uint64_t inferences, executions;
+    struct timing success, fail, queue, input, infer, output;
+    struct {
+        size_t size;
+        struct timing input, infer, output;
+    } batch[STATS_BATCHES];
+    size_t n_batches;
+    struct timing steps, orthogonalize, forward, backward, update, publish;
+};
+
+/* Times of one inference request, in ns. */
+struct stats_request {
+    uint64_t total, queue, input, infer, output;
+    size_t samples;
+};
+
+void stats_init(struct stats *s);
+void stats_clear(struct stats *s);
+void stats_success(struct stats *s, const struct stats_request *r);
+void stats_failure(struct stats *s, uint64_t total_ns);
+void stats_step(struct stats *s, const lip_step_report *r, uint64_t publish_ns, uint64_t total_ns);
+
+/* stats_json: one entry of "model_stats". bytes: memory that the model takes. NULL: out of memory. Threads: safe. */
+json_t *stats_json(struct stats *s, const char *name, const char *version, size_t bytes);
+
+#endif
