@@ -31,7 +31,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/settings.c \
 	%D%/sha256.c \
 	%D%/store.c \
-	%D%/text.c \
+	%D%/text.c %D%/tls.c \
 	%D%/values.c \
 	%D%/handlers/common.c \
 	%D%/handlers/condense.c \
@@ -73,7 +73,7 @@ noinst_HEADERS += \
 	%D%/sha256.h \
 	%D%/store.h \
 	%D%/store_private.h \
-	%D%/text.h \
+	%D%/text.h %D%/tls.h \
 	%D%/values.h \
 	%D%/handlers/common.h \
 	%D%/handlers/handlers.h \
