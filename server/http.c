@@ -36,6 +36,7 @@
 #include "router.h"
 #include "scheduler.h"
 #include "settings.h"
+#include "tls.h"
 
 #define NS 1000000000ull
 #define HEADER_MEMORY (32u << 10)
@@ -48,6 +49,7 @@
 #define BODY_NS_PER_BYTE (NS >> 14) /* 16 KiB a second is the slowest body that is read to its end */
 #define SWALLOWED (4u << 20)        /* a refused body is read to its end up to here */
 #define GONE_AFTER_NS NS            /* a client is looked for only when its request had to wait this long */
+#define TLS_VERSIONS "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
 #define BODIES 16                   /* largest bodies that may be in memory at a time */
 
 struct server {
@@ -536,9 +538,10 @@ static bool is_our_host(const struct exchange *x)
 /* Whether the Origin is the page that this very server gave: its scheme and the request's own Host. */
 static bool is_our_origin(const struct exchange *x)
 {
-    const char *origin = x->guard.origin;
+    const char *origin = x->guard.origin, *scheme = x->server->listener->tls ? "https://" : "http://";
+    size_t length = strlen(scheme);
 
-    return !strncmp(origin, "http://", 7) && !strcasecmp(origin + 7, x->guard.host);
+    return !strncmp(origin, scheme, length) && !strcasecmp(origin + length, x->guard.host);
 }
 
 static bool changes_something(const char *method)
@@ -824,14 +827,21 @@ static double read_count(void *count)
 
 static bool serve(struct server *s)
 {
+    static gnutls_certificate_retrieve_function2 *const certificate = tls_certificate;
+    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG;
+    struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)(intptr_t)certificate},
+                                   {MHD_OPTION_HTTPS_PRIORITIES, 0, (char *)(intptr_t)TLS_VERSIONS},
+                                   {MHD_OPTION_END, 0, NULL}};
+    bool is_tls = s->listener->tls;
+
     s->mhd = MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request,
-        s, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, s->listener->fd,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
-        MHD_OPTION_URI_LOG_CALLBACK, on_target, s, MHD_OPTION_UNESCAPE_CALLBACK, on_escaped, s,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_MEMORY, MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS,
-        MHD_OPTION_PER_IP_CONNECTION_LIMIT, s->listener->is_unix ? 0u : CONNECTIONS_PER_ADDRESS,
-        MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
+        flags | (is_tls ? MHD_USE_TLS : 0), 0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
+        MHD_OPTION_LISTEN_SOCKET, s->listener->fd, MHD_OPTION_ARRAY, is_tls ? tls : &tls[2], MHD_OPTION_NOTIFY_CONNECTION,
+        on_connection, s, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_URI_LOG_CALLBACK, on_target, s,
+        MHD_OPTION_UNESCAPE_CALLBACK, on_escaped, s, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_MEMORY,
+        MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
+        s->listener->is_unix ? 0u : CONNECTIONS_PER_ADDRESS, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS,
+        MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
     return s->mhd != NULL;
 }
 

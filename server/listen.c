@@ -116,7 +116,7 @@ bool address_check(const char *text, bool *loopback)
 }
 
 /* Fill in what the listening socket l->fd says of itself. */
-static bool describe(struct listener *l, char *why, size_t size)
+static bool describe(struct listener *l, bool tls, char *why, size_t size)
 {
     struct address a = {.length = sizeof a.at.room};
     char host[INET6_ADDRSTRLEN];
@@ -127,6 +127,7 @@ static bool describe(struct listener *l, char *why, size_t size)
     l->is_unix = a.at.any.sa_family == AF_UNIX;
     l->loopback = is_loopback(&a);
     l->any = is_any(&a);
+    l->tls = tls && !l->is_unix;
     if (l->is_unix) {
         bool abstract = a.length > offsetof(struct sockaddr_un, sun_path) && !a.at.local.sun_path[0];
 
@@ -144,7 +145,7 @@ static bool describe(struct listener *l, char *why, size_t size)
     } else {
         return fail(why, size, "an inherited socket is neither TCP nor unix");
     }
-    return (n >= 0 && asprintf(&l->url, "http://%s:%d", l->host, port) >= 0) || fail(why, size, "out of memory");
+    return (n >= 0 && asprintf(&l->url, "%s://%s:%d", l->tls ? "https" : "http", l->host, port) >= 0) || fail(why, size, "out of memory");
 }
 
 /* A unix socket that a daemon left behind: the file goes away if nobody answers on it. */
@@ -183,7 +184,7 @@ static bool bind_to(int fd, const struct address *a)
     return good && !listen(fd, BACKLOG);
 }
 
-static bool open_one(struct listener *l, const char *text, char *why, size_t size)
+static bool open_one(struct listener *l, const char *text, bool tls, char *why, size_t size)
 {
     struct address a;
 
@@ -195,10 +196,10 @@ static bool open_one(struct listener *l, const char *text, char *why, size_t siz
         return fail(why, size, "cannot listen on %s: %s", text, strerror(errno));
     if (a.at.any.sa_family == AF_UNIX && !(l->path = strdup(text + 5)))
         return fail(why, size, "out of memory");
-    return describe(l, why, size);
+    return describe(l, tls, why, size);
 }
 
-static bool inherit_one(struct listener *l, int fd, char *why, size_t size)
+static bool inherit_one(struct listener *l, int fd, bool tls, char *why, size_t size)
 {
     int listening = 0;
     socklen_t length = sizeof listening;
@@ -208,7 +209,7 @@ static bool inherit_one(struct listener *l, int fd, char *why, size_t size)
     if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) || !listening)
         return fail(why, size, "inherited file descriptor %d is no listening socket", fd);
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-    return describe(l, why, size);
+    return describe(l, tls, why, size);
 }
 
 static bool reachable(const struct listener *l, const struct config *config, char *why, size_t size)
@@ -246,14 +247,14 @@ struct listener *listen_open(const struct config *config, size_t *n, int *status
         good = false;
     }
     for (size_t i = 0; good && i < inherited; i++) {
-        good = inherit_one(&all[(*n)++], first + (int)i, why, size);
+        good = inherit_one(&all[(*n)++], first + (int)i, config->tls_certificate, why, size);
         if (good && !reachable(&all[i], config, why, size)) {
             *status = 78;
             good = false;
         }
     }
     for (size_t i = 0; good && i < named; i++)
-        good = open_one(&all[(*n)++], config->listen[i], why, size);
+        good = open_one(&all[(*n)++], config->listen[i], config->tls_certificate, why, size);
     if (good && !*n)
         good = fail(why, size, "there is no address to listen on");
     if (good)

@@ -10,6 +10,7 @@ struct config;
 struct listener {
     int fd;
     bool is_unix, inherited, loopback;
+    bool tls;      /* https */
     bool any;      /* 0.0.0.0 or [::]: every address of the machine */
     char *url;     /* "http://127.0.0.1:40123", "unix:/run/onelipd.sock" */
     char *host;    /* "127.0.0.1", "[::1]"; NULL on unix sockets */

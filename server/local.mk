@@ -32,7 +32,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/sha256.c \
 	%D%/stats.c \
 	%D%/store.c \
-	%D%/text.c \
+	%D%/text.c %D%/tls.c \
 	%D%/values.c \
 	%D%/handlers/common.c \
 	%D%/handlers/condense.c \
@@ -77,7 +77,7 @@ noinst_HEADERS += \
 	%D%/stats.h \
 	%D%/store.h \
 	%D%/store_private.h \
-	%D%/text.h \
+	%D%/text.h %D%/tls.h \
 	%D%/values.h \
 	%D%/handlers/common.h \
 	%D%/handlers/handlers.h \

@@ -27,6 +27,7 @@
 #include "scheduler.h"
 #include "settings.h"
 #include "store.h"
+#include "tls.h"
 
 #define QUEUE 1024         /* requests that may wait for a worker */
 #define TICK_MS 500        /* how often deadlines are looked at */
@@ -133,13 +134,14 @@ static void announce(const struct daemon *d)
     fflush(stdout);
 }
 
-/* Keys, if there are to be any. 0, or the exit status after one line on stderr. */
-static int open_keys(struct daemon *d)
+/* Keys and certificate, if there are to be any. 0, or the exit status after one line on stderr. */
+static int open_secrets(struct daemon *d)
 {
     const struct config *c = &d->config;
     char why[1024];
 
-    if (!c->api_key_file || (d->ctx.keys = keys_open(c->api_key_file, c->key_credential, why, sizeof why)))
+    if ((!c->api_key_file || (d->ctx.keys = keys_open(c->api_key_file, c->key_credential, why, sizeof why))) &&
+        (!c->tls_certificate || tls_load(c->tls_certificate, c->tls_private_key, why, sizeof why)))
         return 0;
     fprintf(stderr, "%s\n", why);
     return 78;
@@ -158,7 +160,7 @@ static int start(struct daemon *d)
         return give_up(err.text);
     if (!(d->ctx.metrics = metrics_new()))
         return give_up("out of memory");
-    if ((status = open_keys(d)))
+    if ((status = open_secrets(d)))
         return status;
     metrics_set(d->ctx.metrics, "onelip_build_info", "version=\"" PACKAGE_VERSION "\"", 1);
     if (!(d->ctx.store = store_open(c->state_dir, c->checkpoint_seconds, d->ctx.metrics, why, sizeof why)))
@@ -169,7 +171,7 @@ static int start(struct daemon *d)
         return give_up("cannot start the workers");
     metrics_watch(d->ctx.metrics, "onelip_queue_depth", read_depth, d->ctx.scheduler);
     if (!(d->http = http_start(&d->ctx, d->listeners, d->n_listeners)))
-        return give_up("cannot serve");
+        return 1; /* said already */
     announce(d);
     if (c->port_file && !port_file_write(c->port_file, d->listeners, d->n_listeners, why, sizeof why))
         return give_up(why);
@@ -209,6 +211,9 @@ static void reload(struct daemon *d)
     }
     if (d->ctx.keys && !keys_reload(d->ctx.keys, why, sizeof why))
         log_error("the keys stay as they were: %s", why);
+    if (d->config.tls_certificate &&
+        !tls_load(d->config.tls_certificate, d->config.tls_private_key, why, sizeof why))
+        log_error("the certificate stays as it was: %s", why);
     notify("READY=1");
 }
 
@@ -323,15 +328,17 @@ static bool stop(struct daemon *d)
     listen_close(d->listeners, d->n_listeners);
     metrics_free(d->ctx.metrics);
     keys_close(d->ctx.keys);
+    tls_unload();
     return saved;
 }
 
 static int check(struct daemon *d)
 {
     char why[512];
-    int status = open_keys(d);
+    int status = open_secrets(d);
 
     keys_close(d->ctx.keys);
+    tls_unload();
     if (status)
         return status;
     if (!listen_allowed(&d->config, why, sizeof why))

@@ -551,6 +551,8 @@ static bool read_all(struct config *c, struct trouble *t)
     if (!c->threads)
         c->threads = cores();
     c->listen_given = c->source[flag_named("listen", 6) - settings] != SOURCE_DEFAULT;
+    if (!c->tls_certificate != !c->tls_private_key)
+        return trouble(t, CONFIG, "onelipd: --tls-certificate and --tls-private-key: found one, wanted both or neither");
     return default_keys(c, t) && default_state_dir(c, t);
 }
 

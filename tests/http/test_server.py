@@ -7,9 +7,11 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -232,6 +234,61 @@ def keys(check):
                 check("a credential of systemd allows every address", t.send(LIVE.replace(b"/health/live", b"")).answer()[0] == 401)
 
 
+def encrypted(check):
+    here = pathlib.Path(__file__).parent
+    with tempfile.TemporaryDirectory() as folder:
+        certificate, key, unix = f"{folder}/c.pem", f"{folder}/k.pem", f"{folder}/s"
+
+        def show(number, key_number=None):
+            shutil.copyfile(here / f"tls-{number}.pem", certificate)
+            shutil.copyfile(here / f"tls-{key_number or number}.key", key)
+
+        def call(port, trusted, method="GET", path="/v2", headers=None, version=None):
+            context = ssl.create_default_context(cafile=here / f"tls-{trusted}.pem")
+            if version:
+                context.maximum_version = version
+            connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=context)
+            try:
+                connection.request(method, path, headers=headers or {})
+                return connection.getresponse().status
+            finally:
+                connection.close()
+
+        show(1)
+        pair = ("--tls-certificate", certificate, "--tls-private-key", key)
+        with started("--listen", "127.0.0.1:0", "--listen", f"unix:{unix}", *pair, lines=2) as (process, lines):
+            port = int(lines[0].rsplit(":", 1)[1])
+            check("TCP listeners speak https", lines[0].startswith("listening https://127.0.0.1:") and call(port, 1) == 200, lines)
+            check("TLS 1.2 is the oldest", call(port, 1, version=ssl.TLSVersion.TLSv1_2) == 200)
+            with Talk(path=unix) as t:
+                check("unix sockets do not", t.send(LIVE).answer()[0] == 200)
+            check("its own pages have https", call(port, 1, "DELETE", "/v2/models/a", {"Origin": f"https://127.0.0.1:{port}"}) == 404
+                  and call(port, 1, "DELETE", "/v2/models/a", {"Origin": f"http://127.0.0.1:{port}"}) == 403)
+            with Talk(type("", (), {"host": "127.0.0.1", "port": port})) as t:
+                check("plain http gets no answer", t.send(LIVE).file.read().find(b"200") < 0)
+            show(2)
+            process.send_signal(signal.SIGHUP)
+            for _ in range(100):
+                with contextlib.suppress(ssl.SSLError):
+                    if call(port, 2) == 200:
+                        break
+                time.sleep(0.05)
+            check("SIGHUP shows another certificate", call(port, 2) == 200)
+            show(2, 1)
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.5)
+            check("but not one with the key of another", call(port, 2) == 200)
+            process.terminate()
+            check("and it ends with 0", process.wait(30) == 0)
+        for why, options, word in (("a key of another certificate", pair, "another certificate"),
+                                   ("a key for a certificate", ("--tls-certificate", key, "--tls-private-key", key), "no certificate"),
+                                   ("no file", ("--tls-certificate", f"{folder}/no", "--tls-private-key", key), "no certificate"),
+                                   ("half of the pair", pair[:2], "both or neither")):
+            with started("--listen", "127.0.0.1:0", *options, lines=0) as (process, _):
+                status, line = ended(process)
+                check(f"{why} is 78 and one line", status == 78 and word in line, (status, line))
+
+
 def framing(check, d):
     body = b"GET /v2/models HTTP/1.1\r\nHost: localhost\r\n\r\n"  # what a second reader could take for a request
     length = b"Content-Length: %d\r\n" % len(body)
@@ -379,6 +436,15 @@ def deadlines(check):
             late = [a for a in got if a.status == 504]
             check("who waited too long is told so, and nothing else", late and all(a.code == "deadline_exceeded" for a in late)
                   and {a.status for a in got} <= {200, 504}, [str(a) for a in got])
+
+
+def manual(check):
+    source = pathlib.Path(__file__).parents[2] / "server" / "onelipd.8"
+    page = source.read_text()
+    text = subprocess.run([ONELIPD, "--help"], capture_output=True, text=True).stdout
+    flags = re.findall(r"^  --([a-z-]+)", text, re.M)
+    missing = [f for f in flags if f"Fl -{f}" not in page]
+    check("the manual page has every flag of --help", len(flags) > 20 and not missing, missing)
 
 
 def reloading(check):
@@ -556,7 +622,9 @@ def plan(check):
         crowd(check, d)
         slow(check, d)
         check("a drain of all this ends with 0", d.stop() == 0, d.said())
+    manual(check)
     keys(check)
+    encrypted(check)
     pages(check)
     deadlines(check)
     reloading(check)
