@@ -41,6 +41,7 @@ script_tests += %D%/http/test_server.py
 script_tests += %D%/http/test_train.py
 script_tests += %D%/install/test_install.sh
 benches += %D%/bench/bench_mlp
+benches += %D%/bench/bench_norm
 
 # What a test or bench is linked with unless it says otherwise (check_x_LDADD).
 LDADD = lib/libcore.la $(BLAS_LIBS) $(JANSSON_LIBS) $(CHECK_LIBS) -lm

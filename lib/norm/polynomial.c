@@ -21,10 +21,9 @@
 #include "tensor/gemm.h"
 
 enum {
-    NODES = 64,     /* of the interpolation; the degree stays far below */
-    HALF_ROWS = 64, /* rows of c per product when only the lower half is wanted */
-    TILE = 16,      /* of a transposition */
-    RUN = 64        /* elements that a sum of matrices takes at once */
+    NODES = 64, /* of the interpolation; the degree stays far below */
+    TILE = 16,  /* of a transposition */
+    RUN = 64    /* elements that a sum of matrices takes at once */
 };
 
 static const double pi = 3.14159265358979323846;
@@ -153,45 +152,16 @@ bool lip__polynomial_plan(struct lip__polynomial *plan, double a, double b, int 
 
 /* ---- symmetric arithmetic ------------------------------------------------------------------------------ */
 
-/* Upper half <- lower half. */
-static void mirror(size_t k, float *c)
-{
-    for (size_t i = 0; i < k; i += TILE)
-        for (size_t j = 0; j <= i; j += TILE)
-            for (size_t y = i; y < i + TILE && y < k; y++)
-                for (size_t x = j; x < j + TILE && x < y; x++)
-                    c[x * k + y] = c[y * k + x];
-}
-
-struct half {
-    size_t k, blocks;
-    float alpha, beta;
-    const float *a, *b;
-    float *c;
-};
-
-static void half_block(void *ctx, size_t i, size_t thread)
-{
-    const struct half *h = ctx;
-    size_t from = (h->blocks - 1 - i) * HALF_ROWS, rows = h->k - from < HALF_ROWS ? h->k - from : HALF_ROWS;
-
-    (void)thread;
-    lip__gemm(false, false, rows, from + rows, h->k, h->alpha, h->a + from * h->k, h->k, h->b, h->k, h->beta,
-              h->c + from * h->k, h->k);
-}
-
 /* c = alpha a b + beta c, all (k, k), where the result is known to be symmetric: its lower half. */
 static void multiply_half(size_t k, float alpha, const float *a, const float *b, float beta, float *c)
 {
-    struct half h = {k, (k + HALF_ROWS - 1) / HALF_ROWS, alpha, beta, a, b, c};
-
-    lip__parallel(h.blocks, half_block, &h); /* the longest blocks first */
+    lip__gemm_half(false, false, k, k, alpha, a, k, b, k, beta, c);
 }
 
 static void multiply(size_t k, float alpha, const float *a, const float *b, float beta, float *c)
 {
     multiply_half(k, alpha, a, b, beta, c);
-    mirror(k, c);
+    lip__mirror(k, c);
 }
 
 /* c = alpha (x + x'), x = a b. One full product. */

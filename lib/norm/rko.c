@@ -199,6 +199,15 @@ static lip_err run_plain(const float *w, size_t m, size_t n, double coef, const 
 
 /* ---- on the Gram matrix ------------------------------------------------------------------------------------ */
 
+/* w'w or w w', the smaller. */
+static void raw_gram(const float *w, size_t m, size_t n, float *gram)
+{
+    bool tall = m > n;
+
+    lip__gemm_half(tall, !tall, smaller(m, n), tall ? m : n, 1, w, n, w, n, 0, gram);
+    lip__mirror(smaller(m, n), gram);
+}
+
 /* e = I - gram/t^2. */
 static void residual_matrix(size_t k, const float *gram, float t, float *e)
 {
@@ -339,7 +348,7 @@ lip_err lip_rko(const float *w, size_t m, size_t n, double coef, const lip_rko_o
         return rc;
     if (on_gram(m, n, o)) {
         g = lay_out(m, n, keep, own);
-        lip__gram(w, m, n, g.gram);
+        raw_gram(w, m, n, g.gram);
         if (!lip__all_finite(g.gram, k * k, NULL))
             return lip__fail(err, LIP_ENUMERIC, "kernel: its squares exceed the range of float32");
         if (m > n)

@@ -29,6 +29,7 @@ void dorgqr_(const int *m, const int *n, const int *k, double *a, const int *lda
 enum {
     FEW_ROWS = 3,          /* up to here gemv beats gemm, which packs b anew on every call */
     BLOCK = 16,            /* blocks of c end at multiples of this */
+    HALF_ROWS = 32,        /* rows of a block when half of c is wanted */
     WORTH_SHARING = 400000 /* multiply-adds below which waking a thread costs more than it brings */
 };
 
@@ -142,6 +143,36 @@ void lip__gemm_parallel(bool ta, bool tb, size_t m, size_t n, size_t k, float al
     }
     p.block = ((side + threads - 1) / threads + BLOCK - 1) / BLOCK * BLOCK;
     lip__parallel((side + p.block - 1) / p.block, multiply_block, &p);
+}
+
+/* Rows of c from the bottom up: the longest first, so that threads end together. */
+static void multiply_half_block(void *ctx, size_t i, size_t thread)
+{
+    const struct product *p = ctx;
+    size_t blocks = (p->n + p->block - 1) / p->block, from = (blocks - 1 - i) * p->block,
+           rows = smaller(p->block, p->n - from);
+
+    (void)thread;
+    lip__gemm(p->ta, p->tb, rows, from + rows, p->k, p->alpha, p->a + (p->ta ? from : from * p->lda), p->lda, p->b, p->ldb,
+              p->beta, p->c + from * p->ldc, p->ldc);
+}
+
+void lip__gemm_half(bool ta, bool tb, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b, size_t ldb,
+                    float beta, float *c)
+{
+    struct product p = {.ta = ta, .tb = tb, .m = n, .n = n, .k = k, .lda = lda, .ldb = ldb, .ldc = n,
+                        .block = HALF_ROWS, .alpha = alpha, .beta = beta, .a = a, .b = b, .c = c};
+
+    lip__parallel((n + p.block - 1) / p.block, multiply_half_block, &p);
+}
+
+void lip__mirror(size_t n, float *c)
+{
+    for (size_t i = 0; i < n; i += BLOCK)
+        for (size_t j = 0; j <= i; j += BLOCK)
+            for (size_t y = i; y < i + BLOCK && y < n; y++)
+                for (size_t x = j; x < j + BLOCK && x < y; x++)
+                    c[x * n + y] = c[y * n + x];
 }
 
 /* ---- sums in double: four at a time, so that additions need not wait for one another --------------- */

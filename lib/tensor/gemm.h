@@ -18,6 +18,12 @@ void lip__gemm(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, cons
 void lip__gemm_parallel(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
                         const float *b, size_t ldb, float beta, float *c, size_t ldc);
 
+/* lip__gemm_half: the same for a c (n, n) that is known to be symmetric: its lower half, in blocks that spill a little over
+ * the diagonal, over the pool. lip__mirror: upper half <- lower half. */
+void lip__gemm_half(bool ta, bool tb, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b, size_t ldb,
+                    float beta, float *c);
+void lip__mirror(size_t n, float *c);
+
 /* lip__gemv: y = op(a) x, a (m, n). */
 void lip__gemv(bool ta, size_t m, size_t n, float alpha, const float *a, size_t lda, const float *x, float beta, float *y);
 

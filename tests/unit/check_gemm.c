@@ -79,6 +79,32 @@ START_TEST(products_are_sums_of_products)
 }
 END_TEST
 
+START_TEST(half_and_mirror_make_a_symmetric_product)
+{
+    size_t side[] = {1, 2, 3, 31, 32, 33, 35, 64, 100}, n = side[_i], k = 2 * n + 1;
+    float *a = noise(1, k * n), *c = noise(2, n * n), *whole = malloc(n * n * sizeof *whole);
+
+    lip_set_threads(_i % 3 + 1, NULL);
+    lip__gemm(true, false, n, n, k, 2, a, n, a, n, 0, whole, n);
+    lip__gemm_half(true, false, n, k, 2, a, n, a, n, 0, c);
+    lip__mirror(n, c);
+    for (size_t i = 0; i < n * n; i++) /* rounding is to be measured against the lengths of the two columns */
+        ck_assert_double_lt(fabs(c[i] - whole[i]), 2e-6 * sqrt((double)whole[i / n * (n + 1)] * whole[i % n * (n + 1)]));
+    lip__gemm(false, true, n, n, k, 2, a, k, a, k, 0, whole, n);
+    lip__gemm_half(false, true, n, k, 1, a, k, a, k, 0, c);
+    lip__gemm_half(false, true, n, k, 1, a, k, a, k, 1, c);
+    lip__mirror(n, c);
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < n; j++) {
+            ck_assert_double_lt(fabs(c[i * n + j] - whole[i * n + j]),
+                                2e-6 * sqrt((double)whole[i * (n + 1)] * whole[j * (n + 1)]));
+            ck_assert(c[i * n + j] == c[j * n + i]);
+        }
+    lip_set_threads(1, NULL);
+    free(a), free(c), free(whole);
+}
+END_TEST
+
 START_TEST(gemv_is_gemm_with_one_column)
 {
     size_t m = 37, n = 53;
@@ -232,6 +258,7 @@ static Suite *suite(void)
     TCase *t = tcase_create("gemm");
 
     tcase_add_loop_test(t, products_are_sums_of_products, 0, SIZES);
+    tcase_add_loop_test(t, half_and_mirror_make_a_symmetric_product, 0, 9);
     tcase_add_test(t, gemv_is_gemm_with_one_column);
     tcase_add_test(t, sums_are_in_double);
     tcase_add_test(t, double_products_are_sums_of_products);

@@ -30,12 +30,12 @@ typedef struct lip_rko_options {
 /* What happened. */
 typedef struct lip_rko_info {
     int power_iterations;
-    int bjorck_iterations;
+    int bjorck_iterations; /* that ran, or that the result stands for: form "polynomial" estimates them, to within one */
     double sigma;      /* ||u W'||, without eps */
-    double residual;   /* ||W_J - W_(J-1)||_F of the last Bjorck step; 0 when none ran */
+    double residual;   /* ||W_J - W_(J-1)||_F of the last Bjorck step (form "polynomial": estimated); 0 when none ran */
     bool redrawn;      /* u had collapsed and was drawn anew (D09) */
-    bool rescaled;     /* the start would have made Bjorck diverge and was divided by a safe norm (D08) */
-    const char *form;  /* "plain" */
+    bool rescaled;     /* u had missed the dominant direction so far that Bjorck would have diverged; u was turned (D08) */
+    const char *form;  /* how the loop was computed: "plain", "polynomial" or "eigen" */
 } lip_rko_info;
 
 /* lip_rko_scratch: floats of scratch that lip_rko needs for (m, n) and these options; with `keep` also
@@ -55,10 +55,12 @@ size_t lip_rko_scratch(size_t m, size_t n, const lip_rko_options *o, bool keep);
  *                  the caller reuses it.
  * info             out, may be NULL
  *
- * Guards: |u| < 0.5 after normalisation is redrawn from a fixed generator; a start whose norm may exceed
- * sqrt(3) is divided by a verified upper estimate first. Where neither applies the result is deel-lip's.
+ * Guards: |u| < 0.5 after normalisation is normalised without deel-lip's floor, or drawn from a fixed generator where it
+ * has no direction; where W0's norm exceeds sqrt(3), as Lanczos steps see it, the power iteration starts again from the
+ * dominant direction. Where neither applies the result is deel-lip's. Large kernels at beta 1/2 use forms of the loop on
+ * the Gram matrix: wbar to 1e-6, the gradient to 3e-6 of its norm.
  * A zero kernel gives wbar = 0, as deel-lip; callers that cannot use one refuse it.
- * Returns  LIP_OK; LIP_ENONFINITE when w is not finite; LIP_ERANGE on options.
+ * Returns  LIP_OK; LIP_ENONFINITE when w is not finite; LIP_ERANGE on options; LIP_ENUMERIC when float32 overflows.
  * Memory   none but scratch. Threads: safe on distinct outputs.
  * Source   deel-lip; Bjorck and Bowie 1971; Anil, Lucas and Grosse, ICML 2019.
  */
