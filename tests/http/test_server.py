@@ -18,7 +18,7 @@ import threading
 import time
 import zlib
 
-from daemon import MLP, ONELIPD, TRAINING, Daemon, batch, run
+from daemon import MLP, ONELIPD, TRAINING, Daemon, batch, run, tensor
 
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -525,20 +525,17 @@ def stopping(check):
         d.create(training=TRAINING)
         d.create("idle", training=TRAINING)
         steps = [d.post("/v2/models/idle/train_step", batch(6)).status for _ in range(3)]
-        body = json.dumps(batch(50000))
-        ending = threading.Event()
-
-        def keep_busy():  # so that, whenever the signal comes, there is more queued than can be done in time
-            while not ending.is_set():
-                quietly(lambda: d.post("/v2/models/m/train_step", body))
-
-        threads = [threading.Thread(target=keep_busy) for _ in range(30)]
+        # One step of such a layer takes seconds on any machine, so one is under way when the time is up.
+        d.create("slow", {"class_name": "Sequential", "config": {"layers": [
+            {"class_name": "InputLayer", "config": {"batch_input_shape": [None, 1500], "name": "x"}},
+            {"class_name": "SpectralDense", "config": {"units": 1500, "name": "y"}}]}}, TRAINING)
+        body = json.dumps({"inputs": [tensor("x", [1, 1500], [0.5] * 1500), tensor("y_true", [1], [0], "INT64")]})
+        threads = [threading.Thread(target=quietly, args=[lambda: d.post("/v2/models/slow/train_step", body)]) for _ in range(4)]
         for t in threads:
             t.start()
-        time.sleep(2)
+        d.wait(lambda: b"onelip_requests_in_flight 5\n" in d.get("/metrics").body, "steps under way")
         d.process.terminate()
-        ending.set()
-        status = d.process.wait(60)
+        status = d.process.wait(120)
         check("work that takes longer is cut off, and that is said", status == 1 and "still under way" in d.said(), (status, d.said()))
         for t in threads:
             t.join()
