@@ -510,6 +510,37 @@ bool codec_features(struct codec_body *b, const char *model, const lip_model *de
     return *x != NULL;
 }
 
+/* ---- answers: which ------------------------------------------------------------------------------------------- */
+
+bool codec_choose(const struct codec_body *b, const char *model, struct codec_result *results, size_t *n, struct reply *rp)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < b->n_outputs; i++) {
+        char pointer[48];
+        size_t k = 0;
+        while (k < *n && strcmp(results[k].name, b->output[i].name))
+            k++;
+        if (k < *n)
+            continue;
+        snprintf(pointer, sizeof pointer, "/outputs/%zu/name", i);
+        reply_at(rp, 400, "unknown_output", pointer, "unexpected inference output '%.200s' for model '%s'", b->output[i].name,
+                 model);
+        return false;
+    }
+    for (size_t k = 0; k < *n; k++) {
+        size_t i = 0;
+        while (i < b->n_outputs && strcmp(results[k].name, b->output[i].name))
+            i++;
+        if (b->outputs_given && i == b->n_outputs)
+            continue;
+        results[kept] = results[k];
+        results[kept++].binary = i < b->n_outputs && b->output[i].binary >= 0 ? b->output[i].binary : b->binary_output == 1;
+    }
+    *n = kept;
+    return true;
+}
+
 /* ---- answers ------------------------------------------------------------------------------------------------------ */
 
 static void add_members(struct text *t, const json_t *object)
@@ -524,6 +555,46 @@ static void add_members(struct text *t, const json_t *object)
         text_add(t, dump + 1, n - 2);
     }
     free(dump);
+}
+
+static size_t result_bytes(const struct codec_result *r)
+{
+    size_t count = lip_shape_count(&r->shape), n = count * types[r->type].size;
+
+    for (size_t i = 0; r->type == CODEC_BYTES && i < count; i++)
+        n += 4 + strlen(((const char *const *)r->data)[i]);
+    return n;
+}
+
+static void add_bytes(struct text *t, const struct codec_result *r)
+{
+    if (r->type != CODEC_BYTES) {
+        text_add(t, r->data, result_bytes(r));
+        return;
+    }
+    for (size_t i = 0; i < lip_shape_count(&r->shape); i++) {
+        const char *s = ((const char *const *)r->data)[i];
+        size_t n = strlen(s);
+        text_add(t, (char[]){(char)n, (char)(n >> 8), (char)(n >> 16), (char)(n >> 24)}, 4);
+        text_add(t, s, n);
+    }
+}
+
+static void add_values(struct text *t, const struct codec_result *r)
+{
+    size_t count = lip_shape_count(&r->shape);
+
+    if (r->type == CODEC_FP32)
+        text_floats(t, r->data, count);
+    else if (r->type == CODEC_FP64)
+        text_doubles(t, r->data, count);
+    for (size_t i = 0; i < count && (r->type == CODEC_INT64 || r->type == CODEC_BYTES); i++) {
+        text_puts(t, i ? "," : "");
+        if (r->type == CODEC_INT64)
+            text_printf(t, "%lld", (long long)((const int64_t *)r->data)[i]);
+        else
+            text_quote(t, ((const char *const *)r->data)[i]);
+    }
 }
 
 void codec_answer(struct reply *rp, const char *model, const char *version, const char *id, const json_t *parameters,
@@ -550,18 +621,17 @@ void codec_answer(struct reply *rp, const char *model, const char *version, cons
     text_puts(&t, ",\"outputs\":[");
     for (size_t i = 0; i < n; i++) {
         const struct codec_result *r = &results[i];
-        size_t count = lip_shape_count(&r->shape);
         text_puts(&t, i ? ",{\"name\":" : "{\"name\":");
         text_quote(&t, r->name);
-        text_puts(&t, ",\"datatype\":\"FP32\",\"shape\":[");
+        text_printf(&t, ",\"datatype\":\"%s\",\"shape\":[", types[r->type].name);
         for (size_t k = 0; k < r->shape.rank; k++)
             text_printf(&t, k ? ",%zu" : "%zu", r->shape.dim[k]);
         if (r->binary) {
-            text_printf(&t, "],\"parameters\":{\"binary_data_size\":%zu}}", count * sizeof(float));
-            binary += count * sizeof(float);
+            text_printf(&t, "],\"parameters\":{\"binary_data_size\":%zu}}", result_bytes(r));
+            binary += result_bytes(r);
         } else {
             text_puts(&t, "],\"data\":[");
-            text_floats(&t, r->data, count);
+            add_values(&t, r);
             text_puts(&t, "]}");
         }
     }
@@ -569,7 +639,7 @@ void codec_answer(struct reply *rp, const char *model, const char *version, cons
     header = t.n;
     for (size_t i = 0; binary && i < n; i++)
         if (results[i].binary)
-            text_add(&t, (const char *)results[i].data, lip_shape_count(&results[i].shape) * sizeof(float));
+            add_bytes(&t, &results[i]);
     if (t.failed) {
         free(t.bytes);
         reply_no_memory(rp);

@@ -16,8 +16,9 @@
 #define CODEC_MAX_INPUTS 64
 
 enum codec_type {
+    CODEC_FP32, /* 0: what a tensor is unless it says otherwise */
     CODEC_BOOL, CODEC_UINT8, CODEC_UINT16, CODEC_UINT32, CODEC_UINT64, CODEC_INT8, CODEC_INT16, CODEC_INT32, CODEC_INT64,
-    CODEC_FP16, CODEC_BF16, CODEC_FP32, CODEC_FP64, CODEC_BYTES, CODEC_TYPES
+    CODEC_FP16, CODEC_BF16, CODEC_FP64, CODEC_BYTES, CODEC_TYPES
 };
 
 const char *codec_type_name(enum codec_type type);
@@ -122,9 +123,15 @@ float *codec_floats(const struct codec_tensor *tensor, struct reply *rp);
 struct codec_result {
     const char *name;
     lip_shape shape;
-    const float *data;
+    const void *data; /* as type says: float, double, int64_t, or for BYTES const char *; no other type */
     bool binary;
+    enum codec_type type;
 };
+
+/* codec_choose: which of an answer's n results the request wants, and whether as bytes: its "outputs", all when it names
+ * none. The others are taken out; *n is what is left. An unknown name is 400 unknown_output. */
+bool codec_choose(const struct codec_body *body, const char *model, struct codec_result *results, size_t *n,
+                  struct reply *rp);
 
 /* codec_answer: infer's answer. parameters and more (further members, an object) are borrowed and may be NULL. */
 void codec_answer(struct reply *rp, const char *model, const char *version, const char *id, const json_t *parameters,

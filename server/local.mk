@@ -44,6 +44,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/handlers/metrics.c \
 	%D%/handlers/models.c \
 	%D%/handlers/patch.c \
+	%D%/handlers/singular_values.c \
 	%D%/handlers/stats.c \
 	%D%/handlers/tensor.c \
 	%D%/handlers/train.c \

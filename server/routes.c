@@ -72,6 +72,8 @@ const struct route routes[] = {
     {"GET", MV "/export", handle_export, 0, NULL},
 
     /* bounds */
+    {"GET", M "/layers/{l}/singular_values", handle_singular_values, 0, NULL},
+    {"GET", MV "/layers/{l}/singular_values", handle_singular_values, 0, NULL},
     {"GET", M "/lipschitz", handle_lipschitz, 0, NULL},
     {"GET", MV "/lipschitz", handle_lipschitz, 0, NULL},
 
@@ -104,8 +106,6 @@ const struct route routes[] = {
     LATER("POST", M "/labels/{label}/infer"),
     LATER("POST", M "/gradients"),
     LATER("POST", MV "/gradients"),
-    LATER("GET", M "/layers/{l}/singular_values"),
-    LATER("GET", MV "/layers/{l}/singular_values"),
     LATER("POST", M "/tighten"),
     LATER("POST", M "/certify"),
     LATER("POST", MV "/certify"),

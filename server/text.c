@@ -71,6 +71,11 @@ void text_quote(struct text *t, const char *string)
     text_add(t, "\"", 1);
 }
 
+static const char *not_finite(double x)
+{
+    return isnan(x) ? "\"NaN\"" : x < 0 ? "\"-Infinity\"" : "\"Infinity\"";
+}
+
 void text_floats(struct text *t, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -81,6 +86,20 @@ void text_floats(struct text *t, const float *x, size_t n)
         if (isfinite(x[i]))
             t->n += number_write(x[i], t->bytes + t->n);
         else
-            text_puts(t, isnan(x[i]) ? "\"NaN\"" : x[i] < 0 ? "\"-Infinity\"" : "\"Infinity\"");
+            text_puts(t, not_finite((double)x[i]));
+    }
+}
+
+void text_doubles(struct text *t, const double *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        char number[32];
+        int digits = 15;
+
+        while (isfinite(x[i]) && digits <= 17 &&
+               (snprintf(number, sizeof number, "%.*g", digits, x[i]), strtod(number, NULL) != x[i]))
+            digits++;
+        text_puts(t, i ? "," : "");
+        text_puts(t, !isfinite(x[i]) ? not_finite(x[i]) : x[i] == 0 && signbit(x[i]) ? "-0.0" : number);
     }
 }

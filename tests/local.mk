@@ -31,6 +31,7 @@ script_tests += %D%/http/test_disk.py
 script_tests += %D%/http/test_lipschitz.py
 script_tests += %D%/http/test_models.py
 script_tests += %D%/http/test_patch.py
+script_tests += %D%/http/test_singular_values.py
 script_tests += %D%/http/test_weights.py
 script_tests += %D%/http/test_cli.py
 script_tests += %D%/http/test_infer.py

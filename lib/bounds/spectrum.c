@@ -29,7 +29,7 @@ static lip_err decompose(double *a, size_t m, size_t n, size_t times, lip_spectr
     }
     for (size_t i = few * times; i-- > 0;)
         value[i] = value[i / times];
-    *s = (lip_spectrum){s->kind, m * times, n * times, few * times, value};
+    *s = (lip_spectrum){s->kind, m * times, n * times, few * times, value, s->norm};
     return LIP_OK;
 }
 
@@ -70,8 +70,20 @@ static lip_err of_pooling(const struct lip__stage *stage, lip_spectrum *s, lip_e
         return lip__nomem(err, stage->out * sizeof *value);
     for (size_t i = 0; i < stage->out; i++)
         value[i] = stage->layer->k;
-    *s = (lip_spectrum){s->kind, stage->in, stage->out, stage->out, value};
+    *s = (lip_spectrum){s->kind, stage->in, stage->out, stage->out, value, s->norm};
     return LIP_OK;
+}
+
+/* Of the kernel as a matrix, or of what inference does with it. */
+static lip_err enclose(struct lip__stage *stage, bool kernel, lip_interval *norm, lip_error *err)
+{
+    lip_err rc;
+
+    if (kernel && stage->kernel)
+        return lip__enclose(stage->kernel, stage->m, stage->n, norm, NULL, err);
+    rc = lip__stage_prove(stage, err);
+    *norm = stage->norm;
+    return rc;
 }
 
 lip_err lip_bound_spectrum(const lip_snapshot *snapshot, size_t layer, bool kernel, lip_spectrum *spectrum,
@@ -91,6 +103,8 @@ lip_err lip_bound_spectrum(const lip_snapshot *snapshot, size_t layer, bool kern
     spectrum->kind = stage.kind == LIP__STAGE_MATRIX ? "dense"
                      : stage.kind == LIP__STAGE_CONV ? "zero_padded"
                                                      : "pooling";
+    if (!rc)
+        rc = enclose(&stage, kernel, &spectrum->norm, err);
     if (!rc && stage.kind == LIP__STAGE_CONV && !kernel)
         rc = of_convolution(&stage, spectrum, err);
     else if (!rc && (stage.kind == LIP__STAGE_MATRIX || stage.kind == LIP__STAGE_CONV))

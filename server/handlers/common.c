@@ -39,6 +39,27 @@ struct model *find_model(struct ctx *ctx, const struct request *rq, struct reply
     return model;
 }
 
+const char *path_param(const struct request *rq, const char *name)
+{
+    const char *at = strstr(rq->route->template, name);
+    size_t i = 0;
+
+    for (const char *p = rq->route->template; at && p < at; p++)
+        i += *p == '{';
+    return at ? rq->param[i] : NULL;
+}
+
+bool find_layer(const struct request *rq, const char *model, const lip_model *m, size_t *layer, struct reply *rp)
+{
+    const char *name = path_param(rq, "{l}");
+
+    for (*layer = 0; *layer < lip_model_layers(m); ++*layer)
+        if (!strcmp(lip_layer_name(lip_model_layer(m, *layer)), name))
+            return true;
+    reply_error(rp, 404, "unknown_layer", NULL, "model '%s' has no layer \"%.200s\"", model, name);
+    return false;
+}
+
 /* Says why a model that is not ready cannot be used. */
 static bool ready(struct model *model, struct reply *rp)
 {

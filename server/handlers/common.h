@@ -17,6 +17,12 @@ void reply_failure(struct reply *rp, const struct failure *f);
  * Give it back with store_put. */
 struct model *find_model(struct ctx *ctx, const struct request *rq, struct reply *rp);
 
+/* path_param: the segment of the path that the route calls `name` ("{l}"), wherever it stands; NULL: the route has none. */
+const char *path_param(const struct request *rq, const char *name);
+
+/* find_layer: where the layer of the path's {l} stands in the model; false: 404 unknown_layer is said. */
+bool find_layer(const struct request *rq, const char *model, const lip_model *m, size_t *layer, struct reply *rp);
+
 /* find_now: what it serves; 503 while it cannot. */
 struct published *find_now(struct model *model, struct reply *rp);
 

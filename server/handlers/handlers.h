@@ -19,6 +19,7 @@ handler handle_layers, handle_layer;                                     /* laye
 handler handle_model_patch, handle_layer_patch;                          /* patch.c */
 handler handle_condense, handle_refresh;                                 /* condense.c */
 handler handle_lipschitz;                                                /* lipschitz.c */
+handler handle_singular_values;                                          /* singular_values.c */
 handler handle_export;                                                   /* export.c */
 handler handle_unsupported;                                              /* unsupported.c: what api.md has and this build has not */
 

@@ -75,29 +75,6 @@ static bool read_parameters(const struct codec_body *body, const struct publishe
     return true;
 }
 
-/* Which outputs come back, and how. */
-static bool choose_outputs(const struct codec_body *body, const char *model, const lip_model *m, bool *wanted, bool *binary,
-                           struct reply *rp)
-{
-    const char *name = lip_model_output_name(m, 0);
-
-    *wanted = !body->outputs_given;
-    *binary = body->binary_output == 1;
-    for (size_t i = 0; i < body->n_outputs; i++) {
-        char pointer[48];
-        if (strcmp(body->output[i].name, name) != 0) {
-            snprintf(pointer, sizeof pointer, "/outputs/%zu/name", i);
-            reply_at(rp, 400, "unknown_output", pointer, "unexpected inference output '%.200s' for model '%s'",
-                     body->output[i].name, model);
-            return false;
-        }
-        *wanted = true;
-        if (body->output[i].binary >= 0)
-            *binary = body->output[i].binary;
-    }
-    return true;
-}
-
 static float *forward(const struct published *now, size_t n, const float *x, struct codec_result *result, struct reply *rp)
 {
     const lip_model *m = lip_snapshot_model(now->snapshot);
@@ -107,7 +84,6 @@ static float *forward(const struct published *now, size_t n, const float *x, str
     size_t count;
     float *y = NULL;
 
-    *result = (struct codec_result){.name = lip_model_output_name(m, 0)};
     result->shape.rank = shape->rank + 1;
     result->shape.dim[0] = n;
     memcpy(result->shape.dim + 1, shape->dim, shape->rank * sizeof *shape->dim);
@@ -135,10 +111,10 @@ static void answer(struct ctx *ctx, const struct request *rq, struct reply *rp, 
 {
     const lip_model *m = lip_snapshot_model(now->snapshot);
     struct codec_body body;
-    struct codec_result result;
+    struct codec_result result = {.name = lip_model_output_name(m, 0)};
     const float *x = NULL;
     float *owned = NULL, *y = NULL;
-    bool wanted, binary;
+    size_t n = 1;
     char etag[ETAG_MAX];
     struct facts facts;
     json_t *parameters;
@@ -149,7 +125,7 @@ static void answer(struct ctx *ctx, const struct request *rq, struct reply *rp, 
     if (!codec_read_body(rq, model->name, NULL, &body, rp) ||
         !read_parameters(&body, now, rq, ctx->config->request_timeout_seconds, rp) ||
         !codec_features(&body, model->name, m, NULL, &t->samples, &x, &owned, rp) ||
-        !choose_outputs(&body, model->name, m, &wanted, &binary, rp))
+        !codec_choose(&body, model->name, &result, &n, rp))
         goto done;
     if (t->samples > (size_t)facts.max_batch_size) {
         reply_error(rp, 400, "batch_too_large", NULL, "inference request batch-size must be <= %ld for '%s'",
@@ -160,12 +136,11 @@ static void answer(struct ctx *ctx, const struct request *rq, struct reply *rp, 
     if (!(y = forward(now, t->samples, x, &result, rp)))
         goto done;
     t->computed = now_ns();
-    result.binary = binary;
     etag_of(etag, now->epoch, now->weights_revision, NULL);
     reply_header(rp, "ETag", "%s", etag);
     reply_weights_revision(rp, now->weights_revision);
     parameters = json_pack("{s:I}", "weights_revision", (json_int_t)now->weights_revision);
-    codec_answer(rp, model->name, "1", body.id, parameters, NULL, &result, wanted ? 1 : 0);
+    codec_answer(rp, model->name, "1", body.id, parameters, NULL, &result, n);
     json_decref(parameters);
 done:
     codec_clear_body(&body);

@@ -113,22 +113,13 @@ void handle_layer(struct ctx *ctx, const struct request *rq, struct reply *rp)
     static const char *const none[] = {NULL};
     struct published *now = NULL;
     struct model *model;
-    const lip_model *m;
-    const char *name;
-    size_t i = 0;
+    size_t i;
 
     if (!codec_queries(rq, rp, none) || !(model = find_model(ctx, rq, rp)))
         return;
-    name = rq->param[strstr(rq->route->template, "{v}") ? 2 : 1];
-    if ((now = find_now(model, rp))) {
-        m = lip_snapshot_model(now->snapshot);
-        while (i < lip_model_layers(m) && strcmp(lip_layer_name(lip_model_layer(m, i)), name) != 0)
-            i++;
-        if (i == lip_model_layers(m))
-            reply_error(rp, 404, "unknown_layer", NULL, "model '%s' has no layer \"%.200s\"", model->name, name);
-        else if (!not_modified(rq, rp, now))
-            reply_json(rp, 200, layer_json(now->snapshot, i, true));
-    }
+    if ((now = find_now(model, rp)) && find_layer(rq, model->name, lip_snapshot_model(now->snapshot), &i, rp) &&
+        !not_modified(rq, rp, now))
+        reply_json(rp, 200, layer_json(now->snapshot, i, true));
     published_put(now);
     store_put(model);
 }

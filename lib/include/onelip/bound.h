@@ -72,11 +72,12 @@ typedef struct lip_spectrum {
     size_t inputs, outputs; /* numbers per sample; of a kernel its rows and columns */
     size_t count;           /* the smaller of the two */
     double *value;          /* count, descending; lip_free */
+    lip_interval norm;      /* the largest, proven */
 } lip_spectrum;
 
 /* lip_bound_spectrum: all singular values of the effective kernel's operator as inference applies it, or with `kernel` of
- * the reshaped kernel (kh kw c, filters) or matrix itself. Floating-point results, off by about 1e-14 of the largest; the
- * proven norm is lip_bound_layer's.
+ * the reshaped kernel (kh kw c, filters) or matrix itself. Floating-point results, off by about 1e-14 of the largest; only
+ * `norm` is proven.
  *
  * layer: as in lip_model_layer. An activation in its slot is left out.
  * Returns  LIP_OK; LIP_ERANGE for a layer that is no linear operator; LIP_EUNSUPPORTED where the convolution's whole matrix is

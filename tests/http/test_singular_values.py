@@ -1,0 +1,68 @@
+"""Spectra of layers: against the kernel's own sums, proven norms, what has no operator, revisions."""
+
+import math
+
+from daemon import MLP, TRAINING, Daemon, batch, run
+
+CNN = {"class_name": "Sequential", "config": {"layers": [
+    {"class_name": "InputLayer", "config": {"batch_input_shape": [None, 6, 6, 1], "name": "x"}},
+    {"class_name": "SpectralConv2D", "config": {"filters": 16, "kernel_size": [3, 3], "name": "c1"}},
+    {"class_name": "ScaledAveragePooling2D", "config": {"pool_size": [2, 2], "name": "p"}},
+    {"class_name": "Flatten", "config": {"name": "flat"}},
+    {"class_name": "SpectralDense", "config": {"units": 2, "name": "y"}}]}}
+
+
+def plan(check):
+    with Daemon() as d:
+        m = d.create(training=TRAINING)
+        d.post(m + "/train_step", batch(9, learning_rate=0.05))
+        answer = d.get(m + "/layers/d1/singular_values")
+        body = answer.json
+        kernel = d.get(m + "/weights/d1/wbar").json["data"]
+        check("the whole spectrum", answer.status == 200 and body["count"] == 4 and body["shape"] == [4, 16] and body["method"] == "svd"
+              and body["operator"] == "dense" and body["of"] == "layer" and body["layer"] == "d1"
+              and body["effective_kernel"] == "computed" and body["largest"] == body["smallest"][::-1]
+              and body["largest"] == sorted(body["largest"], reverse=True), answer)
+        # The squares of all singular values add up to those of the entries, of which JSON has the shortest decimals: off by
+        # half a unit of float32, 6e-8, each.
+        check("is that of the served kernel", math.isclose(sum(s * s for s in body["largest"]), sum(v * v for v in kernel), rel_tol=1.3e-7))
+        check("its largest is enclosed", body["enclosure"]["lower"] * (1 - 1e-12) <= body["largest"][0] <= body["enclosure"]["upper"] * (1 + 1e-12)
+              and body["enclosure"]["upper"] < body["enclosure"]["lower"] * (1 + 1e-9), body["enclosure"])
+        check("its tag follows the weights and the options", answer.headers["Onelip-Weights-Revision"] == "3"
+              and answer.headers["ETag"].startswith(f'"{d.get(m).json["epoch"]}-1-3-')
+              and d.get(m + "/layers/d1/singular_values?k=2").headers["ETag"] != answer.headers["ETag"], answer.headers)
+        check("304 to who has it", d.get(m + "/layers/d1/singular_values", If_None_Match=answer.headers["ETag"]).status == 304)
+        few = d.get("/v2/models/m/versions/1/layers/d1/singular_values?k=2").json
+        check("k at each end, of a version", few["largest"] == body["largest"][:2] and few["smallest"] == body["smallest"][:2]
+              and few["count"] == 4, few)
+        check("k beyond the count is the count", d.get(m + "/layers/d1/singular_values?k=99").json["largest"] == body["largest"])
+
+        c = d.create("c", CNN)
+        layer, reshaped = (d.get(f"{c}/layers/c1/singular_values?of={of}").json for of in ("layer", "kernel"))
+        check("a convolution's operator has its padding in it", layer["operator"] == "zero_padded" and layer["shape"] == [36, 576]
+              and layer["count"] == 36 and reshaped["shape"] == [9, 16] and reshaped["operator"] == "dense", (layer, reshaped))
+        # certify.md C2: filters >= 9 channels and an orthogonal kernel attain 3, deel-lip's factor is that of the average patch.
+        check("deel-lip's factor is exceeded, as proven", layer["largest"][0] > 1.05 and layer["enclosure"]["lower"] > 1.05
+              and layer["largest"][0] <= layer["enclosure"]["upper"] * (1 + 1e-12)
+              and layer["enclosure"]["upper"] <= 3 * reshaped["enclosure"]["upper"] * (1 + 1e-12), (layer["enclosure"], reshaped["enclosure"]))
+        pool = d.get(c + "/layers/p/singular_values?k=1").json
+        check("average pooling", pool["operator"] == "pooling" and pool["largest"] == [1] and pool["effective_kernel"] is None
+              and pool["enclosure"] == {"lower": 1, "upper": 1}, pool)
+
+        for path, status, code in (("m/layers/sort/singular_values", 404, "not_found"),
+                                   ("c/layers/flat/singular_values", 404, "not_found"),
+                                   ("m/layers/x/singular_values", 404, "not_found"),
+                                   ("m/layers/nobody/singular_values", 404, "unknown_layer"),
+                                   ("nobody/layers/d1/singular_values", 404, "unknown_model"),
+                                   ("m/versions/7/layers/d1/singular_values", 404, "unknown_version"),
+                                   ("m/layers/d1/singular_values?k=0", 400, "bad_parameter"),
+                                   ("m/layers/d1/singular_values?k=2.5", 400, "bad_parameter"),
+                                   ("m/layers/d1/singular_values?of=slot", 400, "bad_parameter"),
+                                   ("m/layers/d1/singular_values?top=3", 400, "bad_parameter")):
+            got = d.get("/v2/models/" + path)
+            check(f"{path} is {status} {code}", got.status == status and got.code == code, got)
+        check("squares of the operator add up too",
+              math.isclose(sum(s * s for s in layer["largest"]), sum(s * s for s in layer["smallest"]), rel_tol=1e-12))
+
+
+run(plan)
