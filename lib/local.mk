@@ -3,7 +3,7 @@ noinst_LTLIBRARIES += %D%/libcore.la
 %C%_libcore_la_SOURCES = \
 	%D%/base/alloc.c %D%/base/clock.c %D%/base/error.c %D%/base/finite.c %D%/base/parallel.c %D%/base/random.c \
 	%D%/bounds/certificate.c %D%/bounds/conv.c %D%/bounds/dense.c %D%/bounds/embed.c %D%/bounds/map.c %D%/bounds/network.c \
-	%D%/bounds/pairs.c %D%/bounds/spectrum.c %D%/bounds/stage.c \
+	%D%/bounds/pairs.c %D%/bounds/spectrum.c %D%/bounds/stage.c %D%/bounds/telemetry.c \
 	%D%/io/keras_json.c %D%/io/safetensors.c %D%/io/training_json.c \
 	%D%/layers/activation.c %D%/layers/conv2d.c %D%/layers/conv2d_transpose.c %D%/layers/dense.c %D%/layers/distributions.c %D%/layers/family.c \
 	%D%/layers/fields.c %D%/layers/flatten.c %D%/layers/global_pooling.c %D%/layers/group_sort.c \
@@ -39,7 +39,7 @@ lib_LTLIBRARIES += %D%/libonelip.la
 onelipincludedir = $(includedir)/onelip
 onelipinclude_HEADERS = \
 	%D%/include/onelip/bound.h %D%/include/onelip/certify.h %D%/include/onelip/error.h %D%/include/onelip/io.h %D%/include/onelip/model.h \
-	%D%/include/onelip/norm.h %D%/include/onelip/onelip.h %D%/include/onelip/random.h %D%/include/onelip/tensor.h \
+	%D%/include/onelip/norm.h %D%/include/onelip/onelip.h %D%/include/onelip/random.h %D%/include/onelip/telemetry.h %D%/include/onelip/tensor.h \
 	%D%/include/onelip/train.h
 
 pkgconfigdir = $(libdir)/pkgconfig

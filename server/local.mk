@@ -46,6 +46,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/handlers/patch.c \
 	%D%/handlers/singular_values.c \
 	%D%/handlers/stats.c \
+	%D%/handlers/telemetry.c \
 	%D%/handlers/tensor.c \
 	%D%/handlers/train.c \
 	%D%/handlers/training.c \

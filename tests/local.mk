@@ -23,6 +23,7 @@ unit_tests += %D%/unit/check_safetensors
 unit_tests += %D%/unit/check_scheduler
 unit_tests += %D%/unit/check_settings
 unit_tests += %D%/unit/check_slots
+unit_tests += %D%/unit/check_telemetry
 unit_tests += %D%/unit/check_train
 script_tests +=
 benches += %D%/bench/bench_layers

@@ -118,6 +118,11 @@ void lip_certifier_free(lip_certifier *c)
     lip__free(c);
 }
 
+const struct lip__map *lip__certifier_map(const lip_certifier *c)
+{
+    return &c->map;
+}
+
 size_t lip_certifier_classes(const lip_certifier *c)
 {
     return c->head.classes;
@@ -319,6 +324,31 @@ static void place_close(const struct lip_certifier *c, struct place *at)
     lip__free(at->size);
     lip__free(at->x);
     lip__room_close(&c->map, &at->room);
+}
+
+lip_err lip_labels(size_t n, size_t classes, const lip_shape *shape, const float *y, int64_t *label, lip_error *err)
+{
+    size_t each = n ? lip_shape_count(shape) / n : 1;
+    char text[96];
+
+    if (shape->rank < 1 || shape->dim[0] != n || (each != 1 && each != classes))
+        return lip__fail(err, LIP_ESHAPE, "labels have shape %s; wanted [%zu], [%zu,1] or [%zu,%zu]",
+                         lip_shape_text(shape, text, sizeof text), n, n, n, classes);
+    for (size_t i = 0; i < n; i++) {
+        const float *row = y + i * each;
+        size_t best = 0, positive = 0;
+
+        for (size_t j = 0; j < each; j++) {
+            best = row[j] > row[best] ? j : best;
+            positive += row[j] > 0;
+        }
+        if (each > 1 ? positive != 1 : !isfinite(row[0]) || row[0] != floorf(row[0]) || fabsf(row[0]) > 0x1p24f)
+            return lip__fail(err, LIP_ELABELS, each > 1 ? "row %zu of the labels marks %zu classes; wanted exactly one (one-hot)"
+                                                        : "label %zu of %zu is no whole number",
+                             i, each > 1 ? positive : n);
+        label[i] = each > 1 ? (int64_t)best : classes == 1 ? row[0] > 0 : (int64_t)row[0];
+    }
+    return LIP_OK;
 }
 
 static lip_err check_labels(const struct lip_certifier *c, size_t n, const int64_t *label, lip_error *err)

@@ -353,30 +353,37 @@ static void backward(struct search *s)
     }
 }
 
-/* v <- J' of the unit vector along y_moved - y, scaled to length 1. False when it vanishes. */
-static bool pull_back(struct search *s)
+/* v <- J' c, at the point that was linearised. */
+static void pull(struct search *s, const double *c, double *v)
 {
     const struct lip__map *map = s->map;
-    double length = 0;
-    size_t at = 0;
 
-    for (size_t j = 0; j < s->out; j++)
-        length += (s->y_moved[j] - s->y[j]) * (s->y_moved[j] - s->y[j]);
-    length = sqrt(length);
     for (size_t i = 0; i < map->snapshot->model->n_values; i++)
         if (s->cotangent[i])
             memset(s->cotangent[i], 0, size_of(map, i) * sizeof(float));
     for (size_t i = 0; i < map->n_outputs; i++)
-        for (size_t j = 0; j < size_of(map, map->output[i]); j++, at++)
-            s->cotangent[map->output[i]][j] += (float)((s->y_moved[at] - s->y[at]) / length);
+        for (size_t j = 0; j < size_of(map, map->output[i]); j++)
+            s->cotangent[map->output[i]][j] += (float)*c++;
     backward(s);
-    length = 0;
-    at = 0;
     for (size_t i = 0; i < map->n_inputs; i++)
-        for (size_t j = 0; j < size_of(map, input_value(map, i)); j++, at++) {
-            s->v[at] = s->cotangent[input_value(map, i)][j];
-            length += s->v[at] * s->v[at];
-        }
+        for (size_t j = 0; j < size_of(map, input_value(map, i)); j++)
+            *v++ = s->cotangent[input_value(map, i)][j];
+}
+
+/* v <- J' of the unit vector along y_moved - y, scaled to length 1. False when it vanishes. */
+static bool pull_back(struct search *s)
+{
+    double length = 0;
+
+    for (size_t j = 0; j < s->out; j++)
+        length += (s->y_moved[j] - s->y[j]) * (s->y_moved[j] - s->y[j]);
+    length = sqrt(length);
+    for (size_t j = 0; j < s->out; j++)
+        s->y_moved[j] = (s->y_moved[j] - s->y[j]) / length;
+    pull(s, s->y_moved, s->v);
+    length = 0;
+    for (size_t j = 0; j < s->in; j++)
+        length += s->v[j] * s->v[j];
     length = sqrt(length);
     for (size_t j = 0; j < s->in; j++)
         s->v[j] /= length;
@@ -454,6 +461,27 @@ static void start(struct search *s, int which)
     }
     for (size_t j = 0; j < s->in; j++)
         s->v[j] /= sqrt(length);
+}
+
+lip_err lip__map_jacobian(const struct lip__map *map, const double *x, double *jacobian, lip_error *err)
+{
+    struct search s;
+    lip_err rc = LIP_OK;
+
+    if (search_open(map, &s)) {
+        rc = lip__nomem(err, (s.in + s.out) * sizeof(double));
+    } else {
+        memcpy(s.x, x, s.in * sizeof *x);
+        linearise(&s);
+        memset(s.y, 0, s.out * sizeof *s.y);
+        for (size_t j = 0; j < s.out; j++) {
+            s.y[j] = 1;
+            pull(&s, s.y, jacobian + j * s.in);
+            s.y[j] = 0;
+        }
+    }
+    search_close(&s);
+    return rc;
 }
 
 lip_err lip__map_secant(const struct lip__map *map, double *whole, double *single, lip_error *err)

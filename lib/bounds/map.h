@@ -4,6 +4,8 @@
 #ifndef LIP_MAP_H
 #define LIP_MAP_H
 
+#include <onelip/bound.h>
+
 #include "bounds/stage.h"
 
 struct lip__map {
@@ -64,6 +66,14 @@ void lip__map_error(const struct lip__map *map, double u, double eta, double mos
  * is rounded up. whole: of the vector of outputs; single: of one output, the largest. 0 where nothing was found.
  * Returns LIP_OK, LIP_ENOMEM. */
 lip_err lip__map_secant(const struct lip__map *map, double *whole, double *single, lip_error *err);
+
+/* lip__map_jacobian: j (outputs, inputs), each side by side: the derivative at x (inputs), computed in float32. Returns LIP_OK,
+ * LIP_ENOMEM. */
+lip_err lip__map_jacobian(const struct lip__map *map, const double *x, double *j, lip_error *err);
+
+/* lip__map_layers: lip_bound_layer for every layer with arithmetic, from a whole map. lower: search for a lower bound where
+ * there is no formula for it; else it is NAN there. layers: room for lip_model_layers; *n are filled. */
+lip_err lip__map_layers(const struct lip__map *map, bool lower, lip_layer_bound *layers, size_t *n, lip_error *err);
 
 /* lip__map_deviation: how far the float32 result may be from the real one for inputs of norm up to input_norm.
  * INFINITY where something could overflow or a stage is unknown. */

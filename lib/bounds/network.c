@@ -67,8 +67,8 @@ static lip_err slot_lower(const struct lip__map *c, double single, double *lower
     return LIP_OK;
 }
 
-/* c: the steps of one layer. */
-static lip_err layer_bound(const struct lip__map *c, size_t index, lip_layer_bound *b, lip_error *err)
+/* c: the steps of one layer. lower: search for a lower bound where there is no formula, else it is NAN there. */
+static lip_err layer_bound(const struct lip__map *c, size_t index, bool lower, lip_layer_bound *b, lip_error *err)
 {
     const struct lip__stage *s = &c->stage[0];
     lip_interval one = {NAN, NAN};
@@ -98,7 +98,9 @@ static lip_err layer_bound(const struct lip__map *c, size_t index, lip_layer_bou
         if (isnan(b->upper))
             b->method = "none";
     }
-    if (c->n > 1 && (rc = slot_lower(c, fmax(0, one.lower), &b->lower, err)) != LIP_OK)
+    if (c->n > 1 && !lower)
+        b->lower = NAN;
+    else if (c->n > 1 && (rc = slot_lower(c, fmax(0, one.lower), &b->lower, err)) != LIP_OK)
         return rc;
     if (b->per_output) {
         b->output_lower = one.lower;
@@ -130,8 +132,27 @@ lip_err lip_bound_layer(const lip_snapshot *snapshot, size_t layer, lip_layer_bo
         return lip__fail(err, LIP_ERANGE, "bound: layer %zu has no arithmetic", layer);
     rc = lip__map_part(snapshot, first, n, &c, err);
     if (!rc)
-        rc = layer_bound(&c, layer, bound, err);
+        rc = layer_bound(&c, layer, true, bound, err);
     lip__map_close(&c);
+    return rc;
+}
+
+lip_err lip__map_layers(const struct lip__map *map, bool lower, lip_layer_bound *layers, size_t *n, lip_error *err)
+{
+    const lip_model *m = map->snapshot->model;
+    lip_err rc = LIP_OK;
+
+    *n = 0;
+    for (size_t i = 0, first = 0; !rc && i < m->n_layers; i++) {
+        size_t steps = steps_of(m, i, &first);
+        struct lip__map part;
+
+        if (steps == 0)
+            continue;
+        part = lip__map_of(map, first, steps);
+        rc = layer_bound(&part, i, lower, &layers[*n], err);
+        ++*n;
+    }
     return rc;
 }
 
@@ -174,16 +195,8 @@ lip_err lip_bound_network(const lip_snapshot *snapshot, double input_norm, lip_l
                                    .lower_method = "none",
                                    .deviation = NAN,
                                    .sound_claim = -1};
-    for (size_t i = 0, first = 0; !rc && i < m->n_layers; i++) {
-        size_t steps = steps_of(m, i, &first);
-        struct lip__map part;
-
-        if (steps == 0)
-            continue;
-        part = lip__map_of(&c, first, steps);
-        rc = layer_bound(&part, i, &layers[*n], err);
-        ++*n;
-    }
+    if (!rc)
+        rc = lip__map_layers(&c, true, layers, n, err);
     if (!rc)
         rc = lip__map_secant(&c, &network->lower, &single, err);
     if (!rc) {

@@ -20,6 +20,9 @@ struct lip__head {
 lip_err lip__head_open(const struct lip__map *map, const double *constant, struct lip__head *head, lip_error *err);
 void lip__head_close(struct lip__head *head);
 
+/* lip__certifier_map: all steps of a certifier's model, proved. Lives as long as the certifier. */
+const struct lip__map *lip__certifier_map(const lip_certifier *certifier);
+
 /* lip__norm_ratio: at most how much longer an output of the first step may be, per unit of the inputs' `norm`, than its
  * constant says per unit of their l2 norm. */
 lip_err lip__norm_ratio(const struct lip__map *map, lip_norm norm, double *ratio, lip_error *err);

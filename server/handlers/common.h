@@ -52,6 +52,9 @@ json_t *model_config(struct model *model);
 /* thread_workspace: this thread's scratch for forward passes; freed when the thread ends. NULL: out of memory. */
 lip_workspace *thread_workspace(void);
 
+/* telemetry_json: api.md 3.6's "telemetry" of a snapshot and the batch that was trained on. NULL: err. */
+json_t *telemetry_json(const lip_snapshot *snapshot, const lip_batch *batch, lip_error *err);
+
 /* changes_json: the "layers" of condense and refresh; distance is the member's name. */
 json_t *changes_json(const lip_change *changes, size_t n, const char *distance, bool sigma);
 

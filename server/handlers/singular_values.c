@@ -6,6 +6,7 @@
 
 #include "common.h"
 #include "handlers.h"
+#include "store_private.h"
 
 struct wish {
     size_t k; /* 0: the whole spectrum */

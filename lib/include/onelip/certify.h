@@ -47,6 +47,14 @@ const char *lip_certifier_head(const lip_certifier *certifier);
  * claimed. NAN where the model claims nothing. */
 double lip_certifier_factor(const lip_certifier *certifier);
 
+/* lip_labels: class numbers from labels as losses take them.
+ *
+ * shape    of y, the batch axis included: [n] or [n,1] class indices, of one output 0 or -1 for no and 1 for yes; or
+ *          [n,classes] one-hot rows
+ * label    n, out: of one output 0 or 1. That they are below `classes` is lip_certify's to check.
+ * Returns  LIP_OK, LIP_ESHAPE, LIP_ELABELS. Threads: safe. */
+lip_err lip_labels(size_t n, size_t classes, const lip_shape *shape, const float *y, int64_t *label, lip_error *err);
+
 typedef struct lip_certify_options {
     lip_arithmetic arithmetic;
     bool negative_robustness; /* misclassified samples: margin / constant, negative, instead of 0 */

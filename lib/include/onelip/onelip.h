@@ -9,6 +9,7 @@
 #include <onelip/model.h>
 #include <onelip/norm.h>
 #include <onelip/random.h>
+#include <onelip/telemetry.h>
 #include <onelip/tensor.h>
 #include <onelip/train.h>
 
