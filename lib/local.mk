@@ -15,7 +15,7 @@ noinst_LTLIBRARIES += %D%/libcore.la
 	%D%/model/export.c %D%/model/forward.c %D%/model/graph.c %D%/model/slots.c %D%/model/state.c %D%/model/train.c \
 	%D%/norm/bjorck.c %D%/norm/conv_factor.c %D%/norm/eigen.c %D%/norm/frobenius.c %D%/norm/lanczos.c \
 	%D%/norm/polynomial.c %D%/norm/rko.c %D%/norm/spectral.c \
-	%D%/optim/adam.c %D%/optim/optimizer.c %D%/optim/sgd.c \
+	%D%/optim/adam.c %D%/optim/optimizer.c %D%/optim/rmsprop.c %D%/optim/schedules.c %D%/optim/sgd.c \
 	%D%/tensor/conv.c %D%/tensor/gemm.c %D%/tensor/im2col.c %D%/tensor/small_conv.c %D%/tensor/tensor.c
 
 # Private headers and the lists of kinds, losses, optimizers.
@@ -27,7 +27,7 @@ noinst_HEADERS += \
 	%D%/losses/family.h %D%/losses/loss.h %D%/losses/losses.def %D%/losses/metric.h \
 	%D%/model/model.h %D%/model/slots.h %D%/model/train.h \
 	%D%/norm/eigen.h %D%/norm/polynomial.h %D%/norm/rko.h \
-	%D%/optim/family.h %D%/optim/optimizer.h %D%/optim/optimizers.def \
+	%D%/optim/family.h %D%/optim/optimizer.h %D%/optim/optimizers.def %D%/optim/schedule.h \
 	%D%/tensor/conv.h %D%/tensor/gemm.h %D%/tensor/im2col.h %D%/tensor/small_conv.h
 
 # libonelip.so: what <onelip/*.h> declares and nothing else.

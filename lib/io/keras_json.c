@@ -182,6 +182,23 @@ static lip_err read_ints(const json_t *v, const struct lip__field *f, struct lip
 }
 
 /* 1, [1, 2] or [[1, 1], [2, 2]]. */
+static lip_err read_floats(const json_t *v, const struct lip__field *f, struct lip__floats *x, const char *what,
+                           const char *pointer, lip_error *err)
+{
+    size_t n = json_array_size(v);
+
+    if (!json_is_array(v) || n == 0 || n > LIP__MAX_FLOATS)
+        return misfit(f, v, what, "a list of numbers", pointer, err);
+    lip__free(x->v);
+    x->n = 0;
+    if (!(x->v = lip__alloc(n, sizeof *x->v)))
+        return lip__nomem(err, n * sizeof *x->v);
+    for (x->n = 0; x->n < n; x->n++)
+        if (!number(json_array_get(v, x->n), &x->v[x->n]) || !in_range(f, x->v[x->n]))
+            return misfit(f, v, what, "a list of numbers", pointer, err);
+    return LIP_OK;
+}
+
 static lip_err read_edges(const json_t *v, const struct lip__field *f, size_t *x, const char *what, const char *pointer,
                           lip_error *err)
 {
@@ -257,6 +274,20 @@ static lip_err read_fixed(const json_t *v, const struct lip__field *f, const cha
 static lip_err read_slot(const json_t *v, const lip_layer *owner, lip_layer **slot, const char *what, const char *pointer,
                          lip_error *err);
 
+/* A number in place of an object. */
+static lip_err read_bare(const json_t *v, const struct lip__field *f, struct lip__object **object, const char *what,
+                         const char *pointer, lip_error *err)
+{
+    const struct lip__field *first = &f->of[0]->fields[0];
+    double d;
+
+    if (!number(v, &d) || !in_range(first, d))
+        return misfit(first, v, what, "a schedule or a number", pointer, err);
+    lip__object_free(*object);
+    *object = lip__object_bare(f->of[0], d);
+    return *object ? LIP_OK : lip__nomem(err, f->of[0]->size);
+}
+
 static lip_err read_field(const json_t *v, const struct lip__field *f, void *object, const char *what, const char *pointer,
                           lip_error *err)
 {
@@ -299,6 +330,8 @@ static lip_err read_field(const json_t *v, const struct lip__field *f, void *obj
         return read_pair(v, f, (size_t *)at, what, pointer, err);
     case LIP__INTS:
         return read_ints(v, f, (struct lip__ints *)at, what, pointer, err);
+    case LIP__FLOATS:
+        return read_floats(v, f, (struct lip__floats *)at, what, pointer, err);
     case LIP__EDGES:
         return read_edges(v, f, (size_t *)at, what, pointer, err);
     case LIP__CHOICE:
@@ -312,6 +345,8 @@ static lip_err read_field(const json_t *v, const struct lip__field *f, void *obj
         *(char **)at = lip__strdup(json_string_value(v));
         return *(char **)at ? LIP_OK : lip__nomem(err, json_string_length(v));
     case LIP__OBJECT:
+        if (f->flags & LIP__BARE && !json_is_object(v)) /* the object that is there may be of another class */
+            return read_bare(v, f, (struct lip__object **)at, what, pointer, err);
         lip__object_free(*(struct lip__object **)at);
         *(struct lip__object **)at = NULL;
         if (json_is_null(v))
@@ -338,10 +373,10 @@ static lip_err missing(const json_t *config, const struct lip__class *cls, const
                        lip_error *err)
 {
     for (const struct lip__field *f = cls->fields; f->name; f++)
-        if ((f->type == LIP__INT || f->type == LIP__FLOAT) && isnan(f->def) && !(f->flags & (LIP__NONE_OK | LIP__HIDDEN)) &&
+        if ((((f->type == LIP__INT || f->type == LIP__FLOAT) && isnan(f->def)) || f->type == LIP__FLOATS) && !(f->flags & (LIP__NONE_OK | LIP__HIDDEN)) &&
             !json_object_get(config, f->name))
             return lip__fail_at(err, LIP_EDEFINITION, pointer, "%.160s: %s is missing, needs %s", what, f->name,
-                                f->type == LIP__INT ? "an integer" : "a number");
+                                f->type == LIP__INT ? "an integer" : f->type == LIP__FLOAT ? "a number" : "a list of numbers");
     return LIP_OK;
 }
 
@@ -513,6 +548,16 @@ static json_t *write_field(const struct lip__field *f, const void *object, bool 
             }
         return array;
     }
+    case LIP__FLOATS: {
+        const struct lip__floats *list = (const struct lip__floats *)(const void *)at;
+        json_t *array = json_array();
+        for (size_t i = 0; array && i < list->n; i++)
+            if (json_array_append_new(array, real(list->v[i]))) {
+                json_decref(array);
+                array = NULL;
+            }
+        return array;
+    }
     case LIP__EDGES: {
         const size_t *e = (const size_t *)at;
         return json_pack("[[I, I], [I, I]]", (json_int_t)e[0], (json_int_t)e[1], (json_int_t)e[2], (json_int_t)e[3]);
@@ -523,6 +568,8 @@ static json_t *write_field(const struct lip__field *f, const void *object, bool 
         return *(char *const *)at ? json_string(*(char *const *)at) : json_null();
     case LIP__OBJECT: {
         const struct lip__object *o = *(struct lip__object *const *)at;
+        if (o && f->flags & LIP__BARE && o->cls == f->of[0])
+            return real(*(const double *)(const void *)((const char *)o + o->cls->fields[0].offset));
         return o ? lip__object_write(o, legacy) : json_null();
     }
     case LIP__ACTIVATION: {

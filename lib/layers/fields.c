@@ -87,6 +87,9 @@ static void set_default(const struct lip__field *field, void *value)
     case LIP__INTS:
         memset(value, 0, sizeof(struct lip__ints));
         break;
+    case LIP__FLOATS:
+        memset(value, 0, sizeof(struct lip__floats));
+        break;
     case LIP__EDGES:
         for (size_t i = 0; i < 4; i++)
             ((size_t *)value)[i] = both;
@@ -95,7 +98,9 @@ static void set_default(const struct lip__field *field, void *value)
         *(const char **)value = default_choice(field);
         break;
     case LIP__OBJECT:
-        *(struct lip__object **)value = none ? NULL : lip__object_new(field->of[(size_t)field->def]);
+        *(struct lip__object **)value = none                      ? NULL
+                                        : field->flags & LIP__BARE ? lip__object_bare(field->of[0], field->def)
+                                                                   : lip__object_new(field->of[(size_t)field->def]);
         break;
     case LIP__STRING:
         *(char **)value = NULL;
@@ -130,6 +135,9 @@ void lip__fields_clear(const struct lip__class *cls, void *object)
         } else if (field->type == LIP__STRING) {
             lip__free(*(char **)value);
             *(char **)value = NULL;
+        } else if (field->type == LIP__FLOATS) {
+            lip__free(((struct lip__floats *)value)->v);
+            memset(value, 0, sizeof(struct lip__floats));
         } else if (field->type == LIP__ACTIVATION) {
             lip__layer_free(*(lip_layer **)value);
             *(lip_layer **)value = NULL;
@@ -158,6 +166,15 @@ struct lip__object *lip__object_new(const struct lip__class *cls)
         return object;
     lip__object_free(object);
     return NULL;
+}
+
+struct lip__object *lip__object_bare(const struct lip__class *cls, double x)
+{
+    struct lip__object *object = lip__object_new(cls);
+
+    if (object)
+        *(double *)at(object, &cls->fields[0]) = x;
+    return object;
 }
 
 void lip__object_free(struct lip__object *object)

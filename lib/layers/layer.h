@@ -25,6 +25,7 @@ enum lip__type {
     LIP__BOOL,      /* bool */
     LIP__PAIR,      /* size_t[2]; an int stands for two equal ones */
     LIP__INTS,      /* struct lip__ints: a list of at most LIP_MAX_RANK; no default */
+    LIP__FLOATS,    /* struct lip__floats, owned: a list of numbers; no default */
     LIP__EDGES,     /* size_t[4]: top, bottom, left, right; an int or a pair (rows, columns) stand for equal ones */
     LIP__CHOICE,    /* const char *, one of `choices`, kept in the spelling of the table */
     LIP__STRING,    /* char *, owned: names */
@@ -40,11 +41,18 @@ enum { LIP__NONE_OK = 1, /* null (None) is accepted; stored as NAN, 0 or {0, 0} 
        LIP__OPEN_MIN = 2, /* min itself is out of range */
        LIP__ANY_CASE = 4, /* choices in any case */
        LIP__HIDDEN = 16, /* has its default and no key: neither read nor written */
-       LIP__NOT_KERAS = 8 /* a key of ours: not written for Keras unless it differs from its default */ };
+       LIP__NOT_KERAS = 8, /* a key of ours: not written for Keras unless it differs from its default */
+       LIP__BARE = 32 /* of an OBJECT: a number stands for of[0] with that in its first field, and def is one */ };
 
 struct lip__ints {
     size_t n;
     long v[LIP_MAX_RANK];
+};
+
+#define LIP__MAX_FLOATS (size_t)4096
+struct lip__floats {
+    size_t n;
+    double *v;
 };
 
 struct lip__class;
@@ -76,6 +84,7 @@ struct lip__object {
 /* lip__object_new: with every default. lip__object_free: and the objects in it. A layer is made by
  * lip__layer_new, not by this. */
 struct lip__object *lip__object_new(const struct lip__class *cls);
+struct lip__object *lip__object_bare(const struct lip__class *cls, double x); /* with x in its first field */
 void lip__object_free(struct lip__object *object);
 void lip__fields_default(const struct lip__class *cls, void *object); /* returns with OBJECTs NULL when memory ran out */
 void lip__fields_clear(const struct lip__class *cls, void *object);

@@ -58,6 +58,7 @@ static bool copy_field(const struct lip__field *f, const void *from, const struc
         memcpy(dst, src, (LIP_MAX_RANK + 1) * sizeof(long));
         return true;
     case LIP__OBJECT: /* initializers: the weights come with the export, so the Keras defaults do */
+    case LIP__FLOATS: /* schedules and callbacks have them, layers do not */
     case LIP__NULL:
     case LIP__ANY:
     case LIP__FIXED:

@@ -21,11 +21,6 @@ static const struct lip__loss_class *loss_class(const lip_trainer *t)
     return (const struct lip__loss_class *)t->loss->cls;
 }
 
-static const struct lip__optimizer_class *optimizer_class(const lip_trainer *t)
-{
-    return (const struct lip__optimizer_class *)t->optimizer->cls;
-}
-
 static size_t carried_size(const lip_model *m)
 {
     return m->carried - m->trained;
@@ -63,6 +58,15 @@ static lip_err plan_update(lip_trainer *t, lip_error *err)
             return lip__nomem(err, n * sizeof *t->chunk);
     }
     t->n_chunks = n;
+    t->clip_at = lip__alloc(m->n_variables + 1, sizeof *t->clip_at);
+    t->clip_n = lip__alloc(m->n_variables + 1, sizeof *t->clip_n);
+    if (!t->clip_at || !t->clip_n)
+        return lip__nomem(err, m->n_variables * sizeof *t->clip_n);
+    for (size_t v = 0; v < m->n_variables; v++)
+        if (lip__trains(m->variable[v].role) && m->variable[v].trainable) {
+            t->clip_at[t->n_clipped] = m->offset[v];
+            t->clip_n[t->n_clipped++] = lip_shape_count(&m->variable[v].shape);
+        }
     return LIP_OK;
 }
 
@@ -92,7 +96,7 @@ lip_err lip__trainer_make(const lip_model *m, struct lip__object *optimizer, str
         t->metric[i] = metrics[i];
         t->metric_name[i] = metric_names[i];
     }
-    t->slots = optimizer_class(t)->slots(optimizer);
+    t->slots = lip__slots(optimizer);
     t->slot_now = lip__alloc(t->slots * m->trained + 1, sizeof *t->slot_now);
     t->slot_next = lip__alloc(t->slots * m->trained + 1, sizeof *t->slot_next);
     t->gradient = lip__alloc(m->trained + 1, sizeof *t->gradient);
@@ -114,6 +118,8 @@ lip_err lip__trainer_make(const lip_model *m, struct lip__object *optimizer, str
         if (!t->scratch[i])
             rc = lip__nomem(err, need * sizeof **t->scratch);
     }
+    if (rc == LIP_OK)
+        rc = lip__optimizer_check(optimizer, err);
     if (rc == LIP_OK)
         rc = plan_update(t, err);
     if (rc == LIP_OK)
@@ -161,6 +167,8 @@ void lip_trainer_free(lip_trainer *t)
         lip__free(t->tensor[i].name);
     lip__free(t->tensor);
     lip__free(t->chunk);
+    lip__free(t->clip_at);
+    lip__free(t->clip_n);
     lip__object_free(t->loss);
     lip__object_free(t->optimizer);
     lip_model_put(t->model);
@@ -185,7 +193,7 @@ uint64_t lip_trainer_steps(const lip_trainer *t)
 
 double lip_trainer_learning_rate(const lip_trainer *t)
 {
-    return ((const struct lip__optimizer *)t->optimizer)->learning_rate;
+    return lip__schedule_rate(((const struct lip__optimizer *)t->optimizer)->schedule, t->steps);
 }
 
 /* ---- the optimizer's state as named tensors -------------------------------------------------------- */
@@ -200,7 +208,7 @@ static lip_err name_tensors(lip_trainer *t, lip_error *err)
         return lip__nomem(err, m->n_variables * t->slots * sizeof *t->tensor);
     for (size_t v = 0; v < m->n_variables; v++)
         for (size_t slot = 0; slot < t->slots && lip__trains(m->variable[v].role); slot++) {
-            const char *variable = m->variable[v].name, *name = optimizer_class(t)->slot[slot];
+            const char *variable = m->variable[v].name, *name = lip__slot_name(t->optimizer, slot);
             size_t size = strlen(variable) + strlen(name) + 2;
             char *text = lip__alloc(size, 1);
             if (!text)
@@ -551,8 +559,9 @@ static void update_chunk(void *ctx, size_t index, size_t thread)
         slot_next[s] = t->slot_next + s * trained + at;
     }
     if (chunk->trainable) {
-        optimizer_class(t)->step(t->optimizer, t->steps + 1, u->learning_rate, chunk->n, u->now + at, t->gradient + at, slot,
-                                 u->next + at, slot_next);
+        lip__step(t->optimizer, &(struct lip__update){.t = t->steps + 1, .learning_rate = u->learning_rate, .n = chunk->n,
+                                                      .w = u->now + at, .g = t->gradient + at, .slot = slot,
+                                                      .w_next = u->next + at, .slot_next = slot_next});
         return;
     }
     memcpy(u->next + at, u->now + at, chunk->n * sizeof *u->next);
@@ -582,6 +591,7 @@ static lip_err prepare(lip_trainer *t, lip_state *s, bool lagging, double learni
     size_t at;
     lip_err rc = LIP_OK;
 
+    lip__clip(t->optimizer, t->n_clipped, t->clip_at, t->clip_n, t->gradient);
     lip__parallel(t->n_chunks, update_chunk, &update);
     memcpy(s->next + m->trained, t->carried, carried_size(m) * sizeof *s->next);
     if ((rc = lip__slots_constrain(m, s->next, t->slots_scratch, err)) != LIP_OK)
@@ -617,6 +627,13 @@ static void commit(lip_trainer *t, lip_state *s, bool lagging)
         s->effective[t->model->kernel[i].top] = LIP_COMPUTED;
         s->distance[t->model->kernel[i].top] = 0;
     }
+}
+
+/* A moving average starts from the weights of the first step. */
+static void begin_average(lip_trainer *t, const lip_state *s)
+{
+    if (((const struct lip__optimizer *)t->optimizer)->use_ema)
+        memcpy(t->slot_now + (t->slots - 1) * t->model->trained, s->now, t->model->trained * sizeof *s->now);
 }
 
 /* Everything up to the update; the state is only read. */
@@ -672,6 +689,8 @@ lip_err lip_train_step(lip_trainer *t, lip_state *s, const lip_batch *b, const l
         return lip__fail(err, LIP_EWEIGHTS, "the state is another model's");
     if (!lip__state_next(s))
         return lip__nomem(err, t->model->arena * sizeof(float));
+    if (t->steps == 0)
+        begin_average(t, s);
     rc = check_batch(t->model, b, &why);
     if (rc == LIP_OK)
         rc = reserve(t, b->n, &why);

@@ -42,6 +42,7 @@ struct lip_trainer {
     size_t loss_size;
     struct lip__chunk *chunk;
     size_t n_chunks;
+    size_t *clip_at, *clip_n, n_clipped; /* where the gradients of the trainable variables are */
     struct lip__slot_tensor {
         char *name;
         size_t variable, slot;

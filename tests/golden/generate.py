@@ -891,7 +891,7 @@ def model():
 
 def optimizer():
     def run(config, w0, grads, dtype):
-        made = tf.keras.optimizers.deserialize(copy.deepcopy(config))
+        made = getattr(tf.keras.optimizers, config["class_name"]).from_config(copy.deepcopy(config["config"]))
         w = tf.Variable(w0, dtype=dtype)
         made.build([w])
         out = []
@@ -900,6 +900,7 @@ def optimizer():
             out.append(w.numpy())
         return {"w_after": np.array(out)}
 
+    keras, plans = tf.keras.optimizers, tf.keras.optimizers.schedules
     for i, (case, made) in enumerate([
         ("sgd", tf.keras.optimizers.SGD(0.05)),
         ("sgd-momentum", tf.keras.optimizers.SGD(0.05, momentum=0.9)),
@@ -907,11 +908,32 @@ def optimizer():
         ("adam", tf.keras.optimizers.Adam(1e-2)),
         ("adam-options", tf.keras.optimizers.Adam(3e-3, beta_1=0.8, beta_2=0.99, epsilon=1e-5)),
         ("adam-amsgrad", tf.keras.optimizers.Adam(1e-2, amsgrad=True)),
+        ("adamw", keras.AdamW(1e-2)),
+        ("adamw-decay", keras.AdamW(1e-2, weight_decay=0.1, amsgrad=True)),
+        ("rmsprop", keras.RMSprop(1e-2)),
+        ("rmsprop-centered", keras.RMSprop(1e-2, rho=0.8, centered=True)),
+        ("rmsprop-momentum", keras.RMSprop(1e-2, momentum=0.9, epsilon=1e-4)),
+        ("rmsprop-all", keras.RMSprop(1e-2, momentum=0.5, centered=True, weight_decay=0.01)),
+        ("sgd-decay", keras.SGD(0.05, momentum=0.9, weight_decay=0.1)),
+        ("sgd-clipvalue", keras.SGD(0.05, clipvalue=0.5)),
+        ("sgd-clipnorm", keras.SGD(0.05, clipnorm=1.0)),
+        ("sgd-global_clipnorm", keras.SGD(0.05, global_clipnorm=2.0)),
+        ("adam-ema", keras.Adam(1e-2, use_ema=True, ema_momentum=0.9, ema_overwrite_frequency=7)),
+        ("sgd-exponential", keras.SGD(plans.ExponentialDecay(0.1, 10, 0.5))),
+        ("sgd-exponential-stairs", keras.SGD(plans.ExponentialDecay(0.1, 10, 0.5, staircase=True))),
+        ("sgd-inverse_time", keras.SGD(plans.InverseTimeDecay(0.1, 4, 0.5))),
+        ("sgd-piecewise", keras.SGD(plans.PiecewiseConstantDecay([5, 12], [0.1, 0.05, 0.01]))),
+        ("sgd-polynomial", keras.SGD(plans.PolynomialDecay(0.1, 20, 0.01, power=2.0))),
+        ("sgd-polynomial-cycle", keras.SGD(plans.PolynomialDecay(0.1, 8, 0.01, cycle=True))),
+        ("adam-cosine", keras.Adam(plans.CosineDecay(0.01, 20, alpha=0.1))),
+        ("adam-cosine-warmup", keras.Adam(plans.CosineDecay(0.0, 20, warmup_target=0.02, warmup_steps=6))),
+        ("sgd-cosine-restarts", keras.SGD(plans.CosineDecayRestarts(0.1, 4, t_mul=2.0, m_mul=0.8, alpha=0.05))),
+        ("sgd-cosine-restarts-equal", keras.SGD(plans.CosineDecayRestarts(0.1, 8, t_mul=1.0))),
     ]):
         config = {"class_name": type(made).__name__, "config": made.get_config()}
         config = json.loads(json.dumps(config, default=float))
         rng = np.random.default_rng(51000 + i)
-        w0, grads = normal(rng, 3, 5), normal(rng, 20, 3, 5)
+        w0, grads = normal(rng, 3, 5), normal(rng, 30, 3, 5)
         grads[:, 0, 0] = 0  # a weight that never learns
         grads[:, 0, 1] *= 1e-4
         got = run(config, w0, grads, "float32")

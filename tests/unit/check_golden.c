@@ -514,17 +514,22 @@ static void check_optimizer(struct golden *g)
 
     OK(lip__object_read(json, lip__optimizers, "optimizer", true, "", &optimizer, &err));
     json_decref(json);
-    const struct lip__optimizer_class *cls = (const struct lip__optimizer_class *)optimizer->cls;
-    double learning_rate = ((const struct lip__optimizer *)optimizer)->learning_rate;
-    slots = cls->slots ? cls->slots(optimizer) : 0;
+    OK(lip__optimizer_check(optimizer, &err));
+    const struct lip__optimizer *options = (const struct lip__optimizer *)optimizer;
+    slots = lip__slots(optimizer);
     for (size_t i = 0; i < slots; i++) {
         slot[i] = floats(n);
         slot_next[i] = floats(n);
     }
     memcpy(w, w0->data, n * sizeof *w);
+    if (options->use_ema)
+        memcpy(slot[slots - 1], w, n * sizeof *w);
     for (size_t t = 0; t < steps; t++) {
         memcpy(gradient, grads->data + t * n, n * sizeof *w);
-        cls->step(optimizer, t + 1, learning_rate, n, w, gradient, (const float *const *)slot, next, slot_next);
+        lip__clip(optimizer, 1, (const size_t[]){0}, &n, gradient);
+        lip__step(optimizer, &(struct lip__update){.t = t + 1, .learning_rate = lip__schedule_rate(options->schedule, t),
+                                                   .n = n, .w = w, .g = gradient, .slot = (const float *const *)slot,
+                                                   .w_next = next, .slot_next = slot_next});
         memcpy(w, next, n * sizeof *w);
         memcpy(after + t * n, next, n * sizeof *w);
         for (size_t i = 0; i < slots; i++)
