@@ -7,6 +7,8 @@
  *     models/NAME/head/training.G.json          the training resource
  *     models/NAME/head/state.json               the generations in force, checksums, revisions; written last
  *     models/NAME/head/ahead.json               steps beyond state.json were given out
+ *     models/NAME/checkpoints/C/                the same files without a generation: written once, as a whole
+ *     models/NAME/versions/N/                   likewise
  */
 #include "disk.h"
 
@@ -36,9 +38,12 @@ static const struct {
     [PART_TRAINING] = {"training", "head/training", "json"},
 };
 
-#define STATE_FILE "head/state.json"
+#define SHELF_FILE "state.json"
+#define STATE_FILE "head/" SHELF_FILE
 #define AHEAD_FILE "head/ahead.json"
 #define FILE_LIMIT ((size_t)1 << 40)
+#define STATE_LIMIT ((size_t)1 << 24)
+#define SHELF_PATH 200
 
 /* ---- failures ---------------------------------------------------------------------------------------- */
 
@@ -131,7 +136,7 @@ static json_t *describe(const struct view *v)
 {
     const struct facts *facts = v->facts;
     json_t *json = json_pack("{s:i, s:s, s:s, s:I, s:I, s:s, s:s, s:o?, s:I, s:o, s:b, s:I, s:I}", "format", 1, "epoch",
-                             facts->epoch, "version", "1", "state_revision", (json_int_t)facts->state_revision,
+                             facts->epoch, "version", facts->version, "state_revision", (json_int_t)facts->state_revision,
                              "weights_revision", (json_int_t)facts->weights_revision, "created_at", facts->created_at,
                              "description", facts->description ? facts->description : "", "tags", json_deep_copy(facts->tags),
                              "max_batch_size", (json_int_t)facts->max_batch_size, "effective_kernels",
@@ -205,6 +210,17 @@ int disk_open(struct model *model, struct failure *f)
     return folder;
 }
 
+/* generation 0: on a shelf, without folder and number. */
+static void name_part(struct part *part, int i, uint64_t generation)
+{
+    const char *slash = strrchr(parts[i].file, '/');
+
+    if (generation)
+        snprintf(part->file, sizeof part->file, "%s.%llu.%s", parts[i].file, (unsigned long long)generation, parts[i].suffix);
+    else
+        snprintf(part->file, sizeof part->file, "%s.%s", slash ? slash + 1 : parts[i].file, parts[i].suffix);
+}
+
 static bool write_parts(struct model *model, int folder, const struct image *image, uint64_t generation,
                         struct part next[PARTS], struct failure *f)
 {
@@ -217,8 +233,7 @@ static bool write_parts(struct model *model, int folder, const struct image *ima
             next[i] = model->part[i];
             continue;
         }
-        snprintf(next[i].file, sizeof next[i].file, "%s.%llu.%s", parts[i].file, (unsigned long long)generation,
-                 parts[i].suffix);
+        name_part(&next[i], i, generation);
         next[i].bytes = image->size[i];
         sha256_text(image->bytes[i], image->size[i], next[i].sha256);
         int error = file_write(folder, next[i].file, image->bytes[i], image->size[i]);
@@ -244,8 +259,8 @@ static bool write_state(int folder, const struct image *image, uint64_t generati
         !json_object_set_new(json, "generation", json_integer((json_int_t)generation)))
         text = json_dumps(json, JSON_INDENT(1));
     /* The folders first: the new files must be found by whoever reads the new state.json. */
-    if (text && !(error = folder_sync(folder, "head")) && !(error = folder_sync(folder, ".")))
-        error = file_replace(folder, STATE_FILE, text, strlen(text));
+    if (text && !(error = generation ? folder_sync(folder, "head") : 0) && !(error = folder_sync(folder, ".")))
+        error = file_replace(folder, generation ? STATE_FILE : SHELF_FILE, text, strlen(text));
     free(text);
     json_decref(files);
     json_decref(json);
@@ -280,6 +295,112 @@ bool disk_save(struct model *model, int folder, struct image *image, struct fail
     pthread_mutex_unlock(&model->saving);
     return done;
 }
+
+/* ---- shelves ------------------------------------------------------------------------------------------- */
+
+/* "checkpoints/.new.NAME" and so on. */
+static const char *shelf_path(char path[SHELF_PATH], const char *shelf, const char *mark, const char *name)
+{
+    snprintf(path, SHELF_PATH, "%s/%s%s", shelf, mark, name);
+    return path;
+}
+
+bool shelf_add(struct model *model, const char *shelf, const char *name, struct image *image, struct failure *f)
+{
+    char beside[SHELF_PATH], place[SHELF_PATH];
+    struct part next[PARTS] = {0};
+    int folder = disk_open(model, f), inside = -1, error = 0;
+    bool ok = false;
+
+    if (folder < 0)
+        return false;
+    shelf_path(beside, shelf, ".new.", name);
+    shelf_path(place, shelf, "", name);
+    if ((mkdirat(folder, shelf, 0700) && errno != EEXIST) || (error = folder_remove(folder, beside)) ||
+        mkdirat(folder, beside, 0700) || (inside = openat(folder, beside, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
+        failure_errno(f, error ? error : errno, place);
+    } else if (write_parts(model, inside, image, 0, next, f) && write_state(inside, image, 0, next, f)) {
+        if (renameat(folder, beside, folder, place))
+            error = errno;
+        else if ((error = folder_sync(folder, shelf)) || (error = folder_sync(folder, ".")))
+            folder_remove(folder, place);
+        ok = !error;
+        if (error == EEXIST || error == ENOTEMPTY)
+            failure_set(f, 409, "already_exists", "%s is there already", place);
+        else if (error)
+            failure_errno(f, error, place);
+    }
+    if (inside >= 0)
+        close(inside);
+    if (!ok)
+        folder_remove(folder, beside);
+    close(folder);
+    return ok;
+}
+
+bool shelf_remove(struct model *model, const char *shelf, const char *name, struct failure *f)
+{
+    char away[SHELF_PATH], place[SHELF_PATH];
+    int folder = disk_open(model, f), error = 0;
+
+    if (folder < 0)
+        return false;
+    shelf_path(away, shelf, ".gone.", name);
+    shelf_path(place, shelf, "", name);
+    folder_remove(folder, away);
+    if (renameat(folder, place, folder, away) || (error = folder_sync(folder, shelf)))
+        failure_errno(f, error ? error : errno, place);
+    else
+        folder_remove(folder, away);
+    close(folder);
+    return f->status == 0;
+}
+
+json_t *shelf_state(struct model *model, const char *shelf, const char *name)
+{
+    struct failure ignored = {0};
+    char path[SHELF_PATH + sizeof SHELF_FILE];
+    int folder = disk_open(model, &ignored);
+    json_t *json = NULL;
+    void *bytes;
+    size_t size;
+
+    if (folder < 0)
+        return NULL;
+    snprintf(path, sizeof path, "%s/%s/" SHELF_FILE, shelf, name);
+    if (!file_read(folder, path, STATE_LIMIT, &bytes, &size)) {
+        json = json_loadb(bytes, size, 0, NULL);
+        free(bytes);
+    }
+    close(folder);
+    return json;
+}
+
+json_t *shelf_names(struct model *model, const char *shelf)
+{
+    struct failure ignored = {0};
+    int folder = disk_open(model, &ignored);
+    int fd = folder < 0 ? -1 : openat(folder, shelf, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *list = fd < 0 ? NULL : fdopendir(fd);
+    json_t *names = json_array();
+    struct dirent *entry;
+
+    if (!list && fd >= 0)
+        close(fd);
+    while (list && (entry = readdir(list))) {
+        if (entry->d_name[0] != '.')
+            json_array_append_new(names, json_string(entry->d_name));
+        else if (!strncmp(entry->d_name, ".gone.", 6)) /* what a crash left; a ".new." may be under way */
+            folder_remove(fd, entry->d_name);
+    }
+    if (list)
+        closedir(list);
+    if (folder >= 0)
+        close(folder);
+    return names;
+}
+
+/* ---- sweeping and marks -------------------------------------------------------------------------------- */
 
 static void sweep(struct model *model, int folder, const char *name, const char *prefix)
 {
@@ -440,15 +561,17 @@ static bool load_facts(struct model *model, const json_t *json, struct failure *
 {
     struct facts *facts = &model->facts;
     const char *epoch, *created, *description;
+    const char *version = NULL;
     json_int_t state, weights, batch, generation;
     json_t *tags;
 
-    if (json_unpack((json_t *)json, "{s:s, s:I, s:I, s:s, s:s, s:o, s:I, s:I}", "epoch", &epoch, "state_revision", &state,
-                    "weights_revision", &weights, "created_at", &created, "description", &description, "tags", &tags,
+    if (json_unpack((json_t *)json, "{s:s, s:s, s:I, s:I, s:s, s:s, s:o, s:I, s:I}", "epoch", &epoch, "version", &version,
+                    "state_revision", &state, "weights_revision", &weights, "created_at", &created, "description", &description, "tags", &tags,
                     "max_batch_size", &batch, "generation", &generation) ||
-        strlen(epoch) != 8 || state < 1 || weights < 1 || weights > state || batch < 1)
+        strlen(epoch) != 8 || !*version || strlen(version) >= VERSION_MAX || state < 1 || weights < 1 || weights > state || batch < 1)
         return damaged(f, STATE_FILE, "a member is missing or wrong");
     memcpy(facts->epoch, epoch, 9);
+    snprintf(facts->version, sizeof facts->version, "%s", version);
     facts->state_revision = facts->checkpointed_revision = (uint64_t)state;
     facts->weights_revision = (uint64_t)weights;
     snprintf(facts->created_at, sizeof facts->created_at, "%s", created);
@@ -527,9 +650,10 @@ static uint64_t highest(int folder, const char *name)
     return most;
 }
 
-bool disk_load(struct model *model, struct failure *f)
+/* Everything that the state file in folder names, into the model: the head's, or that of a shelf. */
+static bool load_all(struct model *model, int folder, bool head, struct failure *f)
 {
-    int folder = disk_open(model, f), error;
+    const char *state_file = head ? STATE_FILE : SHELF_FILE;
     lip_state *state = NULL, *served = NULL;
     lip_snapshot *snapshot = NULL;
     lip_model *definition = NULL;
@@ -537,15 +661,14 @@ bool disk_load(struct model *model, struct failure *f)
     json_t *json = NULL;
     void *bytes = NULL;
     size_t size;
+    int error;
 
-    if (folder < 0)
-        return false;
-    if ((error = file_read(folder, STATE_FILE, 1 << 24, &bytes, &size))) {
-        damaged(f, STATE_FILE, strerror(error));
+    if ((error = file_read(folder, state_file, STATE_LIMIT, &bytes, &size))) {
+        damaged(f, state_file, strerror(error));
         goto done;
     }
     if (!(json = json_loadb(bytes, size, 0, NULL))) {
-        damaged(f, STATE_FILE, "not JSON");
+        damaged(f, state_file, "not JSON");
         goto done;
     }
     if (!load_facts(model, json, f) || !load_definition(model, folder, json, &definition, f))
@@ -569,26 +692,55 @@ bool disk_load(struct model *model, struct failure *f)
         failure_lip(f, &err);
         goto done;
     }
-    behind(model, folder, json);
-    if (!(model->now = published_new(snapshot, model->facts.epoch, model->facts.weights_revision))) {
+    if (head)
+        behind(model, folder, json);
+    if (!(model->now = published_new(snapshot, &model->facts, model->stats))) {
         failure_set(f, 503, "out_of_memory", "out of memory");
         goto done;
     }
     model->state = state;
     model->served = served;
     state = served = NULL;
-    disk_sweep(model, folder);
 done:
-    if (model->generation < highest(folder, ".") || model->generation < highest(folder, "head")) {
-        uint64_t a = highest(folder, "."), b = highest(folder, "head");
-        model->generation = a > b ? a : b;
-    }
     lip_snapshot_put(snapshot);
     lip_state_free(served);
     lip_state_free(state);
     lip_model_put(definition);
-    json_decref(json);
     free(bytes);
+    json_decref(json);
+    return f->status == 0;
+}
+
+bool shelf_load(struct model *model, struct model *from, const char *shelf, const char *name, struct failure *f)
+{
+    char path[SHELF_PATH];
+    int folder = disk_open(from, f), inside;
+
+    if (folder < 0)
+        return false;
+    inside = openat(folder, shelf_path(path, shelf, "", name), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (inside < 0)
+        damaged(f, path, strerror(errno));
+    else
+        load_all(model, inside, false, f);
+    if (inside >= 0)
+        close(inside);
+    close(folder);
+    return f->status == 0;
+}
+
+bool disk_load(struct model *model, struct failure *f)
+{
+    int folder = disk_open(model, f);
+
+    if (folder < 0)
+        return false;
+    if (load_all(model, folder, true, f))
+        disk_sweep(model, folder);
+    if (model->generation < highest(folder, ".") || model->generation < highest(folder, "head")) {
+        uint64_t a = highest(folder, "."), b = highest(folder, "head");
+        model->generation = a > b ? a : b;
+    }
     close(folder);
     return f->status == 0;
 }

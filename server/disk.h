@@ -42,6 +42,19 @@ bool disk_load(struct model *model, struct failure *f);
 /* disk_sweep: remove files of earlier generations and of interrupted saves. */
 void disk_sweep(struct model *model, int folder);
 
+/* ---- shelves: folders of a model's folder whose entries are written once, as a whole, and never changed ---- */
+
+/* shelf_add: the image, on disk when it returns. 409 already_exists. The image has every part in bytes. */
+bool shelf_add(struct model *model, const char *shelf, const char *name, struct image *image, struct failure *f);
+bool shelf_remove(struct model *model, const char *shelf, const char *name, struct failure *f);
+
+/* shelf_state: an entry's state.json; NULL: there is none such. shelf_names: of all entries. */
+json_t *shelf_state(struct model *model, const char *shelf, const char *name);
+json_t *shelf_names(struct model *model, const char *shelf);
+
+/* shelf_load: fill a new model from an entry of from's shelf. */
+bool shelf_load(struct model *model, struct model *from, const char *shelf, const char *name, struct failure *f);
+
 bool disk_mark(struct model *model, struct failure *f); /* write ahead.json */
 void disk_unmark(struct model *model);
 

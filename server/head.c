@@ -14,9 +14,17 @@ uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+void time_text(char text[TIME_MAX])
+{
+    time_t now = time(NULL);
+    struct tm utc;
+
+    strftime(text, TIME_MAX, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+}
+
 /* ---- readers -------------------------------------------------------------------------------------------- */
 
-struct published *published_new(lip_snapshot *snapshot, const char *epoch, uint64_t revision)
+struct published *published_new(lip_snapshot *snapshot, const struct facts *facts, struct stats *stats)
 {
     struct published *now = calloc(1, sizeof *now);
 
@@ -24,8 +32,10 @@ struct published *published_new(lip_snapshot *snapshot, const char *epoch, uint6
         return NULL;
     atomic_init(&now->refs, 1);
     now->snapshot = lip_snapshot_get(snapshot);
-    memcpy(now->epoch, epoch, sizeof now->epoch);
-    now->weights_revision = revision;
+    memcpy(now->epoch, facts->epoch, sizeof now->epoch);
+    memcpy(now->version, facts->version, sizeof now->version);
+    now->weights_revision = facts->weights_revision;
+    now->stats = stats_get(stats);
     pthread_mutex_init(&now->lock, NULL);
     return now;
 }
@@ -42,6 +52,7 @@ void published_put(struct published *now)
         now->reports = next;
     }
     lip_snapshot_put(now->snapshot);
+    stats_put(now->stats);
     pthread_mutex_destroy(&now->lock);
     free(now);
 }
@@ -56,6 +67,16 @@ struct published *model_now(struct model *model)
         atomic_fetch_add(&now->refs, 1);
     pthread_mutex_unlock(&model->lock);
     return now;
+}
+
+struct stats *model_stats(struct model *model)
+{
+    struct stats *stats;
+
+    pthread_mutex_lock(&model->lock);
+    stats = stats_get(model->stats);
+    pthread_mutex_unlock(&model->lock);
+    return stats;
 }
 
 struct recipe *model_recipe(struct model *model)
@@ -190,7 +211,7 @@ bool model_write(struct model *model, const struct view *view, bool definition, 
     return ok;
 }
 
-static struct view view_of(struct model *model, const struct facts *facts)
+struct view model_view(struct model *model, const struct facts *facts)
 {
     return (struct view){.state = model->state,
                          .served = model->served,
@@ -215,7 +236,8 @@ static struct facts next_facts(struct model *model, bool publish)
     return facts;
 }
 
-static struct published *publish_state(const lip_state *state, const struct facts *facts, struct failure *f)
+static struct published *publish_state(struct model *model, const lip_state *state, const struct facts *facts,
+                                       struct failure *f)
 {
     lip_snapshot *snapshot = NULL;
     struct published *now = NULL;
@@ -223,7 +245,7 @@ static struct published *publish_state(const lip_state *state, const struct fact
 
     if (lip_state_publish(state, &snapshot, &err))
         failure_lip(f, &err);
-    else if (!(now = published_new(snapshot, facts->epoch, facts->weights_revision)))
+    else if (!(now = published_new(snapshot, facts, model->stats)))
         failure_set(f, 503, "out_of_memory", "out of memory for a snapshot");
     lip_snapshot_put(snapshot);
     return now;
@@ -255,8 +277,8 @@ static void show(struct model *model, const struct facts *facts, struct publishe
 bool model_replace_state(struct model *model, lip_state *changed, struct failure *f)
 {
     struct facts facts = next_facts(model, true);
-    struct view view = view_of(model, &facts);
-    struct published *now = publish_state(changed, &facts, f);
+    struct view view = model_view(model, &facts);
+    struct published *now = publish_state(model, changed, &facts, f);
     struct image image = {0};
     bool ok;
 
@@ -285,7 +307,7 @@ bool model_redefine(struct model *model, lip_state *changed, struct recipe *reci
                         .training = recipe ? recipe->config : NULL,
                         .facts = &facts,
                         .optimizer_kept = optimizer_kept};
-    struct published *now = publish_state(changed, &facts, f);
+    struct published *now = publish_state(model, changed, &facts, f);
     struct recipe *old = model->recipe;
     struct image image = {0};
     bool ok = now && model_write(model, &view, true, true, &image, f);
@@ -311,8 +333,8 @@ bool model_redefine(struct model *model, lip_state *changed, struct recipe *reci
 
 bool model_describe(struct model *model, char *description, json_t *tags, struct failure *f)
 {
-    struct facts facts;
-    struct view view = view_of(model, &facts);
+    struct facts facts = {0};
+    struct view view = model_view(model, &facts);
     struct image image = {0};
     char *old_description;
     json_t *old_tags;
@@ -342,7 +364,7 @@ bool model_describe(struct model *model, char *description, json_t *tags, struct
 bool model_train(struct model *model, struct recipe *recipe, lip_trainer *trainer, bool optimizer_kept, struct failure *f)
 {
     struct facts facts = next_facts(model, false);
-    struct view view = view_of(model, &facts);
+    struct view view = model_view(model, &facts);
     struct image image = {0};
     struct recipe *old = model->recipe;
     bool ok;
@@ -369,7 +391,7 @@ bool model_train(struct model *model, struct recipe *recipe, lip_trainer *traine
 bool model_stepped(struct model *model, bool publish, bool sync, struct failure *f)
 {
     struct facts facts = next_facts(model, publish);
-    struct published *now = publish ? publish_state(model->state, &facts, f) : NULL;
+    struct published *now = publish ? publish_state(model, model->state, &facts, f) : NULL;
     struct image image = {0};
 
     if (publish && !now) {
@@ -383,7 +405,7 @@ bool model_stepped(struct model *model, bool publish, bool sync, struct failure 
     }
     model->unpublished += !publish;
     if (sync) {
-        struct view view = view_of(model, &facts);
+        struct view view = model_view(model, &facts);
         if (publish) {
             view.served = NULL;
             view.unpublished = 0;
@@ -417,7 +439,7 @@ bool model_checkpoint(struct model *model, struct failure *f)
     dirty = model->dirty_ns;
     pthread_mutex_unlock(&model->lock);
     if (dirty && !model->gone && model->state) {
-        view = view_of(model, &facts);
+        view = model_view(model, &facts);
         ok = image_make(model, &view, false, false, &image, f) && (folder = disk_open(model, f)) >= 0;
     }
     pthread_mutex_unlock(&model->writing);

@@ -6,6 +6,7 @@ SERVER_LIBS = lib/libonelip.la $(MHD_LIBS) $(GNUTLS_LIBS) $(JANSSON_LIBS) $(ZLIB
 noinst_LTLIBRARIES += %D%/libserver.la
 %C%_libserver_la_CPPFLAGS = $(SERVER_CPPFLAGS)
 %C%_libserver_la_SOURCES = \
+	%D%/checkpoint.c \
 	%D%/codec.c \
 	%D%/cors.c \
 	%D%/disk.c \
@@ -34,6 +35,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/store.c \
 	%D%/text.c %D%/tls.c \
 	%D%/values.c \
+	%D%/handlers/checkpoints.c \
 	%D%/handlers/common.c \
 	%D%/handlers/condense.c \
 	%D%/handlers/export.c \

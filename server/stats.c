@@ -1,16 +1,31 @@
 #include "stats.h"
 
+#include <stdlib.h>
 #include <time.h>
 
-void stats_init(struct stats *s)
+struct stats *stats_new(void)
 {
-    *s = (struct stats){0};
-    pthread_mutex_init(&s->lock, NULL);
+    struct stats *s = calloc(1, sizeof *s);
+
+    if (s) {
+        atomic_init(&s->refs, 1);
+        pthread_mutex_init(&s->lock, NULL);
+    }
+    return s;
 }
 
-void stats_clear(struct stats *s)
+struct stats *stats_get(struct stats *s)
 {
+    atomic_fetch_add(&s->refs, 1);
+    return s;
+}
+
+void stats_put(struct stats *s)
+{
+    if (!s || atomic_fetch_sub(&s->refs, 1) != 1)
+        return;
     pthread_mutex_destroy(&s->lock);
+    free(s);
 }
 
 static void add(struct timing *t, uint64_t ns)

@@ -1,10 +1,11 @@
-/* stats.h: one model's counts and times, as Triton's statistics extension has them. Cumulative, never reset. */
+/* stats.h: one version's counts and times, as Triton's statistics extension has them. Cumulative, never reset. */
 #ifndef SERVER_STATS_H
 #define SERVER_STATS_H
 
 #include <jansson.h>
 #include <onelip/train.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -16,6 +17,7 @@ struct timing {
 #define STATS_BATCHES 64 /* different batch sizes that are told apart; later ones count in the totals only */
 
 struct stats {
+    atomic_uint refs;
     pthread_mutex_t lock;
     uint64_t last_ms; /* of the last inference, since the epoch */
     uint64_t inferences, executions;
@@ -34,8 +36,9 @@ struct stats_request {
     size_t samples;
 };
 
-void stats_init(struct stats *s);
-void stats_clear(struct stats *s);
+struct stats *stats_new(void); /* with one reference; NULL: out of memory */
+struct stats *stats_get(struct stats *s);
+void stats_put(struct stats *s);
 void stats_success(struct stats *s, const struct stats_request *r);
 void stats_failure(struct stats *s, uint64_t total_ns);
 void stats_step(struct stats *s, const lip_step_report *r, uint64_t publish_ns, uint64_t total_ns);

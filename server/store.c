@@ -28,16 +28,17 @@ bool store_name_ok(const char *name)
     return n >= 1 && n <= MODEL_NAME_MAX && strspn(name, first) >= 1 && strspn(name, rest) == n && strcmp(name, "stats");
 }
 
-static struct model *model_new(struct store *store, const char *name)
+struct model *model_new(struct store *store, const char *name)
 {
     struct model *m = calloc(1, sizeof *m);
 
-    if (!m)
+    if (!m || !(m->stats = stats_new())) {
+        free(m);
         return NULL;
+    }
     atomic_init(&m->refs, 1);
     m->store = store;
     memcpy(m->name, name, strnlen(name, MODEL_NAME_MAX));
-    stats_init(&m->stats);
     pthread_mutex_init(&m->writing, NULL);
     pthread_mutex_init(&m->lock, NULL);
     pthread_mutex_init(&m->marking, NULL);
@@ -55,7 +56,7 @@ void model_free(struct model *m)
     lip_state_free(m->served);
     lip_state_free(m->state);
     facts_clear(&m->facts);
-    stats_clear(&m->stats);
+    stats_put(m->stats);
     pthread_mutex_destroy(&m->writing);
     pthread_mutex_destroy(&m->lock);
     pthread_mutex_destroy(&m->marking);
@@ -169,10 +170,9 @@ void draft_clear(struct draft *d)
 static struct facts facts_of(const struct draft *d)
 {
     struct facts facts = {.description = d->description, .tags = d->tags, .max_batch_size = d->max_batch_size};
-    time_t now = time(NULL);
-    struct tm utc;
 
-    strftime(facts.created_at, sizeof facts.created_at, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+    time_text(facts.created_at);
+    memcpy(facts.version, "1", 2);
     return facts;
 }
 
@@ -254,7 +254,7 @@ static struct model *create(struct store *s, const char *name, struct draft *d, 
 
     facts.state_revision = facts.weights_revision = 1;
     epoch_draw(facts.epoch, "");
-    if (!m || !(now = published_new(d->snapshot, facts.epoch, 1))) {
+    if (!m || !(now = published_new(d->snapshot, &facts, m->stats))) {
         failure_set(f, 503, "out_of_memory", "out of memory");
     } else if (write_new(s, m, &view, f)) {
         adopt(m, d, &facts, now);
@@ -291,7 +291,7 @@ static bool replace_model(struct model *m, struct draft *d, struct failure *f)
     epoch_draw(facts.epoch, m->facts.epoch);
     if (mkdirat(folder, "head", 0700) && errno != EEXIST) {
         failure_errno(f, errno, "head");
-    } else if (!(now = published_new(d->snapshot, facts.epoch, facts.weights_revision))) {
+    } else if (!(now = published_new(d->snapshot, &facts, m->stats))) {
         failure_set(f, 503, "out_of_memory", "out of memory");
     } else if (!image_make(m, &view, true, true, &image, f) || !disk_save(m, folder, &image, f)) {
         published_put(now);

@@ -22,6 +22,8 @@
 #include "stats.h"
 
 #define MODEL_NAME_MAX 128
+#define VERSION_MAX 24 /* a version's number as text */
+#define TIME_MAX 32    /* "2026-01-01T10:00:00Z" */
 
 struct metrics;
 struct store;
@@ -45,8 +47,9 @@ struct report {
 struct published {
     atomic_uint refs;
     lip_snapshot *snapshot;
-    char epoch[9];
+    char epoch[9], version[VERSION_MAX];
     uint64_t weights_revision;
+    struct stats *stats;  /* of its version; counted */
     pthread_mutex_t lock; /* of reports */
     struct report *reports;
 };
@@ -63,8 +66,9 @@ struct recipe {
 /* What the model document says beyond the definition; under the model's lock. */
 struct facts {
     char epoch[9];
+    char version[VERSION_MAX]; /* of the head, or of the frozen version that this is: "1", "2", … */
     uint64_t state_revision, weights_revision, checkpointed_revision;
-    char created_at[32];
+    char created_at[TIME_MAX];
     char *description; /* malloc'd */
     json_t *tags;
     long max_batch_size;
@@ -85,7 +89,6 @@ struct model {
     atomic_uint refs;
     struct store *store;
     char name[MODEL_NAME_MAX + 1];
-    struct stats stats; /* has its own lock */
 
     pthread_mutex_t writing; /* the head: state, trainer, served, optimizer_kept, unpublished, gone */
     lip_state *state;
@@ -97,6 +100,7 @@ struct model {
 
     pthread_mutex_t lock; /* what follows, up to `saving` */
     struct published *now;
+    struct stats *stats; /* counted; those of now are the same */
     struct recipe *recipe;
     struct facts facts;
     enum model_stage stage;
@@ -171,6 +175,7 @@ enum model_stage model_stage(struct model *model, char *why, size_t size);
 /* model_now: what is published, counted; NULL unless the model is ready. */
 struct published *model_now(struct model *model);
 void published_put(struct published *now);
+struct stats *model_stats(struct model *model);   /* counted */
 struct recipe *model_recipe(struct model *model); /* counted; NULL: training is not configured */
 void recipe_put(struct recipe *recipe);
 /* model_facts: a copy; clear it. false: out of memory. */
@@ -203,6 +208,28 @@ bool model_describe(struct model *model, char *description, json_t *tags, struct
 bool model_before_step(struct model *model, bool publish, bool sync, struct failure *f);
 bool model_stepped(struct model *model, bool publish, bool sync, struct failure *f);
 void model_unstep(struct model *model);
+
+/* ---- checkpoints: checkpoint.c ----------------------------------------------------------------------------------- */
+
+/* A checkpoint is a copy of the head on disk: definition, weights, optimizer, training resource. Its document is what
+ * M/checkpoints/{c} shows: {"name", "step", "state_revision", "bytes", "job", "created_at"}. The caller holds `writing`.
+ *
+ * checkpoint_make     name NULL: "r<state_revision>"; job NULL: none. On disk when it returns its document; NULL: f (409
+ *                     already_exists). Memory: json_decref
+ * checkpoint_restore  back to it: a new revision, on disk and published. A definition with other variables is 422
+ *                     bad_weights. A checkpoint without training keeps the present training resource, with a new
+ *                     optimizer; one with training brings its own. *document: its document
+ * checkpoint_remove   404 unknown_checkpoint
+ *
+ * checkpoint_document one, or NULL; checkpoint_list: all, the newest first. No lock is needed for these two. */
+json_t *checkpoint_make(struct model *model, const char *name, const char *job, struct failure *f);
+bool checkpoint_restore(struct model *model, const char *name, json_t **document, struct failure *f);
+bool checkpoint_remove(struct model *model, const char *name, struct failure *f);
+json_t *checkpoint_document(struct model *model, const char *name);
+json_t *checkpoint_list(struct model *model);
+
+/* time_text: now, in UTC. */
+void time_text(char text[TIME_MAX]);
 
 /* ---- the training resource: recipe.c --------------------------------------------------------------------- */
 

@@ -22,8 +22,9 @@ struct store {
     bool stop;
 };
 
-/* published_new: takes another reference to the snapshot. NULL: out of memory. */
-struct published *published_new(lip_snapshot *snapshot, const char *epoch, uint64_t revision);
+/* published_new: the snapshot (another reference to it, and to stats) with the epoch, version and weights_revision of facts.
+ * NULL: out of memory. */
+struct published *published_new(lip_snapshot *snapshot, const struct facts *facts, struct stats *stats);
 
 /* model_checkpoint: write the head as it is between two steps. */
 bool model_checkpoint(struct model *model, struct failure *f);
@@ -35,7 +36,12 @@ void model_saved(struct model *model, const struct image *image);
 bool model_write(struct model *model, const struct view *view, bool definition, bool training, struct image *image,
                  struct failure *f);
 
+/* model_new: one reference, nothing in it. NULL: out of memory. */
+struct model *model_new(struct store *store, const char *name);
 void model_free(struct model *model);
+
+/* model_view: the head as it is, with these facts. */
+struct view model_view(struct model *model, const struct facts *facts);
 uint64_t now_ns(void); /* CLOCK_MONOTONIC */
 
 #endif

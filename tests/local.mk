@@ -28,6 +28,7 @@ unit_tests += %D%/unit/check_train
 script_tests +=
 benches += %D%/bench/bench_layers
 script_tests += %D%/http/test_bad_input.py
+script_tests += %D%/http/test_checkpoints.py
 script_tests += %D%/http/test_disk.py
 script_tests += %D%/http/test_lipschitz.py
 script_tests += %D%/http/test_models.py

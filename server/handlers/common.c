@@ -98,7 +98,7 @@ bool precondition(const struct request *rq, struct model *present, struct reply 
         pthread_mutex_lock(&present->lock);
         revision = present->facts.state_revision;
         usable = revision > 0;
-        etag_of(etag, present->facts.epoch, revision, NULL);
+        etag_of(etag, present->facts.epoch, present->facts.version, revision, NULL);
         pthread_mutex_unlock(&present->lock);
     }
     if ((!wanted || (present && codec_tag_listed(wanted, etag, false))) &&
@@ -135,15 +135,15 @@ void write_end(struct model *model)
 
 /* ---- revisions in headers ----------------------------------------------------------------------------------- */
 
-void etag_of(char etag[ETAG_MAX], const char *epoch, uint64_t revision, const char *options)
+void etag_of(char etag[ETAG_MAX], const char *epoch, const char *version, uint64_t revision, const char *options)
 {
     char sum[65];
 
     if (options) {
         sha256_text(options, strlen(options), sum);
-        snprintf(etag, ETAG_MAX, "\"%s-1-%llu-%.8s\"", epoch, (unsigned long long)revision, sum);
+        snprintf(etag, ETAG_MAX, "\"%s-%s-%llu-%.8s\"", epoch, version, (unsigned long long)revision, sum);
     } else {
-        snprintf(etag, ETAG_MAX, "\"%s-1-%llu\"", epoch, (unsigned long long)revision);
+        snprintf(etag, ETAG_MAX, "\"%s-%s-%llu\"", epoch, version, (unsigned long long)revision);
     }
 }
 
@@ -152,17 +152,77 @@ void reply_weights_revision(struct reply *rp, uint64_t revision)
     reply_header(rp, "Onelip-Weights-Revision", "%llu", (unsigned long long)revision);
 }
 
+void labels_of(char labels[LABELS_MAX], const char *model, const char *version)
+{
+    snprintf(labels, LABELS_MAX, "model=\"%s\",version=\"%s\"", model, version);
+}
+
 void reply_state(struct reply *rp, struct model *model)
 {
     char etag[ETAG_MAX];
     uint64_t weights;
 
     pthread_mutex_lock(&model->lock);
-    etag_of(etag, model->facts.epoch, model->facts.state_revision, NULL);
+    etag_of(etag, model->facts.epoch, model->facts.version, model->facts.state_revision, NULL);
     weights = model->facts.weights_revision;
     pthread_mutex_unlock(&model->lock);
     reply_header(rp, "ETag", "%s", etag);
     reply_weights_revision(rp, weights);
+}
+
+/* ---- lists and tags --------------------------------------------------------------------------------------------- */
+
+void reply_json_tagged(const struct request *rq, struct reply *rp, json_t *body)
+{
+    char *text = body ? json_dumps(body, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
+
+    json_decref(body);
+    if (!text)
+        reply_no_memory(rp);
+    else if (codec_hash_etag(rq, rp, text, strlen(text)))
+        free(text);
+    else
+        reply_bytes(rp, 200, "application/json", text, strlen(text));
+}
+
+static bool read_page(const struct request *rq, struct reply *rp, size_t *limit)
+{
+    const char *text = request_query(rq, "limit");
+
+    *limit = text ? (size_t)strtoul(text, NULL, 10) : 20;
+    if (!text || (*text && strspn(text, "0123456789") == strlen(text) && *limit >= 1 && *limit <= 1000))
+        return true;
+    reply_error(rp, 400, "bad_parameter", NULL, "limit is \"%.40s\", needs an integer from 1 to 1000", text);
+    return false;
+}
+
+void reply_list(const struct request *rq, struct reply *rp, json_t *all, const char *key)
+{
+    const char *after = request_query(rq, "after"), *last = NULL;
+    size_t n = json_array_size(all), from = 0, limit;
+    json_t *list = json_array(), *json;
+
+    if (!read_page(rq, rp, &limit))
+        goto done;
+    if (after) {
+        while (from < n && strcmp(json_string_value(json_object_get(json_array_get(all, from), key)), after))
+            from++;
+        if (from++ == n) {
+            reply_error(rp, 400, "bad_parameter", NULL, "after is \"%.140s\", which is not in the list", after);
+            goto done;
+        }
+    }
+    for (size_t i = from; i < n && i - from < limit; i++) {
+        json_array_append(list, json_array_get(all, i));
+        last = json_string_value(json_object_get(json_array_get(all, i), key));
+    }
+    json = all ? json_pack("{s:s, s:O, s:b, s:n}", "object", "list", "data", list, "has_more", n - from > limit, "next") : NULL;
+    if (json && n - from > limit)
+        json_object_set_new(json, "next", json_sprintf("%s?after=%s&limit=%zu", rq->path, last, limit));
+    reply_json(rp, 200, json);
+done:
+    json_decref(list);
+    json_decref(all);
 }
 
 /* ---- documents ------------------------------------------------------------------------------------------------- */
@@ -190,7 +250,7 @@ static json_t *warnings(const lip_model *m)
     return list;
 }
 
-json_t *model_document(struct model *model)
+json_t *model_document(struct model *model, char *etag)
 {
     struct published *now = model_now(model);
     const lip_model *m = now ? lip_snapshot_model(now->snapshot) : NULL;
@@ -198,10 +258,14 @@ json_t *model_document(struct model *model)
     json_t *json;
     size_t parameters = 0;
 
+    if (etag)
+        etag[0] = 0;
     if (!model_facts(model, &facts)) {
         published_put(now);
         return NULL;
     }
+    if (etag && facts.state_revision)
+        etag_of(etag, facts.epoch, facts.version, facts.state_revision, NULL);
     for (size_t i = 0; m && i < lip_model_layers(m); i++)
         parameters += lip_layer_parameters(lip_model_layer(m, i));
     json = json_pack("{s:s, s:[s], s:s, s:o, s:o, s:s, s:s, s:{}}", "name", model->name, "versions", "1", "platform",

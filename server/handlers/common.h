@@ -33,15 +33,26 @@ void write_end(struct model *model);
 /* precondition: If-Match against the head's state; 412 with current_revision. present NULL: there is no such model. */
 bool precondition(const struct request *rq, struct model *present, struct reply *rp);
 
-/* etag_of: "<epoch>-1-<revision>", or with -<hash of options> behind it. */
-void etag_of(char etag[ETAG_MAX], const char *epoch, uint64_t revision, const char *options);
+/* etag_of: "<epoch>-<version>-<revision>", or with -<hash of options> behind it. */
+void etag_of(char etag[ETAG_MAX], const char *epoch, const char *version, uint64_t revision, const char *options);
 
 /* reply_state: ETag and Onelip-Weights-Revision of the head as it is now. */
 void reply_state(struct reply *rp, struct model *model);
 void reply_weights_revision(struct reply *rp, uint64_t revision);
 
-/* model_document: api.md 2.3. NULL: out of memory. */
-json_t *model_document(struct model *model);
+/* labels_of: model and version as the labels of a metric. */
+#define LABELS_MAX (MODEL_NAME_MAX + VERSION_MAX + 32)
+void labels_of(char labels[LABELS_MAX], const char *model, const char *version);
+
+/* reply_list: the page of all (taken over; NULL: out of memory) that ?limit= (20, up to 1000) and ?after= (a value of the
+ * member key) ask for: {"object":"list", "data", "has_more", "next"}. */
+void reply_list(const struct request *rq, struct reply *rp, json_t *all, const char *key);
+
+/* reply_json_tagged: 200 with body (taken over; NULL: out of memory) and a hash of it as its ETag, or 304. */
+void reply_json_tagged(const struct request *rq, struct reply *rp, json_t *body);
+
+/* model_document: api.md 2.3. etag (may be NULL): its tag, "" while it has none. NULL: out of memory. */
+json_t *model_document(struct model *model, char *etag);
 
 /* layer_document: one layer with its config, as GET and PATCH of layers/{l} give it. name: of a layer of the model. */
 json_t *layer_document(struct published *now, const char *name);

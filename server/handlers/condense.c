@@ -62,7 +62,7 @@ static void change(struct ctx *ctx, const struct request *rq, struct reply *rp, 
         reply_failure(rp, &f);
     } else {
         changed = NULL;
-        json = json_pack("{s:s, s:s, s:I, s:I, s:o}", "model_name", model->name, "model_version", "1", "state_revision",
+        json = json_pack("{s:s, s:s, s:I, s:I, s:o}", "model_name", model->name, "model_version", model->facts.version, "state_revision",
                          (json_int_t)model->facts.state_revision, "weights_revision", (json_int_t)model->facts.weights_revision,
                          "layers", changes_json(changes, n, condense ? "kernel_distance" : "change", condense));
         if (condense && json) {

@@ -136,7 +136,7 @@ void handle_export(struct ctx *ctx, const struct request *rq, struct reply *rp)
         goto done;
     if (w.vanilla || w.format == KERAS_JSON) { /* what is served, or nothing of the weights */
         revision = now->weights_revision;
-        etag_of(etag, now->epoch, revision, options);
+        etag_of(etag, now->epoch, now->version, revision, options);
         if (w.vanilla) {
             bytes = vanilla(now->snapshot, &w, &size, &err);
         } else {
@@ -147,7 +147,7 @@ void handle_export(struct ctx *ctx, const struct request *rq, struct reply *rp)
     } else { /* trainable state: cut from the head between two steps */
         pthread_mutex_lock(&model->writing);
         revision = model->facts.state_revision;
-        etag_of(etag, model->facts.epoch, revision, options);
+        etag_of(etag, model->facts.epoch, model->facts.version, revision, options);
         bytes = lip_state_save(model->state, &size);
         reply_weights_revision(rp, model->facts.weights_revision);
         pthread_mutex_unlock(&model->writing);

@@ -20,6 +20,8 @@ handler handle_model_patch, handle_layer_patch;                          /* patc
 handler handle_condense, handle_refresh;                                 /* condense.c */
 handler handle_lipschitz;                                                /* lipschitz.c */
 handler handle_singular_values;                                          /* singular_values.c */
+handler handle_checkpoints, handle_checkpoint, handle_checkpoint_create, handle_checkpoint_restore,
+    handle_checkpoint_delete; /* checkpoints.c */
 handler handle_export;                                                   /* export.c */
 handler handle_unsupported;                                              /* unsupported.c: what api.md has and this build has not */
 

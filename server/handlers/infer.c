@@ -136,11 +136,11 @@ static void answer(struct ctx *ctx, const struct request *rq, struct reply *rp, 
     if (!(y = forward(now, t->samples, x, &result, rp)))
         goto done;
     t->computed = now_ns();
-    etag_of(etag, now->epoch, now->weights_revision, NULL);
+    etag_of(etag, now->epoch, now->version, now->weights_revision, NULL);
     reply_header(rp, "ETag", "%s", etag);
     reply_weights_revision(rp, now->weights_revision);
     parameters = json_pack("{s:I}", "weights_revision", (json_int_t)now->weights_revision);
-    codec_answer(rp, model->name, "1", body.id, parameters, NULL, &result, n);
+    codec_answer(rp, model->name, now->version, body.id, parameters, NULL, &result, n);
     json_decref(parameters);
 done:
     codec_clear_body(&body);
@@ -148,25 +148,25 @@ done:
     free(y);
 }
 
-static void count(struct ctx *ctx, const struct request *rq, const struct reply *rp, struct model *m, const struct times *t)
+static void count(struct ctx *ctx, const struct request *rq, const struct reply *rp, const char *model,
+                  const struct published *now, const struct times *t)
 {
-    const char *model = m->name;
-    char labels[MODEL_NAME_MAX + 64];
+    char labels[LABELS_MAX], failure[LABELS_MAX + 32];
 
+    labels_of(labels, model, now->version);
     if (rp->status != 200) {
-        snprintf(labels, sizeof labels, "model=\"%s\",version=\"1\",reason=\"%s\"", model,
+        snprintf(failure, sizeof failure, "%s,reason=\"%s\"", labels,
                  rp->status == 504 || rp->status == 429 ? "REJECTED" : rp->status >= 500 ? "BACKEND" : "OTHER");
-        metrics_add(ctx->metrics, "nv_inference_request_failure", labels, 1);
-        stats_failure(&m->stats, t->done - rq->start_ns);
+        metrics_add(ctx->metrics, "nv_inference_request_failure", failure, 1);
+        stats_failure(now->stats, t->done - rq->start_ns);
         return;
     }
-    stats_success(&m->stats, &(struct stats_request){.total = t->done - rq->start_ns,
+    stats_success(now->stats, &(struct stats_request){.total = t->done - rq->start_ns,
                                                      .queue = t->start - rq->start_ns,
                                                      .input = t->parsed - t->start,
                                                      .infer = t->computed - t->parsed,
                                                      .output = t->done - t->computed,
                                                      .samples = t->samples});
-    snprintf(labels, sizeof labels, "model=\"%s\",version=\"1\"", model);
     metrics_add(ctx->metrics, "nv_inference_request_success", labels, 1);
     metrics_add(ctx->metrics, "nv_inference_count", labels, (double)t->samples);
     metrics_add(ctx->metrics, "nv_inference_exec_count", labels, 1);
@@ -194,7 +194,8 @@ void handle_infer(struct ctx *ctx, const struct request *rq, struct reply *rp)
         rp->compute_ns = t.computed - t.parsed;
         rp->serialize_ns = t.done - t.computed;
     }
-    count(ctx, rq, rp, model, &t);
+    if (now)
+        count(ctx, rq, rp, model->name, now, &t);
     published_put(now);
     store_put(model);
 }

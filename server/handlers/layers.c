@@ -56,7 +56,7 @@ static bool not_modified(const struct request *rq, struct reply *rp, const struc
 {
     char etag[ETAG_MAX];
 
-    etag_of(etag, now->epoch, now->weights_revision, NULL);
+    etag_of(etag, now->epoch, now->version, now->weights_revision, NULL);
     reply_weights_revision(rp, now->weights_revision);
     return codec_not_modified(rq, rp, etag);
 }

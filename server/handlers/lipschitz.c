@@ -133,7 +133,7 @@ static json_t *compute(struct ctx *ctx, const char *model, const struct publishe
     lip_error err = {0};
     json_t *layers, *warnings, *json;
     uint64_t start = now_ns();
-    char labels[MODEL_NAME_MAX + 32], sum[65];
+    char labels[LABELS_MAX], sum[65];
     size_t n = 0;
 
     if (!bounds) {
@@ -153,7 +153,7 @@ static json_t *compute(struct ctx *ctx, const char *model, const struct publishe
     }
     weights_hash(now->snapshot, sum);
     json = json_pack("{s:s, s:s, s:I, s:s, s:{s:s, s:s, s:s, s:f, s:o}, s:o, s:O, s:n, s:f, s:O, s:s, s:I}", "model_name", model,
-                     "model_version", "1", "weights_revision", (json_int_t)now->weights_revision, "norm", "l2", "arithmetic",
+                     "model_version", now->version, "weights_revision", (json_int_t)now->weights_revision, "norm", "l2", "arithmetic",
                      "store", "float32", "accumulate", "float32", "order", "any", "input_norm", network.input_norm, "deviation",
                      codec_real_or_null(network.deviation), "network", network_json(&network), "layers", layers, "pairs",
                      "claim_tolerance", LIP_CLAIM_TOLERANCE, "warnings", warnings, "weights_sha256", sum, "elapsed_ns",
@@ -162,7 +162,7 @@ static json_t *compute(struct ctx *ctx, const char *model, const struct publishe
         json_object_del(json, "layers");
     json_decref(layers);
     json_decref(warnings);
-    snprintf(labels, sizeof labels, "model=\"%s\",version=\"1\"", model);
+    labels_of(labels, model, now->version);
     if (!isnan(network.claimed))
         metrics_set(ctx->metrics, "onelip_lipschitz_claimed", labels, network.claimed);
     if (!isnan(network.lower))
@@ -229,7 +229,7 @@ void handle_lipschitz(struct ctx *ctx, const struct request *rq, struct reply *r
     if (!read_options(rq, &options, rp) || !(model = find_model(ctx, rq, rp)))
         return;
     if ((now = find_now(model, rp))) {
-        etag_of(etag, now->epoch, now->weights_revision, options.key);
+        etag_of(etag, now->epoch, now->version, now->weights_revision, options.key);
         if (!codec_not_modified(rq, rp, etag)) {
             text = kept(now, options.key);
             if (!text && (json = compute(ctx, model->name, now, &options, rp))) {

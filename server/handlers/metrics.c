@@ -15,10 +15,10 @@ void handle_metrics(struct ctx *ctx, const struct request *rq, struct reply *rp)
 
     (void)rq;
     for (size_t i = 0; all && i < n; i++) {
-        char labels[MODEL_NAME_MAX + 32];
+        char labels[LABELS_MAX];
         struct published *now = model_now(all[i]);
         if (now) {
-            snprintf(labels, sizeof labels, "model=\"%s\",version=\"1\"", all[i]->name);
+            labels_of(labels, all[i]->name, now->version);
             metrics_set(ctx->metrics, "onelip_weights_revision", labels, (double)now->weights_revision);
         }
         published_put(now);

@@ -255,7 +255,7 @@ static void create(struct ctx *ctx, const struct request *rq, struct reply *rp, 
     if (created)
         reply_header(rp, "Location", "/v2/models/%s", name);
     reply_state(rp, model);
-    reply_json(rp, created ? 201 : 200, model_document(model));
+    reply_json(rp, created ? 201 : 200, model_document(model, NULL));
 done:
     store_put(present);
     store_put(model);
@@ -307,7 +307,7 @@ void handle_models_list(struct ctx *ctx, const struct request *rq, struct reply 
         } else if (!after || strcmp(all[i]->name, after) > 0) {
             if ((more = json_array_size(list) == (size_t)most))
                 break;
-            json_array_append_new(list, model_document(all[i]));
+            json_array_append_new(list, model_document(all[i], NULL));
             last = all[i]->name;
         }
     }
@@ -329,19 +329,14 @@ void handle_model_get(struct ctx *ctx, const struct request *rq, struct reply *r
 {
     struct model *model = find_model(ctx, rq, rp);
     json_t *json;
-    char etag[ETAG_MAX] = "";
-    json_int_t state, weights;
-    const char *epoch;
+    char etag[ETAG_MAX];
 
     if (!model)
         return;
-    json = model_document(model);
-    /* The tag of the document that was made, whatever has happened since. */
-    if (json && !json_unpack(json, "{s:s, s:I, s:I}", "epoch", &epoch, "state_revision", &state, "weights_revision", &weights)) {
-        etag_of(etag, epoch, (uint64_t)state, NULL);
-        reply_weights_revision(rp, (uint64_t)weights);
-    }
-    if (etag[0] && codec_not_modified(rq, rp, etag))
+    json = model_document(model, etag); /* the tag of the document that was made, whatever has happened since */
+    if (json && etag[0])
+        reply_weights_revision(rp, (uint64_t)json_integer_value(json_object_get(json, "weights_revision")));
+    if (json && etag[0] && codec_not_modified(rq, rp, etag))
         json_decref(json);
     else
         reply_json(rp, 200, json);

@@ -244,7 +244,7 @@ void handle_model_patch(struct ctx *ctx, const struct request *rq, struct reply 
         if ((!k || patch_k(model, k, rp)) && ((!json_object_get(body, "description") && !json_object_get(body, "tags")) ||
                                              patch_description(model, body, rp))) {
             reply_state(rp, model);
-            reply_json(rp, 200, model_document(model));
+            reply_json(rp, 200, model_document(model, NULL));
         }
         write_end(model);
     }

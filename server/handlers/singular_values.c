@@ -52,7 +52,7 @@ static json_t *document(const struct model *model, const struct published *now, 
     size_t k = w->k && w->k < s->count ? w->k : s->count;
 
     return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:[I, I], s:I, s:o, s:o, s:{s:o, s:o}, s:s, s:o}", "model_name", model->name,
-                     "model_version", "1", "weights_revision", (json_int_t)now->weights_revision, "layer",
+                     "model_version", now->version, "weights_revision", (json_int_t)now->weights_revision, "layer",
                      lip_layer_name(lip_model_layer(lip_snapshot_model(now->snapshot), layer)), "of",
                      w->kernel ? "kernel" : "layer", "operator", w->kernel ? "dense" : s->kind, "shape", (json_int_t)s->inputs,
                      (json_int_t)s->outputs, "count", (json_int_t)s->count, "largest", values(s, k, true), "smallest",
@@ -74,7 +74,7 @@ static void answer(const struct request *rq, struct reply *rp, const struct mode
     if (!find_layer(rq, model->name, m, &layer, rp))
         return;
     snprintf(options, sizeof options, "singular_values k=%zu kernel=%d", w->k, w->kernel);
-    etag_of(etag, now->epoch, now->weights_revision, options);
+    etag_of(etag, now->epoch, now->version, now->weights_revision, options);
     reply_weights_revision(rp, now->weights_revision);
     if (codec_not_modified(rq, rp, etag))
         return;

@@ -2,6 +2,7 @@
 #include "stats.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "common.h"
 #include "handlers.h"
@@ -19,6 +20,21 @@ static size_t memory_of(struct model *model)
     return bytes;
 }
 
+static json_t *stats_of(struct model *model)
+{
+    struct stats *stats;
+    char version[VERSION_MAX];
+    json_t *json;
+
+    pthread_mutex_lock(&model->lock);
+    stats = stats_get(model->stats);
+    memcpy(version, model->facts.version, sizeof version);
+    pthread_mutex_unlock(&model->lock);
+    json = stats_json(stats, model->name, version, memory_of(model));
+    stats_put(stats);
+    return json;
+}
+
 /* GET /v2/models/{m}[/versions/{v}]/stats  ->  {"model_stats":[…]} */
 void handle_model_stats(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
@@ -26,7 +42,7 @@ void handle_model_stats(struct ctx *ctx, const struct request *rq, struct reply 
 
     if (!model)
         return;
-    reply_json(rp, 200, json_pack("{s:[o]}", "model_stats", stats_json(&model->stats, model->name, "1", memory_of(model))));
+    reply_json(rp, 200, json_pack("{s:[o]}", "model_stats", stats_of(model)));
     store_put(model);
 }
 
@@ -39,7 +55,7 @@ void handle_stats(struct ctx *ctx, const struct request *rq, struct reply *rp)
 
     (void)rq;
     for (size_t i = 0; all && i < n; i++) {
-        json_array_append_new(list, stats_json(&all[i]->stats, all[i]->name, "1", memory_of(all[i])));
+        json_array_append_new(list, stats_of(all[i]));
         store_put(all[i]);
     }
     free(all);

@@ -117,7 +117,7 @@ void handle_tensor_get(struct ctx *ctx, const struct request *rq, struct reply *
         const lip_variable *v = lip_model_variable(lip_state_model(model->state), index);
         const float *x = lip_state_data(model->state, index);
         void *bytes = NULL;
-        etag_of(etag, model->facts.epoch, model->facts.state_revision, format == JSON ? NULL : formats[format].name);
+        etag_of(etag, model->facts.epoch, model->facts.version, model->facts.state_revision, format == JSON ? NULL : formats[format].name);
         reply_header(rp, "Vary", "Accept");
         if (!codec_not_modified(rq, rp, etag)) {
             bytes = format == JSON  ? as_json(v->name, &v->shape, x, &size)

@@ -218,11 +218,12 @@ static json_t *step_layers(const lip_step_report *r)
     return list;
 }
 
-static void count_step(struct ctx *ctx, const char *model, const lip_step_report *r, uint64_t ns)
+static void count_step(struct ctx *ctx, const char *model, const char *version, const lip_step_report *r,
+                       uint64_t ns)
 {
-    char labels[MODEL_NAME_MAX + 32], layer[2 * MODEL_NAME_MAX + 64];
+    char labels[LABELS_MAX], layer[LABELS_MAX + MODEL_NAME_MAX + 32];
 
-    snprintf(labels, sizeof labels, "model=\"%s\",version=\"1\"", model);
+    labels_of(labels, model, version);
     metrics_add(ctx->metrics, "onelip_train_steps_total", labels, 1);
     if (!r->skipped)
         metrics_set(ctx->metrics, "onelip_train_loss", labels, r->loss);
@@ -275,9 +276,9 @@ static void step(struct ctx *ctx, struct model *model, struct batch *b, struct r
     more = json_pack("{s:o, s:o}", "metrics", metrics_json(report.metrics, report.n_metrics), "layers", step_layers(&report));
     reply_state(rp, model);
     rp->compute_ns = now_ns() - start;
-    count_step(ctx, model->name, &report, rp->compute_ns);
-    stats_step(&model->stats, &report, publish_ns, rp->compute_ns);
-    codec_answer(rp, model->name, "1", b->body.id, parameters, more, NULL, 0);
+    count_step(ctx, model->name, model->facts.version, &report, rp->compute_ns);
+    stats_step(model->stats, &report, publish_ns, rp->compute_ns);
+    codec_answer(rp, model->name, model->facts.version, b->body.id, parameters, more, NULL, 0);
     json_decref(parameters);
     json_decref(more);
 done:
@@ -370,13 +371,13 @@ static void evaluate(const struct request *rq, struct reply *rp, struct model *m
         goto done;
     }
     rp->compute_ns = now_ns() - start;
-    etag_of(etag, now->epoch, now->weights_revision, NULL);
+    etag_of(etag, now->epoch, now->version, now->weights_revision, NULL);
     reply_header(rp, "ETag", "%s", etag);
     reply_weights_revision(rp, now->weights_revision);
     parameters = json_pack("{s:I, s:I}", "weights_revision", (json_int_t)now->weights_revision, "samples",
                            (json_int_t)batch.batch.n);
     more = json_pack("{s:o}", "metrics", metrics_json(metrics, n));
-    codec_answer(rp, model->name, "1", batch.body.id, parameters, more, NULL, 0);
+    codec_answer(rp, model->name, now->version, batch.body.id, parameters, more, NULL, 0);
     json_decref(parameters);
     json_decref(more);
 done:

@@ -23,7 +23,7 @@ static json_t *index_of(struct model *model)
                                               codec_shape(&v->shape, NULL), "trainable", v->trainable, "bytes",
                                               (json_int_t)(lip_shape_count(&v->shape) * sizeof(float))));
     }
-    return json_pack("{s:s, s:s, s:I, s:o}", "model_name", model->name, "model_version", "1", "state_revision",
+    return json_pack("{s:s, s:s, s:I, s:o}", "model_name", model->name, "model_version", model->facts.version, "state_revision",
                      (json_int_t)model->facts.state_revision, "tensors", list);
 }
 
@@ -48,7 +48,7 @@ void handle_weights_get(struct ctx *ctx, const struct request *rq, struct reply 
     } else if ((now = find_now(model, rp))) {
         /* Cut between two steps: the state, and the revision it is of. */
         pthread_mutex_lock(&model->writing);
-        etag_of(etag, model->facts.epoch, model->facts.state_revision, NULL);
+        etag_of(etag, model->facts.epoch, model->facts.version, model->facts.state_revision, NULL);
         if (!codec_not_modified(rq, rp, etag)) {
             if (list)
                 json = index_of(model);
@@ -165,7 +165,7 @@ void weights_load(struct model *model, const lip_named *tensors, size_t n, bool 
         published_put(now);
         reply_state(rp, model);
         reply_json(rp, 200,
-                   json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:O, s:O}", "model_name", model->name, "model_version", "1",
+                   json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:O, s:O}", "model_name", model->name, "model_version", model->facts.version,
                              "state_revision", (json_int_t)model->facts.state_revision, "weights_revision",
                              (json_int_t)model->facts.weights_revision, "tensors", (json_int_t)n, "bytes", (json_int_t)bytes,
                              "effective_kernel", effective, "warnings", warnings));
