@@ -63,8 +63,11 @@ json_t *error_at(const char *pointer, const char *format, ...) __attribute__((fo
 /* text_json: any bytes as a JSON string; what is not UTF-8 becomes "?". */
 json_t *text_json(const char *text);
 
-/* error_title: the title of errors.def; NULL for a code that is not in it. */
-const char *error_title(const char *code);
+/* find_problem: a line of errors.def; NULL for a code that is not in it. */
+struct problem {
+    const char *code, *statuses /* "404 409" */, *title, *remedy;
+};
+const struct problem *find_problem(const char *code);
 
 /* ---- routes: routes.c has the table ---------------------------------------------------------------- */
 

@@ -4,7 +4,7 @@ SERVER_CPPFLAGS = $(PUBLIC_CPPFLAGS) -I$(top_srcdir)/%D% $(MHD_CFLAGS) $(GNUTLS_
 SERVER_LIBS = lib/libonelip.la $(MHD_LIBS) $(GNUTLS_LIBS) $(JANSSON_LIBS) $(ZLIB_LIBS) $(SYSTEMD_LIBS) -lm
 
 noinst_LTLIBRARIES += %D%/libserver.la
-%C%_libserver_la_CPPFLAGS = $(SERVER_CPPFLAGS)
+%C%_libserver_la_CPPFLAGS = $(SERVER_CPPFLAGS) -I$(top_builddir)/%D% -DWEB_ROOT='"$(webdir)"'
 %C%_libserver_la_SOURCES = \
 	%D%/checkpoint.c \
 	%D%/codec.c \
@@ -53,6 +53,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/handlers/train.c \
 	%D%/handlers/training.c \
 	%D%/handlers/unsupported.c \
+	%D%/handlers/web.c \
 	%D%/handlers/weights.c
 
 noinst_HEADERS += \
@@ -87,6 +88,31 @@ noinst_HEADERS += \
 	%D%/handlers/handlers.h \
 	%D%/handlers/training.h \
 	%D%/handlers/weights.h
+
+# The API's description is part of the program, as the bytes of an array.
+BUILT_SOURCES += %D%/openapi.inc
+CLEANFILES += %D%/openapi.inc
+EXTRA_DIST += %D%/openapi.json
+%D%/openapi.inc: %D%/openapi.json
+	$(AM_V_GEN)$(MKDIR_P) %D% && od -An -v -tx1 $(srcdir)/%D%/openapi.json | sed 's/ \([0-9a-f]*\)/0x\1,/g' >$@.new && mv $@.new $@
+
+# /docs: our two files, and swagger-ui from its package, which is not in the source tree.
+webdir = $(pkgdatadir)/web
+webdocsdir = $(webdir)/docs
+SWAGGER_UI_FILES = swagger-ui-bundle.js swagger-ui.css LICENSE NOTICE
+EXTRA_DIST += %D%/web/docs/index.html %D%/web/docs/docs.js %D%/web/package.json %D%/web/package-lock.json
+if SWAGGER_UI
+nodist_webdocs_DATA = $(addprefix web/docs/,index.html docs.js $(SWAGGER_UI_FILES))
+$(nodist_webdocs_DATA): web/docs.stamp
+web/docs.stamp: %D%/web/docs/index.html %D%/web/docs/docs.js %D%/web/package.json %D%/web/package-lock.json
+	$(AM_V_GEN)$(MKDIR_P) web/npm web/docs && \
+	cp $(srcdir)/%D%/web/package.json $(srcdir)/%D%/web/package-lock.json web/npm && \
+	( cd web/npm && $(NPM) ci --ignore-scripts --no-audit --no-fund >npm.log 2>&1 || { cat npm.log >&2; exit 1; } ) && \
+	cp $(addprefix web/npm/node_modules/swagger-ui-dist/,$(SWAGGER_UI_FILES)) web/docs && \
+	cp $(srcdir)/%D%/web/docs/index.html $(srcdir)/%D%/web/docs/docs.js web/docs && touch $@
+clean-local:
+	rm -rf web
+endif
 
 sbin_PROGRAMS += %D%/onelipd
 %C%_onelipd_CPPFLAGS = $(SERVER_CPPFLAGS)

@@ -16,19 +16,17 @@
 
 static const char nothing_left[] = "{\"error\":\"out of memory\",\"status\":503,\"code\":\"out_of_memory\"}";
 
-const char *error_title(const char *code)
+const struct problem *find_problem(const char *code)
 {
-    static const struct {
-        const char *code, *title;
-    } problems[] = {
-#define PROBLEM(code, title) {#code, title},
+    static const struct problem problems[] = {
+#define PROBLEM(code, statuses, title, remedy) {#code, statuses, title, remedy},
 #include "errors.def"
 #undef PROBLEM
     };
 
     for (size_t i = 0; i < sizeof problems / sizeof *problems; i++)
         if (!strcmp(problems[i].code, code))
-            return problems[i].title;
+            return &problems[i];
     return NULL;
 }
 
@@ -82,7 +80,7 @@ void reply_error(struct reply *rp, int status, const char *code, json_t *extra, 
         json_decref(extra);
         return;
     }
-    assert(error_title(code));
+    assert(find_problem(code));
     va_start(args, format);
     free(rp->body);
     rp->body = NULL;
@@ -159,7 +157,7 @@ static json_t *problem_members(const struct reply *rp, const char *instance, con
 
     snprintf(type, sizeof type, "/v2/problems/%s", rp->code);
     if (json_object_set(all, "error", error) || json_object_set_new(all, "type", json_string(type)) ||
-        json_object_set_new(all, "title", json_string(error_title(rp->code))) ||
+        json_object_set_new(all, "title", json_string(find_problem(rp->code)->title)) ||
         json_object_set_new(all, "status", json_integer(rp->status)) || json_object_set(all, "detail", error) ||
         json_object_set_new(all, "instance", text_json(instance)) ||
         json_object_set_new(all, "code", json_string(rp->code)) ||

@@ -16,6 +16,12 @@ const struct route routes[] = {
     {"GET", "/readyz", handle_ready, ALWAYS, NULL},
     {"GET", "/metrics", handle_metrics, ROUTE_ALWAYS | ROUTE_OIP, NULL},
 
+    /* the API's description */
+    {"GET", "/openapi.json", handle_openapi, ALWAYS, NULL},
+    {"GET", "/docs", handle_docs, ALWAYS, NULL},
+    {"GET", "/docs/{file}", handle_docs_file, ROUTE_OIP, NULL},
+    {"GET", "/v2/problems/{code}", handle_problem, ALWAYS, NULL},
+
     /* Open Inference Protocol and Triton's extensions */
     {"GET", "/v2", handle_server, READ, NULL},
     {"GET", "/v2/health/live", handle_live, ALWAYS, NULL},
@@ -85,9 +91,6 @@ const struct route routes[] = {
     /* of the wire contract, not of this build */
     LATER("GET", "/"),
     LATER("GET", "/ui"),
-    LATER("GET", "/docs"),
-    LATER("GET", "/openapi.json"),
-    LATER("GET", "/v2/problems/{code}"),
     LATER("POST", "/v2/repository/models/{m}/load"),
     LATER("POST", "/v2/repository/models/{m}/unload"),
     LATER("GET", "/v2/logging"),

@@ -16,6 +16,7 @@ struct config {
     bool listen_given;    /* by flag, environment or file, not the default */
     char *port_file, *state_dir, *config_file, *id, *api_prefix;
     char *api_key_file;   /* NULL: no keys */
+    char *web_root;
     char *tls_certificate, *tls_private_key; /* both or neither */
     bool key_credential;  /* it is one of systemd's */
     char **allowed_hosts; /* mutable */

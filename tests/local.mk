@@ -32,6 +32,7 @@ script_tests += %D%/http/test_checkpoints.py
 script_tests += %D%/http/test_disk.py
 script_tests += %D%/http/test_lipschitz.py
 script_tests += %D%/http/test_models.py
+script_tests += %D%/http/test_openapi.py
 script_tests += %D%/http/test_patch.py
 script_tests += %D%/http/test_singular_values.py
 script_tests += %D%/http/test_weights.py
@@ -67,7 +68,7 @@ LDADD = lib/libcore.la $(BLAS_LIBS) $(JANSSON_LIBS) $(CHECK_LIBS) -lm
 
 check_PROGRAMS = $(unit_tests) $(benches)
 noinst_HEADERS += %D%/unit/check_main.h %D%/unit/models.h %D%/unit/norm_reference.h %D%/bench/bench.h
-EXTRA_DIST += $(script_tests) %D%/http/daemon.py %D%/http/tls-1.key %D%/http/tls-1.pem %D%/http/tls-2.key %D%/http/tls-2.pem %D%/install/use.c %D%/golden
+EXTRA_DIST += $(script_tests) %D%/http/daemon.py %D%/http/schema.py %D%/http/tls-1.key %D%/http/tls-1.pem %D%/http/tls-2.key %D%/http/tls-2.pem %D%/install/use.c %D%/golden
 
 TESTS = $(unit_tests) $(script_tests)
 TEST_EXTENSIONS = .py .sh
@@ -80,9 +81,9 @@ SH_LOG_COMPILER = $(SHELL)
 # Automake adds srcdir (the top of the source tree). The programs are those of this build, never installed ones.
 AM_TESTS_ENVIRONMENT = \
 	ONELIPD='$(abs_top_builddir)/server/onelipd'; ONELIP='$(abs_top_builddir)/clients/cli/onelip'; \
-	LIBONELIP='$(abs_top_builddir)/lib/.libs/libonelip.so'; PYTHONDONTWRITEBYTECODE=1; top_builddir='$(abs_top_builddir)'; \
+	LIBONELIP='$(abs_top_builddir)/lib/.libs/libonelip.so'; PYTHONDONTWRITEBYTECODE=1; WITH_SWAGGER_UI='$(if $(nodist_webdocs_DATA),1)'; top_builddir='$(abs_top_builddir)'; \
 	CK_TAP_LOG_FILE_NAME=-; CK_VERBOSITY=silent; CC='$(CC)'; SANITIZER_FLAGS='$(SANITIZER_FLAGS)'; \
-	export CC SANITIZER_FLAGS ONELIPD ONELIP LIBONELIP top_builddir PYTHONDONTWRITEBYTECODE CK_TAP_LOG_FILE_NAME CK_VERBOSITY;
+	export WITH_SWAGGER_UI CC SANITIZER_FLAGS ONELIPD ONELIP LIBONELIP top_builddir PYTHONDONTWRITEBYTECODE CK_TAP_LOG_FILE_NAME CK_VERBOSITY;
 
 # Times mean something only with the kernels that OpenBLAS chooses by itself.
 .PHONY: bench

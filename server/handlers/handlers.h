@@ -23,6 +23,7 @@ handler handle_singular_values;                                          /* sing
 handler handle_checkpoints, handle_checkpoint, handle_checkpoint_create, handle_checkpoint_restore,
     handle_checkpoint_delete; /* checkpoints.c */
 handler handle_export;                                                   /* export.c */
+handler handle_openapi, handle_problem, handle_docs, handle_docs_file;   /* web.c */
 handler handle_unsupported;                                              /* unsupported.c: what api.md has and this build has not */
 
 #endif

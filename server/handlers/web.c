@@ -1,0 +1,149 @@
+/* web.c: what people and their tools read about the API: its description, the pages of its errors, swagger-ui. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common.h"
+#include "handlers.h"
+#include "settings.h"
+
+#define MAX_FILE (16 << 20)
+
+/* server/openapi.json, as it is. */
+static const unsigned char openapi[] = {
+#include "openapi.inc"
+};
+
+/* One origin, no inline script; swagger-ui sets styles of its own and has images in its style sheet. */
+static const char policy[] = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+                             "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+static void page_headers(struct reply *rp)
+{
+    reply_header(rp, "Content-Security-Policy", "%s", policy);
+    reply_header(rp, "X-Content-Type-Options", "nosniff");
+    reply_header(rp, "Referrer-Policy", "no-referrer");
+}
+
+/* GET /openapi.json */
+void handle_openapi(struct ctx *ctx, const struct request *rq, struct reply *rp)
+{
+    void *copy;
+
+    (void)ctx;
+    if (codec_hash_etag(rq, rp, openapi, sizeof openapi))
+        return;
+    if (!(copy = malloc(sizeof openapi))) {
+        reply_no_memory(rp);
+        return;
+    }
+    memcpy(copy, openapi, sizeof openapi);
+    reply_bytes(rp, 200, "application/json", copy, sizeof openapi);
+}
+
+/* GET /v2/problems/{code}  ->  {"code","title","statuses","remedy"}, or a page for a browser */
+void handle_problem(struct ctx *ctx, const struct request *rq, struct reply *rp)
+{
+    const char *accept = request_header(rq, "Accept");
+    const struct problem *problem = find_problem(rq->param[0]);
+    char *page;
+
+    (void)ctx;
+    if (!problem) {
+        reply_error(rp, 404, "not_found", NULL, "no error has the code \"%s\"", rq->param[0]);
+        return;
+    }
+    reply_header(rp, "Vary", "Accept");
+    if (!accept || !strstr(accept, "text/html")) {
+        json_t *statuses = json_array();
+
+        for (const char *s = problem->statuses; *s; s += strcspn(s, " "), s += strspn(s, " "))
+            json_array_append_new(statuses, json_integer(atol(s)));
+        reply_json(rp, 200, json_pack("{s:s, s:s, s:o, s:s}", "code", problem->code, "title", problem->title, "statuses",
+                                      statuses, "remedy", problem->remedy));
+        return;
+    }
+    page_headers(rp);
+    /* Nothing in errors.def needs escaping in HTML but quotes, which do not where no attribute is. */
+    if (asprintf(&page,
+                 "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>%s</title>\n"
+                 "<h1>%s</h1>\n<p><code>%s</code>, status %s</p>\n<p>%s</p>\n</html>\n",
+                 problem->code, problem->title, problem->code, problem->statuses, problem->remedy) < 0)
+        reply_no_memory(rp);
+    else
+        reply_bytes(rp, 200, "text/html; charset=utf-8", page, strlen(page));
+}
+
+/* GET /docs  ->  its first page, whose links are relative */
+void handle_docs(struct ctx *ctx, const struct request *rq, struct reply *rp)
+{
+    (void)rq;
+    reply_header(rp, "Location", "%s/docs/index.html", ctx->config->api_prefix);
+    reply_bytes(rp, 307, NULL, NULL, 0);
+}
+
+static const char *type_of(const char *name)
+{
+    static const struct {
+        const char *suffix, *type;
+    } types[] = {{".html", "text/html; charset=utf-8"}, {".js", "text/javascript; charset=utf-8"},
+                 {".css", "text/css; charset=utf-8"},   {".svg", "image/svg+xml"},
+                 {".png", "image/png"}};
+    const char *dot = strrchr(name, '.');
+
+    for (size_t i = 0; dot && i < sizeof types / sizeof *types; i++)
+        if (!strcmp(dot, types[i].suffix))
+            return types[i].type;
+    return NULL;
+}
+
+/* A regular file, whole. NULL: errno says why. */
+static char *read_web_file(const char *path, size_t *size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    struct stat st;
+    char *text = NULL;
+    size_t n = 0;
+
+    if (fd < 0)
+        return NULL;
+    if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size > MAX_FILE)
+        errno = ENOENT;
+    else if ((text = malloc((size_t)st.st_size + 1))) {
+        ssize_t got;
+        while (n < (size_t)st.st_size && (got = read(fd, text + n, (size_t)st.st_size - n)) > 0)
+            n += (size_t)got;
+    }
+    close(fd);
+    *size = n;
+    return text;
+}
+
+/* GET /docs/{file}: a file of --web-root */
+void handle_docs_file(struct ctx *ctx, const struct request *rq, struct reply *rp)
+{
+    const char *type = type_of(rq->param[0]); /* a name: no "/", no leading dot */
+    char path[PATH_MAX], *text = NULL;
+    size_t size = 0;
+
+    if (type && snprintf(path, sizeof path, "%s/docs/%s", ctx->config->web_root, rq->param[0]) < (int)sizeof path &&
+        !(text = read_web_file(path, &size)) && errno == ENOMEM) {
+        reply_no_memory(rp);
+        return;
+    }
+    if (!text) {
+        reply_error(rp, 404, "not_found", NULL, "there is no /docs/%s here%s", rq->param[0],
+                    strcmp(rq->param[0], "index.html") ? "" : ": this build has no swagger-ui, or --web-root is another folder");
+        return;
+    }
+    page_headers(rp);
+    if (codec_hash_etag(rq, rp, text, size))
+        free(text);
+    else
+        reply_bytes(rp, 200, type, text, size);
+}
