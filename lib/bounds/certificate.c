@@ -17,18 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bounds/pairs.h"
+#include "bounds/certifier.h"
 
 enum { BLOCK = 32 };
-
-struct lip_certifier {
-    struct lip__map map;
-    struct lip__head head;
-    double *constant, *pair; /* pair: against the norm asked for */
-    double to_l2;            /* the l2 norm per unit of it, at most */
-    double factor;
-    const char *name;
-};
 
 /* ---- what is proved of a snapshot ---------------------------------------------------------------------------- */
 
@@ -59,10 +50,9 @@ static void describe(struct lip_certifier *c)
     c->factor = c->head.classes == 1 ? claimed : claimed * (disjoint ? 2 : sqrt(2));
 }
 
-static lip_err prove(struct lip_certifier *c, lip_norm norm, lip_error *err)
+static lip_err prove(struct lip_certifier *c, const lip_certifier_options *options, lip_error *err)
 {
     const lip_model *m = c->map.snapshot->model;
-    size_t n;
     double ratio;
     lip_err rc;
 
@@ -76,21 +66,19 @@ static lip_err prove(struct lip_certifier *c, lip_norm norm, lip_error *err)
         return lip__nomem(err, m->n_values * sizeof *c->constant);
     lip__map_constants(&c->map, c->constant);
     if ((rc = lip__head_open(&c->map, c->constant, &c->head, err)) ||
-        (rc = lip__norm_ratio(&c->map, norm, &ratio, err)))
+        (rc = lip__head_measure(&c->map, options->norm, &c->head, &ratio, err)))
         return rc;
-    n = c->head.classes;
-    c->pair = lip__alloc(n * n, sizeof *c->pair);
-    if (!c->pair)
-        return lip__nomem(err, n * n * sizeof *c->pair);
-    for (size_t i = 0; i < n * n; i++)
-        c->pair[i] = lip__times_up(c->head.pair[i], ratio);
-    c->to_l2 = norm == LIP_LINF ? lip__up(sqrt((double)lip__map_inputs(&c->map))) : 1;
+    c->upper = lip__times_up(lip__map_constant(&c->map, c->constant), ratio);
+    c->norm = options->norm;
+    c->to_l2 = options->norm == LIP_LINF ? lip__up(sqrt((double)lip__map_inputs(&c->map))) : 1;
     describe(c);
     return LIP_OK;
 }
 
-lip_err lip_certifier_new(const lip_snapshot *snapshot, lip_norm norm, lip_certifier **certifier, lip_error *err)
+lip_err lip_certifier_new(const lip_snapshot *snapshot, const lip_certifier_options *options, lip_certifier **certifier,
+                          lip_error *err)
 {
+    static const lip_certifier_options defaults = {.norm = LIP_L2};
     struct lip_certifier *c = lip__alloc(1, sizeof *c);
     lip_err rc;
 
@@ -98,7 +86,7 @@ lip_err lip_certifier_new(const lip_snapshot *snapshot, lip_norm norm, lip_certi
     if (!c)
         return lip__nomem(err, sizeof *c);
     c->map.snapshot = lip_snapshot_get(snapshot);
-    rc = prove(c, norm, err);
+    rc = prove(c, options ? options : &defaults, err);
     if (rc)
         lip_certifier_free(c);
     else
@@ -110,7 +98,6 @@ void lip_certifier_free(lip_certifier *c)
 {
     if (!c)
         return;
-    lip__free(c->pair);
     lip__head_close(&c->head);
     lip__free(c->constant);
     lip__map_close(&c->map);
@@ -130,7 +117,17 @@ size_t lip_certifier_classes(const lip_certifier *c)
 
 const double *lip_certifier_pairs(const lip_certifier *c)
 {
-    return c->pair;
+    return c->head.pair;
+}
+
+const double *lip_certifier_outputs(const lip_certifier *c)
+{
+    return c->head.single;
+}
+
+double lip_certifier_upper(const lip_certifier *c)
+{
+    return c->upper;
 }
 
 const char *lip_certifier_head(const lip_certifier *c)
@@ -147,7 +144,7 @@ double lip_certifier_factor(const lip_certifier *c)
 
 struct place { /* one thread's */
     struct lip__room room;
-    double *x, *size, *near, *error_64, *error;
+    double *x, *size, *near, *error_64, *error, *left;
 };
 
 struct job {
@@ -156,34 +153,33 @@ struct job {
     size_t n, in;
     const float *x;
     const int64_t *label;
-    float *y;
-    int64_t *predicted;
-    double *margin, *radius, scale;
+    const lip_certificates *out;
+    double scale;
     struct place *place;
 };
 
-/* How far the computed difference of outputs c and j may be from the real one. error: of each value; size: of each
- * computed one. One output: j = c, and its own error. */
-static double difference_error(const struct lip_certifier *p, size_t c, size_t j, double u, double eta,
+/* How far the computed difference of outputs c and j may be from the real one, or with j = c output c itself. error: of
+ * each value; size: of each computed one. */
+static double difference_error(const struct lip_certifier *p, size_t c, size_t j, const struct lip__arithmetic *how,
                                const double *error, const double *size)
 {
     const struct lip__head *h = &p->head;
-    double n, gamma, reach;
+    double n, gamma, reach, last = c == j ? h->column[c] : h->last[c * h->classes + j];
 
     if (!h->stage)
-        return lip__times_up(h->classes == 1 ? 1 : lip__up(sqrt(2)), error[p->map.output[0]]);
+        return lip__times_up(c == j ? 1 : lip__up(sqrt(2)), error[p->map.output[0]]);
     n = (double)h->stage->roundings;
-    gamma = n * u / (1 - n * u) * (1 + 0x1p-40);
+    gamma = n * how->u / (1 - n * how->u) * (1 + 0x1p-40);
     reach = (h->column[c] + (c == j ? 0 : h->column[j])) * size[h->stage->from[0]];
     if (h->stage->bias)
         reach += fabs(h->stage->bias[c]) + (c == j ? 0 : fabs(h->stage->bias[j]));
-    return (h->last[c * h->classes + j] * error[h->stage->from[0]] + gamma * reach + 2 * n * eta) * (1 + 0x1p-40);
+    return (last * error[h->stage->from[0]] + gamma * reach + 2 * n * how->eta) * (1 + 0x1p-40);
 }
 
 /* What the one rounding to float32 can cost at points where the outputs are at most that large. */
 static double storage(double a, double b)
 {
-    return (fabs(a) + fabs(b)) * LIP__FLOAT_U * (1 + 0x1p-40) + LIP__FLOAT_ETA;
+    return (fabs(a) + fabs(b)) * 0x1p-24 * (1 + 0x1p-40) + 0x1p-149;
 }
 
 /* Margin of class c over j in double; of one output its distance from 0 on side c. */
@@ -192,52 +188,79 @@ static double margin_over(const double *z, size_t classes, size_t c, size_t j)
     return classes == 1 ? (c ? z[0] : -z[0]) : z[c] - z[j];
 }
 
-/* The radius of sample r, whose answer is class c. */
-static double radius_of(const struct job *job, struct place *at, size_t r, const double *z, size_t c)
+/* What is left of each margin of class c over j once all rounding anywhere within `reach` of the sample is taken off; of c
+ * itself nothing that counts. Returns why nothing can be said, or NULL. */
+static const char *leftovers(const struct job *job, struct place *at, const double *z, size_t c, double reach)
 {
     const struct lip_certifier *p = job->c;
     const struct lip__map *map = &p->map;
     const lip_model *m = map->snapshot->model;
     size_t classes = p->head.classes, out = map->output[0];
     bool single = job->options->arithmetic == LIP_FLOAT32;
-    double u = single ? LIP__FLOAT_U : LIP__U, eta = single ? LIP__FLOAT_ETA : LIP__DOUBLE_ETA;
-    double reach = INFINITY, radius = INFINITY;
+    const struct lip__arithmetic *how = single ? &lip__float32 : &lip__float64;
+    double far = lip__times_up(reach, p->to_l2);
 
-    for (size_t j = 0; j < classes; j++)
-        if (j != c || classes == 1)
-            reach = fmin(reach, lip__up(margin_over(z, classes, c, j) / p->pair[classes == 1 ? 0 : c * classes + j]));
-    if (!(reach > 0) || !isfinite(reach))
-        return 0;
-    for (size_t i = 0; i < m->n_values; i++) /* of the computed values at x, then of the real ones near it */
-        at->size[i] = at->room.value[i] ? lip__norm_up(at->room.value[i] + r * m->value[i].size, m->value[i].size) : 0;
-    lip__map_error(map, LIP__U, LIP__DOUBLE_ETA, LIP__DOUBLE_MOST, at->size, true, at->error_64);
-    for (size_t i = 0; i < m->n_values; i++)
-        at->near[i] =
-            (at->size[i] + at->error_64[i] + p->constant[i] * lip__times_up(reach, p->to_l2)) * (1 + 8 * LIP__U);
-    lip__map_error(map, u, eta, single ? FLT_MAX : LIP__DOUBLE_MOST, at->near, false, at->error);
+    for (size_t i = 0; i < m->n_values; i++) /* the real values near x, then the computed ones */
+        at->near[i] = (at->size[i] + at->error_64[i] + p->constant[i] * far) * (1 + 8 * LIP__U);
+    lip__map_error(map, how, at->near, false, at->error);
     if (!isfinite(at->error[out]) || !(at->near[out] + at->error[out] < FLT_MAX / 2))
-        return 0;
-    for (size_t i = 0; i < m->n_values; i++) /* of the computed ones near it */
+        return "an output could overflow within the ball";
+    for (size_t i = 0; i < m->n_values; i++)
         at->near[i] = lip__up(at->near[i] + at->error[i]);
     for (size_t j = 0; j < classes; j++) {
         size_t other = classes == 1 ? 0 : j, own = classes == 1 ? 0 : c;
-        double m_j, e_64, e, grow;
+        double margin, e_64, e, grow;
 
+        at->left[j] = INFINITY;
         if (j == c && classes > 1)
             continue;
-        m_j = margin_over(z, classes, c, j) * (1 - 2 * LIP__U);
-        e_64 = difference_error(p, own, other, LIP__U, LIP__DOUBLE_ETA, at->error_64, at->size);
-        e = difference_error(p, own, other, u, eta, at->error, at->near);
+        margin = margin_over(z, classes, c, j) * (1 - 2 * LIP__U);
+        e_64 = difference_error(p, own, other, &lip__float64, at->error_64, at->size);
+        e = difference_error(p, own, other, how, at->error, at->near);
         if (!single) {
-            grow = at->error_64[out] + at->error[out] + p->constant[out] * lip__times_up(reach, p->to_l2);
+            grow = at->error_64[out] + at->error[out] + p->constant[out] * far;
             e += storage(fabs(z[own]) + grow, classes == 1 ? 0 : fabs(z[other]) + grow);
         }
-        radius = fmin(radius, lip__down(m_j - lip__up(e_64 + e)) / p->pair[own * classes + other] * (1 - 4 * LIP__U));
+        at->left[j] = lip__down(margin - lip__up(e_64 + e));
     }
-    return radius > 0 ? radius : 0;
+    return NULL;
 }
 
-static size_t answer(const float *y, size_t classes)
+/* The radius of sample r, whose answer is class c. */
+static double radius_of(const struct job *job, struct place *at, size_t r, const double *z, size_t c, const char **method,
+                        const char **reason)
+{
+    const struct lip_certifier *p = job->c;
+    const struct lip__map *map = &p->map;
+    const lip_model *m = map->snapshot->model;
+    size_t classes = p->head.classes;
+    double reach = INFINITY, radius = INFINITY;
+
+    *method = "none";
+    for (size_t j = 0; j < classes; j++)
+        if (j != c || classes == 1)
+            reach = fmin(reach, lip__up(margin_over(z, classes, c, j) / p->head.pair[classes == 1 ? 0 : c * classes + j]));
+    if (!(reach > 0) || !isfinite(reach)) {
+        *reason = isfinite(z[c < classes ? c : 0]) ? "two answers are equal, or the constants are 0" : "the answer is not finite";
+        return 0;
+    }
+    for (size_t i = 0; i < m->n_values; i++) /* of the computed values at x */
+        at->size[i] = at->room.value[i] ? lip__norm_up(at->room.value[i] + r * m->value[i].size, m->value[i].size) : 0;
+    lip__map_error(map, &lip__float64, at->size, true, at->error_64);
+    if ((*reason = leftovers(job, at, z, c, reach)) != NULL)
+        return 0;
+    for (size_t j = 0; j < classes; j++)
+        if (j != c || classes == 1)
+            radius = fmin(radius, at->left[j] / p->head.pair[classes == 1 ? 0 : c * classes + j] * (1 - 4 * LIP__U));
+    if (!(radius > 0)) {
+        *reason = "rounding could change the answer at any distance";
+        return 0;
+    }
+    *method = classes == 1 ? "norm" : "pair";
+    return radius;
+}
+
+size_t lip__answer(const float *y, size_t classes)
 {
     size_t best = 0;
 
@@ -257,34 +280,40 @@ static double shortfall(const struct lip_certifier *p, const double *z, size_t c
 
     for (size_t j = 0; j < classes; j++)
         if (j != c || classes == 1)
-            least = fmin(least, margin_over(z, classes, c, j) / p->pair[classes == 1 ? 0 : c * classes + j]);
+            least = fmin(least, margin_over(z, classes, c, j) / p->head.pair[classes == 1 ? 0 : c * classes + j]);
     return least < 0 ? least : 0;
 }
 
 static void certify_sample(const struct job *job, struct place *at, size_t i, size_t r)
 {
     const struct lip_certifier *p = job->c;
+    const lip_certificates *out = job->out;
     size_t classes = p->head.classes, got, truth;
     const double *z = at->room.value[p->map.output[0]] + r * classes;
+    const char *method = "none", *reason = "the answer is not the label";
     double margin = INFINITY, radius = 0;
 
     for (size_t j = 0; j < classes && job->options->arithmetic == LIP_FLOAT64; j++)
-        job->y[i * classes + j] = (float)z[j];
-    got = answer(job->y + i * classes, classes);
+        out->y[i * classes + j] = (float)z[j];
+    got = lip__answer(out->y + i * classes, classes);
     truth = job->label ? (size_t)job->label[i] : got;
     for (size_t j = 0; j < classes; j++)
         if (j != truth || classes == 1)
             margin = fmin(margin, margin_over(z, classes, truth, j));
     if (got == truth)
-        radius = radius_of(job, at, r, z, got);
+        radius = radius_of(job, at, r, z, got, &method, &reason);
     else if (job->options->negative_robustness)
         radius = shortfall(p, z, truth);
-    if (job->predicted)
-        job->predicted[i] = (int64_t)got;
-    if (job->margin)
-        job->margin[i] = margin;
-    if (job->radius)
-        job->radius[i] = radius > 0 ? lip__down(radius / job->scale) : radius / job->scale;
+    if (out->predicted)
+        out->predicted[i] = (int64_t)got;
+    if (out->margin)
+        out->margin[i] = margin;
+    if (out->radius)
+        out->radius[i] = radius > 0 ? lip__down(radius / job->scale) : radius / job->scale;
+    if (out->method)
+        out->method[i] = method;
+    if (out->reason)
+        out->reason[i] = radius > 0 ? NULL : reason;
 }
 
 static void certify_block(void *ctx, size_t index, size_t thread)
@@ -311,7 +340,8 @@ static lip_err place_open(const struct lip_certifier *c, size_t n, struct place 
         return rc;
     at->x = lip__alloc(n * in, sizeof(double));
     at->size = lip__alloc(4 * values, sizeof(double));
-    if (!at->x || !at->size)
+    at->left = lip__alloc(c->head.classes, sizeof(double));
+    if (!at->x || !at->size || !at->left)
         return lip__nomem(err, (n * in + 4 * values) * sizeof(double));
     at->near = at->size + values;
     at->error_64 = at->near + values;
@@ -321,6 +351,7 @@ static lip_err place_open(const struct lip_certifier *c, size_t n, struct place 
 
 static void place_close(const struct lip_certifier *c, struct place *at)
 {
+    lip__free(at->left);
     lip__free(at->size);
     lip__free(at->x);
     lip__room_close(&c->map, &at->room);
@@ -362,29 +393,27 @@ static lip_err check_labels(const struct lip_certifier *c, size_t n, const int64
     return LIP_OK;
 }
 
+lip_err lip__input_scale(const lip_certify_options *options, double *scale, lip_error *err)
+{
+    *scale = options->input_scale == 0 ? 1 : options->input_scale;
+    return *scale > 0 && isfinite(*scale)
+               ? LIP_OK
+               : lip__fail(err, LIP_ERANGE, "input_scale is %g, needs a finite number above 0", *scale);
+}
+
 lip_err lip_certify(const lip_certifier *c, lip_workspace *ws, const lip_certify_options *options, size_t n,
-                    const float *x, const int64_t *label, float *y, int64_t *predicted, double *margin, double *radius,
-                    lip_error *err)
+                    const float *x, const int64_t *label, const lip_certificates *out, lip_error *err)
 {
     size_t threads = lip_threads(), open = 0;
-    struct job job = {.c = c,
-                      .options = options,
-                      .n = n,
-                      .in = lip__map_inputs(&c->map),
-                      .x = x,
-                      .label = label,
-                      .y = y,
-                      .predicted = predicted,
-                      .margin = margin,
-                      .radius = radius,
-                      .scale = options->input_scale == 0 ? 1 : options->input_scale};
+    struct job job = {
+        .c = c, .options = options, .n = n, .in = lip__map_inputs(&c->map), .x = x, .label = label, .out = out};
     lip_err rc = check_labels(c, n, label, err);
 
-    if (!rc && !(job.scale > 0 && isfinite(job.scale)))
-        rc = lip__fail(err, LIP_ERANGE, "input_scale is %g, needs a finite number above 0", job.scale);
+    if (!rc)
+        rc = lip__input_scale(options, &job.scale, err);
     if (rc || n == 0)
         return rc;
-    if (options->arithmetic == LIP_FLOAT32 && (rc = lip_predict(c->map.snapshot, ws, n, x, y, err)) != LIP_OK)
+    if (options->arithmetic == LIP_FLOAT32 && (rc = lip_predict(c->map.snapshot, ws, n, x, out->y, err)) != LIP_OK)
         return rc;
     job.place = lip__alloc(threads, sizeof *job.place);
     if (!job.place)
@@ -396,6 +425,38 @@ lip_err lip_certify(const lip_certifier *c, lip_workspace *ws, const lip_certify
     while (open-- > 0)
         place_close(c, &job.place[open]);
     lip__free(job.place);
+    return rc;
+}
+
+/* ---- values ------------------------------------------------------------------------------------------------------ */
+
+static void values_of(const struct lip_certifier *c, struct place *at, size_t n, const float *x, double *y, double *error)
+{
+    const lip_model *m = c->map.snapshot->model;
+    size_t in = lip__map_inputs(&c->map), classes = c->head.classes;
+
+    for (size_t i = 0; i < n * in; i++)
+        at->x[i] = x[i];
+    lip__map_value(&c->map, &at->room, n, at->x);
+    memcpy(y, at->room.value[c->map.output[0]], n * classes * sizeof *y);
+    for (size_t r = 0; error && r < n; r++) {
+        for (size_t i = 0; i < m->n_values; i++)
+            at->size[i] = at->room.value[i] ? lip__norm_up(at->room.value[i] + r * m->value[i].size, m->value[i].size) : 0;
+        lip__map_error(&c->map, &lip__float64, at->size, true, at->error_64);
+        for (size_t j = 0; j < classes; j++)
+            error[r * classes + j] = difference_error(c, j, j, &lip__float64, at->error_64, at->size);
+    }
+}
+
+lip_err lip_certifier_value(const lip_certifier *c, size_t n, const float *x, double *y, double *error, lip_error *err)
+{
+    size_t in = lip__map_inputs(&c->map), classes = c->head.classes;
+    struct place at = {0};
+    lip_err rc = n ? place_open(c, n < BLOCK ? n : BLOCK, &at, err) : LIP_OK;
+
+    for (size_t i = 0; !rc && i < n; i += BLOCK)
+        values_of(c, &at, n - i < BLOCK ? n - i : BLOCK, x + i * in, y + i * classes, error ? error + i * classes : NULL);
+    place_close(c, &at);
     return rc;
 }
 

@@ -3,11 +3,12 @@
  */
 #include "bounds/map.h"
 
-#include <float.h>
 #include <stdint.h>
 #include <string.h>
 
 #include <onelip/random.h>
+
+#include "bounds/tangent.h"
 
 /* ---- maps ------------------------------------------------------------------------------------------------ */
 
@@ -72,12 +73,12 @@ void lip__map_close(struct lip__map *map)
     map->stage = NULL;
 }
 
-static size_t input_value(const struct lip__map *map, size_t i)
+size_t lip__map_input(const struct lip__map *map, size_t i)
 {
     return map->input ? map->input[i] : i;
 }
 
-static size_t size_of(const struct lip__map *map, size_t value)
+size_t lip__map_size(const struct lip__map *map, size_t value)
 {
     return map->snapshot->model->value[value].size;
 }
@@ -87,7 +88,7 @@ size_t lip__map_inputs(const struct lip__map *map)
     size_t all = 0;
 
     for (size_t i = 0; i < map->n_inputs; i++)
-        all += size_of(map, input_value(map, i));
+        all += lip__map_size(map, lip__map_input(map, i));
     return all;
 }
 
@@ -96,7 +97,7 @@ size_t lip__map_outputs(const struct lip__map *map)
     size_t all = 0;
 
     for (size_t i = 0; i < map->n_outputs; i++)
-        all += size_of(map, map->output[i]);
+        all += lip__map_size(map, map->output[i]);
     return all;
 }
 
@@ -122,9 +123,9 @@ lip_err lip__room_open(const struct lip__map *map, size_t n, struct lip__room *r
     room->scratch = lip__alloc(scratch, sizeof(double));
     whole = room->value && room->scratch;
     for (size_t i = 0; whole && i < map->n_inputs + map->n; i++) {
-        size_t value = i < map->n_inputs ? input_value(map, i) : map->stage[i - map->n_inputs].value;
+        size_t value = i < map->n_inputs ? lip__map_input(map, i) : map->stage[i - map->n_inputs].value;
 
-        widest = size_of(map, value);
+        widest = lip__map_size(map, value);
         if (!room->value[value])
             whole = (room->value[value] = lip__alloc(n, widest * sizeof(double)));
     }
@@ -153,10 +154,10 @@ void lip__map_value(const struct lip__map *map, struct lip__room *room, size_t n
     const double *read[LIP__MAX_JOINED];
 
     for (size_t i = 0; i < map->n_inputs; i++) {
-        size_t size = size_of(map, input_value(map, i));
+        size_t size = lip__map_size(map, lip__map_input(map, i));
 
         for (size_t r = 0; r < n; r++)
-            memcpy(room->value[input_value(map, i)] + r * size, x + r * all + at, size * sizeof *x);
+            memcpy(room->value[lip__map_input(map, i)] + r * size, x + r * all + at, size * sizeof *x);
         at += size;
     }
     for (size_t i = 0; i < map->n; i++) {
@@ -169,7 +170,7 @@ void lip__map_value(const struct lip__map *map, struct lip__room *room, size_t n
 void lip__map_constants(const struct lip__map *map, double *of)
 {
     for (size_t i = 0; i < map->n_inputs; i++)
-        of[input_value(map, i)] = 1;
+        of[lip__map_input(map, i)] = 1;
     for (size_t i = 0; i < map->n; i++) {
         const struct lip__stage *s = &map->stage[i];
 
@@ -189,16 +190,19 @@ double lip__map_constant(const struct lip__map *map, const double *of)
     return all;
 }
 
-void lip__map_error(const struct lip__map *map, double u, double eta, double most, const double *size, bool computed,
+void lip__map_error(const struct lip__map *map, const struct lip__arithmetic *how, const double *size, bool computed,
                     double *error)
 {
-    for (size_t i = 0; i < map->n_inputs; i++)
-        error[input_value(map, i)] = 0;
+    for (size_t i = 0; i < map->n_inputs; i++) {
+        size_t v = lip__map_input(map, i);
+
+        error[v] = (how->store * size[v] + lip__up(sqrt((double)lip__map_size(map, v))) * how->store_eta) * (1 + 8 * LIP__U);
+    }
     for (size_t i = 0; i < map->n; i++) {
         const struct lip__stage *s = &map->stage[i];
         double e = lip__stage_joined(s, error), all = lip__stage_joined(s, size);
 
-        error[s->value] = lip__stage_error(s, u, eta, most, computed ? all : lip__up(all + e), e);
+        error[s->value] = lip__stage_error(s, how, computed ? all : lip__up(all + e), e);
     }
 }
 
@@ -207,7 +211,7 @@ static void norms(const struct lip__map *map, const struct lip__room *room, size
 {
     for (size_t i = 0; i < map->snapshot->model->n_values; i++)
         if (room->value[i])
-            size[i] = lip__norm_up(room->value[i] + r * size_of(map, i), size_of(map, i));
+            size[i] = lip__norm_up(room->value[i] + r * lip__map_size(map, i), lip__map_size(map, i));
 }
 
 /* The error of all outputs side by side. */
@@ -224,27 +228,18 @@ struct search {
     const struct lip__map *map;
     struct lip__room room;
     size_t in, out;
-    float **keep, **cotangent, *spare, *scratch; /* the float32 pass: every value, its gradient */
+    struct lip__tangent tangent;
     double *x, *v, *y, *moved, *y_moved, *best_x, *best_v, *size, *error;
 };
 
 static lip_err search_open(const struct lip__map *map, struct search *s)
 {
     const lip_model *m = map->snapshot->model;
-    bool whole;
+    bool whole = true;
 
     *s = (struct search){.map = map, .in = lip__map_inputs(map), .out = lip__map_outputs(map)};
-    if (lip__room_open(map, 1, &s->room, NULL))
+    if (lip__room_open(map, 1, &s->room, NULL) || lip__tangent_open(map, &s->tangent, NULL))
         return LIP_ENOMEM;
-    s->keep = lip__alloc(m->n_values, sizeof *s->keep);
-    s->cotangent = lip__alloc(m->n_values, sizeof *s->cotangent);
-    whole = s->keep && s->cotangent;
-    for (size_t i = 0; whole && i < m->n_values; i++)
-        if (s->room.value[i])
-            whole = (s->keep[i] = lip__alloc(m->value[i].size, sizeof(float))) &&
-                    (s->cotangent[i] = lip__alloc(m->value[i].size, sizeof(float)));
-    whole = (s->spare = lip__alloc(m->widest, sizeof(float))) && whole;
-    whole = (s->scratch = lip__alloc(m->scratch + 16, sizeof(float))) && whole;
     whole = (s->x = lip__alloc(s->in, sizeof(double))) && whole;
     whole = (s->v = lip__alloc(s->in, sizeof(double))) && whole;
     whole = (s->moved = lip__alloc(s->in, sizeof(double))) && whole;
@@ -268,16 +263,7 @@ static void search_close(struct search *s)
     lip__free(s->moved);
     lip__free(s->v);
     lip__free(s->x);
-    lip__free(s->scratch);
-    lip__free(s->spare);
-    for (size_t i = 0; i < s->map->snapshot->model->n_values; i++) {
-        if (s->keep)
-            lip__free(s->keep[i]);
-        if (s->cotangent)
-            lip__free(s->cotangent[i]);
-    }
-    lip__free(s->cotangent);
-    lip__free(s->keep);
+    lip__tangent_close(&s->tangent);
     lip__room_close(s->map, &s->room);
 }
 
@@ -286,7 +272,7 @@ static void value(struct search *s, const double *x, double *y, double *error)
 {
     lip__map_value(s->map, &s->room, 1, x);
     for (size_t i = 0; i < s->map->n_outputs; i++) {
-        size_t size = size_of(s->map, s->map->output[i]);
+        size_t size = lip__map_size(s->map, s->map->output[i]);
 
         memcpy(y, s->room.value[s->map->output[i]], size * sizeof *y);
         y += size;
@@ -294,97 +280,31 @@ static void value(struct search *s, const double *x, double *y, double *error)
     if (!error)
         return;
     norms(s->map, &s->room, 0, s->size);
-    lip__map_error(s->map, LIP__U, LIP__DOUBLE_ETA, LIP__DOUBLE_MOST, s->size, true, s->error);
+    lip__map_error(s->map, &lip__float64, s->size, true, s->error);
     *error = output_error(s->map, s->error);
 }
 
-static struct lip__pass pass_of(const struct search *s, size_t i, const float **w, const float **x)
+static double length_of(const double *x, size_t n)
 {
-    const lip_snapshot *snapshot = s->map->snapshot;
-    const struct lip__step *step = &snapshot->model->step[s->map->first + i];
+    double sum = 0;
 
-    for (size_t r = 0; r < LIP__MAX_READ; r++)
-        w[r] = step->read[r] == LIP__NOWHERE ? NULL : snapshot->data[step->read[r]];
-    for (size_t j = 0; j < step->n_from; j++)
-        x[j] = s->keep[step->from[j]];
-    return (struct lip__pass){.n = 1, .w = w, .scratch = s->scratch};
-}
-
-/* Every value of x in float32. */
-static void linearise(struct search *s)
-{
-    const double *x = s->x;
-
-    for (size_t i = 0; i < s->map->n_inputs; i++)
-        for (size_t j = 0; j < size_of(s->map, input_value(s->map, i)); j++)
-            s->keep[input_value(s->map, i)][j] = (float)*x++;
-    for (size_t i = 0; i < s->map->n; i++) {
-        const float *w[LIP__MAX_READ], *read[LIP__MAX_JOINED];
-        struct lip__pass pass = pass_of(s, i, w, read);
-        const lip_layer *l = s->map->stage[i].layer;
-        float *y = s->keep[s->map->stage[i].value];
-
-        if (l->kind->merge)
-            l->kind->merge(l, &pass, read, y);
-        else
-            l->kind->forward(l, &pass, read[0], y);
-    }
-}
-
-/* Cotangents of all values from those of the outputs. */
-static void backward(struct search *s)
-{
-    for (size_t i = s->map->n; i-- > 0;) {
-        const struct lip__stage *stage = &s->map->stage[i];
-        const float *w[LIP__MAX_READ], *read[LIP__MAX_JOINED], *dy = s->cotangent[stage->value];
-        struct lip__pass pass = pass_of(s, i, w, read);
-        const lip_layer *l = stage->layer;
-
-        for (size_t j = 0; j < stage->n_from; j++) {
-            float *to = s->cotangent[stage->from[j]];
-
-            if (l->kind->merge)
-                l->kind->unmerge(l, &pass, read, dy, j, s->spare);
-            else
-                l->kind->backward(l, &pass, read[0], s->keep[stage->value], dy, s->spare);
-            for (size_t k = 0; k < size_of(s->map, stage->from[j]); k++)
-                to[k] += s->spare[k];
-        }
-    }
-}
-
-/* v <- J' c, at the point that was linearised. */
-static void pull(struct search *s, const double *c, double *v)
-{
-    const struct lip__map *map = s->map;
-
-    for (size_t i = 0; i < map->snapshot->model->n_values; i++)
-        if (s->cotangent[i])
-            memset(s->cotangent[i], 0, size_of(map, i) * sizeof(float));
-    for (size_t i = 0; i < map->n_outputs; i++)
-        for (size_t j = 0; j < size_of(map, map->output[i]); j++)
-            s->cotangent[map->output[i]][j] += (float)*c++;
-    backward(s);
-    for (size_t i = 0; i < map->n_inputs; i++)
-        for (size_t j = 0; j < size_of(map, input_value(map, i)); j++)
-            *v++ = s->cotangent[input_value(map, i)][j];
+    for (size_t i = 0; i < n; i++)
+        sum += x[i] * x[i];
+    return sqrt(sum);
 }
 
 /* v <- J' of the unit vector along y_moved - y, scaled to length 1. False when it vanishes. */
 static bool pull_back(struct search *s)
 {
-    double length = 0;
+    double length;
 
     for (size_t j = 0; j < s->out; j++)
-        length += (s->y_moved[j] - s->y[j]) * (s->y_moved[j] - s->y[j]);
-    length = sqrt(length);
+        s->y_moved[j] -= s->y[j];
+    length = length_of(s->y_moved, s->out);
     for (size_t j = 0; j < s->out; j++)
-        s->y_moved[j] = (s->y_moved[j] - s->y[j]) / length;
-    pull(s, s->y_moved, s->v);
-    length = 0;
-    for (size_t j = 0; j < s->in; j++)
-        length += s->v[j] * s->v[j];
-    length = sqrt(length);
+        s->y_moved[j] /= length;
+    lip__tangent_back(&s->tangent, s->y_moved, s->v);
+    length = length_of(s->v, s->in);
     for (size_t j = 0; j < s->in; j++)
         s->v[j] /= length;
     return length > 0 && isfinite(length);
@@ -410,7 +330,7 @@ static double iterate(struct search *s, int steps, double h)
 {
     double stretch = 0, before;
 
-    linearise(s);
+    lip__tangent_at(&s->tangent, s->x);
     value(s, s->x, s->y, NULL);
     do {
         before = stretch;
@@ -465,22 +385,20 @@ static void start(struct search *s, int which)
 
 lip_err lip__map_jacobian(const struct lip__map *map, const double *x, double *jacobian, lip_error *err)
 {
-    struct search s;
-    lip_err rc = LIP_OK;
+    size_t in = lip__map_inputs(map), out = lip__map_outputs(map);
+    double *dy = lip__alloc(out, sizeof *dy);
+    struct lip__tangent t = {0};
+    lip_err rc = dy ? lip__tangent_open(map, &t, err) : lip__nomem(err, out * sizeof *dy);
 
-    if (search_open(map, &s)) {
-        rc = lip__nomem(err, (s.in + s.out) * sizeof(double));
-    } else {
-        memcpy(s.x, x, s.in * sizeof *x);
-        linearise(&s);
-        memset(s.y, 0, s.out * sizeof *s.y);
-        for (size_t j = 0; j < s.out; j++) {
-            s.y[j] = 1;
-            pull(&s, s.y, jacobian + j * s.in);
-            s.y[j] = 0;
-        }
+    if (!rc)
+        lip__tangent_at(&t, x);
+    for (size_t j = 0; !rc && j < out; j++) {
+        dy[j] = 1;
+        lip__tangent_back(&t, dy, jacobian + j * in);
+        dy[j] = 0;
     }
-    search_close(&s);
+    lip__tangent_close(&t);
+    lip__free(dy);
     return rc;
 }
 
@@ -526,7 +444,7 @@ static void reach(const struct lip__map *map, double input_norm, const double *a
                   const double *constant, double *size)
 {
     for (size_t i = 0; i < map->n_inputs; i++)
-        size[input_value(map, i)] = lip__up(input_norm);
+        size[lip__map_input(map, i)] = lip__up(input_norm);
     for (size_t i = 0; i < map->n; i++) {
         const struct lip__stage *s = &map->stage[i];
         size_t v = s->value;
@@ -536,7 +454,8 @@ static void reach(const struct lip__map *map, double input_norm, const double *a
     }
 }
 
-lip_err lip__map_deviation(const struct lip__map *map, double input_norm, double *deviation, lip_error *err)
+lip_err lip__map_deviation(const struct lip__map *map, const struct lip__arithmetic *how, double input_norm,
+                           double *deviation, lip_error *err)
 {
     size_t n = map->snapshot->model->n_values;
     struct lip__room room = {0};
@@ -548,10 +467,10 @@ lip_err lip__map_deviation(const struct lip__map *map, double input_norm, double
     if (!rc && lip__map_known(map)) {
         lip__map_value(map, &room, 1, zeros);
         norms(map, &room, 0, at_zero);
-        lip__map_error(map, LIP__U, LIP__DOUBLE_ETA, LIP__DOUBLE_MOST, at_zero, true, error);
+        lip__map_error(map, &lip__float64, at_zero, true, error);
         lip__map_constants(map, constant);
         reach(map, input_norm, at_zero, error, constant, size);
-        lip__map_error(map, LIP__FLOAT_U, LIP__FLOAT_ETA, FLT_MAX, size, false, error);
+        lip__map_error(map, how, size, false, error);
         all = output_error(map, error);
         *deviation = isfinite(all) ? all : INFINITY;
     }

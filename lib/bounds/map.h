@@ -16,11 +16,6 @@ struct lip__map {
     size_t n_inputs, n_outputs;
 };
 
-#define LIP__FLOAT_U     0x1p-24
-#define LIP__FLOAT_ETA   0x1p-149
-#define LIP__DOUBLE_ETA  0x1p-1074
-#define LIP__DOUBLE_MOST 1e300
-
 /* lip__map_open: all steps of a model, proved. lip__map_part: the n steps from `first` on, of which each reads the one
  * in front of it, proved. Return as lip__stage_open and lip__stage_prove. Memory: lip__map_close, on failure too. */
 lip_err lip__map_open(const lip_snapshot *snapshot, struct lip__map *map, lip_error *err);
@@ -30,6 +25,8 @@ void lip__map_close(struct lip__map *map);
 /* lip__map_of: a part of a whole map, which keeps owning the stages. */
 struct lip__map lip__map_of(const struct lip__map *whole, size_t first, size_t n);
 
+size_t lip__map_input(const struct lip__map *map, size_t i);     /* the value that is input i */
+size_t lip__map_size(const struct lip__map *map, size_t value); /* numbers of one sample */
 size_t lip__map_inputs(const struct lip__map *map); /* numbers per sample */
 size_t lip__map_outputs(const struct lip__map *map);
 
@@ -54,9 +51,9 @@ void lip__map_constants(const struct lip__map *map, double *of);
 /* lip__map_constant: the map's, from those. */
 double lip__map_constant(const struct lip__map *map, const double *of);
 
-/* lip__map_error: how far values computed with unit roundoff u may be from the real ones. size: a bound of the norm of
- * each real value; with `computed`, of each computed one. error: n_values, out; 0 for inputs. */
-void lip__map_error(const struct lip__map *map, double u, double eta, double most, const double *size, bool computed,
+/* lip__map_error: how far values computed in an arithmetic may be from the real ones. size: a bound of the norm of each
+ * real value; with `computed`, of each computed one. error: n_values, out. */
+void lip__map_error(const struct lip__map *map, const struct lip__arithmetic *arithmetic, const double *size, bool computed,
                     double *error);
 
 /* lip__map_secant: lower bounds of the Lipschitz constant from pairs of points near which the map stretches most.
@@ -75,8 +72,9 @@ lip_err lip__map_jacobian(const struct lip__map *map, const double *x, double *j
  * there is no formula for it; else it is NAN there. layers: room for lip_model_layers; *n are filled. */
 lip_err lip__map_layers(const struct lip__map *map, bool lower, lip_layer_bound *layers, size_t *n, lip_error *err);
 
-/* lip__map_deviation: how far the float32 result may be from the real one for inputs of norm up to input_norm.
+/* lip__map_deviation: how far the computed result may be from the real one for inputs of norm up to input_norm.
  * INFINITY where something could overflow or a stage is unknown. */
-lip_err lip__map_deviation(const struct lip__map *map, double input_norm, double *deviation, lip_error *err);
+lip_err lip__map_deviation(const struct lip__map *map, const struct lip__arithmetic *arithmetic, double input_norm,
+                           double *deviation, lip_error *err);
 
 #endif

@@ -1,7 +1,8 @@
 /* network.c: what is proved of a layer, and of a model as the product of its layers. */
+#include <float.h>
 #include <string.h>
 
-#include "bounds/map.h"
+#include "bounds/pairs.h"
 
 /* ---- a layer ------------------------------------------------------------------------------------------- */
 
@@ -179,34 +180,82 @@ static int judge_network(const struct lip__map *c, const double *constant, doubl
     return judge(claimed, whole, upper);
 }
 
-lip_err lip_bound_network(const lip_snapshot *snapshot, double input_norm, lip_layer_bound *layers, size_t *n,
-                          lip_network_bound *network, lip_error *err)
+const char *lip_bound_method_name(lip_bound_method method)
 {
+    static const char *const names[] = {"product", "rescaled", "lipsdp", "liplt", "fourier"};
+
+    return (unsigned)method < LIP_BOUND_METHODS ? names[method] : "none";
+}
+
+/* Constants of pairs of outputs; NAN where there are none. */
+static lip_err bound_pairs(const struct lip__map *c, const double *constant, double *pairs, lip_error *err)
+{
+    size_t n = lip__map_outputs(c);
+    struct lip__head head = {0};
+    lip_err rc = LIP_OK;
+
+    if (isnan(lip__map_constant(c, constant)) || c->n_outputs != 1) {
+        for (size_t i = 0; i < n * n; i++)
+            pairs[i] = NAN;
+        return LIP_OK;
+    }
+    rc = lip__head_open(c, constant, &head, err);
+    for (size_t i = 0; !rc && i < n * n; i++)
+        pairs[i] = head.pair[i];
+    lip__head_close(&head);
+    return rc;
+}
+
+/* The smallest of what the methods say. */
+static void choose(lip_network_bound *network)
+{
+    network->upper = NAN;
+    network->method = "none";
+    for (int i = 0; i < LIP_BOUND_METHODS; i++)
+        if (!isnan(network->by[i]) && !(network->by[i] >= network->upper)) {
+            network->upper = network->by[i];
+            network->method = lip_bound_method_name((lip_bound_method)i);
+        }
+}
+
+lip_err lip_bound_network(const lip_snapshot *snapshot, const lip_bound_options *options, lip_layer_bound *layers,
+                          size_t *n, lip_network_bound *network, lip_error *err)
+{
+    static const lip_bound_options defaults = {.input_norm = 0};
     const lip_model *m = snapshot->model;
     double *constant = lip__alloc(m->n_values, sizeof *constant), single = 0;
     struct lip__map c = {0};
     lip_err rc = constant ? lip__map_open(snapshot, &c, err) : lip__nomem(err, m->n_values * sizeof *constant);
 
+    options = options ? options : &defaults;
     *n = 0;
     *network = (lip_network_bound){.claimed = lip_model_claimed(m),
                                    .upper = NAN,
                                    .tightness = NAN,
-                                   .method = "product",
+                                   .method = "none",
                                    .lower_method = "none",
+                                   .complete = true,
                                    .deviation = NAN,
                                    .sound_claim = -1};
+    for (int i = 0; i < LIP_BOUND_METHODS; i++)
+        network->by[i] = NAN;
     if (!rc)
         rc = lip__map_layers(&c, true, layers, n, err);
     if (!rc)
         rc = lip__map_secant(&c, &network->lower, &single, err);
     if (!rc) {
         network->lower_method = network->lower > 0 ? "secant" : "none";
-        network->input_norm = input_norm > 0 ? input_norm : sqrt((double)lip__map_inputs(&c));
-        rc = lip__map_deviation(&c, network->input_norm, &network->deviation, err);
+        network->input_norm = options->input_norm > 0 ? options->input_norm : sqrt((double)lip__map_inputs(&c));
+        rc = lip__map_deviation(&c, &lip__float32, network->input_norm, &network->deviation, err);
     }
     if (!rc) {
         lip__map_constants(&c, constant);
-        network->upper = lip__map_constant(&c, constant);
+        network->by[LIP_PRODUCT] = lip__map_constant(&c, constant);
+        if (options->pairs)
+            rc = bound_pairs(&c, constant, options->pairs, err);
+    }
+    if (!rc) {
+        choose(network);
         network->deviation = isfinite(network->deviation) ? lip__times_up(2, network->deviation) : NAN;
         if (network->lower > 0)
             network->tightness = network->upper / network->lower;
@@ -215,5 +264,31 @@ lip_err lip_bound_network(const lip_snapshot *snapshot, double input_norm, lip_l
     }
     lip__map_close(&c);
     lip__free(constant);
+    return rc;
+}
+
+/* ---- other arithmetics ------------------------------------------------------------------------------------- */
+
+lip_err lip_bound_transfer(const lip_snapshot *snapshot, lip_format format, double input_norm, double *deviation,
+                           lip_error *err)
+{
+    static const struct lip__arithmetic formats[] = {
+        [LIP_FP32] = {.u = 0x1p-24, .eta = 0x1p-149, .most = FLT_MAX},
+        [LIP_TF32] = {.u = 0x1p-24, .eta = 0x1p-149, .most = FLT_MAX, .operand = 0x1p-11, .operand_eta = 0x1p-137},
+        [LIP_BF16] = {.u = 0x1p-24, .eta = 0x1p-149, .most = FLT_MAX, .store = 0x1p-8, .store_eta = 0x1p-134,
+                      .operand = 0x1p-8, .operand_eta = 0x1p-134},
+        [LIP_FP16] = {.u = 0x1p-24, .eta = 0x1p-149, .most = 65504, .store = 0x1p-11, .store_eta = 0x1p-25,
+                      .operand = 0x1p-11, .operand_eta = 0x1p-25},
+    };
+    struct lip__map c;
+    lip_err rc = lip__map_open(snapshot, &c, err);
+
+    *deviation = NAN;
+    if (!rc)
+        rc = lip__map_deviation(&c, &formats[format], input_norm > 0 ? input_norm : sqrt((double)lip__map_inputs(&c)),
+                                deviation, err);
+    if (!isfinite(*deviation))
+        *deviation = NAN;
+    lip__map_close(&c);
     return rc;
 }

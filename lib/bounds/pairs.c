@@ -58,11 +58,13 @@ lip_err lip__head_open(const struct lip__map *map, const double *constant, struc
         head->last = lip__alloc(n * n, sizeof *head->last);
     }
     head->column = lip__alloc(n, sizeof *head->column);
-    if (!head->pair || !head->last || !head->column)
+    head->single = lip__alloc(n, sizeof *head->single);
+    if (!head->pair || !head->last || !head->column || !head->single)
         return lip__nomem(err, 2 * n * n * sizeof(double));
     body = head->stage ? constant[head->stage->from[0]] : NAN;
     for (size_t c = 0; c < n; c++) {
         head->column[c] = head->stage ? column_norm(head->stage, c) : 1;
+        head->single[c] = head->stage ? fmin(whole, lip__times_up(head->column[c], body)) : whole;
         for (size_t j = 0; j < c; j++) {
             double last = head->stage ? difference_norm(head->stage, c, j) : any;
             double pair = lip__times_up(any, whole);
@@ -80,6 +82,7 @@ lip_err lip__head_open(const struct lip__map *map, const double *constant, struc
 
 void lip__head_close(struct lip__head *head)
 {
+    lip__free(head->single);
     lip__free(head->column);
     lip__free(head->last);
     lip__free(head->pair);
@@ -127,7 +130,9 @@ static lip_err inner_products(const struct lip__stage *s, double *norm, lip_erro
     return LIP_OK;
 }
 
-lip_err lip__norm_ratio(const struct lip__map *map, lip_norm norm, double *ratio, lip_error *err)
+/* At most how much longer an output of the first step may be, per unit of the inputs' `norm`, than its constant says per
+ * unit of their l2 norm. */
+static lip_err norm_ratio(const struct lip__map *map, lip_norm norm, double *ratio, lip_error *err)
 {
     const struct lip__stage *s = first_matrix(map);
     double longest = 0, sum = 0, products = INFINITY, root = lip__up(sqrt((double)lip__map_inputs(map)));
@@ -150,4 +155,40 @@ lip_err lip__norm_ratio(const struct lip__map *map, lip_norm norm, double *ratio
     else
         *ratio = fmin(root, lip__up(fmin(sum, products) / s->norm.upper));
     return rc;
+}
+
+/* The dual norm of column c less column j, or with j = c of column c. */
+static double dual_norm(const struct lip__stage *s, lip_norm norm, size_t c, size_t j)
+{
+    double most = 0, sum = 0;
+
+    for (size_t i = 0; i < s->m; i++) {
+        double d = fabs(s->kernel[i * s->n + c] - (c == j ? 0 : s->kernel[i * s->n + j]));
+
+        most = fmax(most, d);
+        sum += d;
+    }
+    return (norm == LIP_L1 ? most : sum) * lip__lift(s->m) + LIP__TINY;
+}
+
+lip_err lip__head_measure(const struct lip__map *map, lip_norm norm, struct lip__head *head, double *ratio, lip_error *err)
+{
+    size_t n = head->classes;
+    lip_err rc = norm_ratio(map, norm, ratio, err);
+
+    if (rc || norm == LIP_L2)
+        return rc;
+    /* Constants of pairs are products through the first step, unless that step makes the outputs itself. */
+    if (head->stage && first_matrix(map) == head->stage) {
+        for (size_t i = 0; i < n * n; i++)
+            head->pair[i] = i / n == i % n && n > 1 ? 0 : dual_norm(head->stage, norm, i / n, i % n);
+        for (size_t c = 0; c < n; c++)
+            head->single[c] = dual_norm(head->stage, norm, c, c);
+        return LIP_OK;
+    }
+    for (size_t i = 0; i < n * n; i++)
+        head->pair[i] = lip__times_up(head->pair[i], *ratio);
+    for (size_t c = 0; c < n; c++)
+        head->single[c] = lip__times_up(head->single[c], *ratio);
+    return LIP_OK;
 }

@@ -12,6 +12,7 @@ struct lip__head {
     size_t classes;
     double *pair;   /* (classes, classes): against the inputs' l2 norm */
     double *last;   /* the same of the last step alone; with stage NULL sqrt(2) */
+    double *single; /* of each output alone, against the inputs' l2 norm */
     double *column; /* norms of the columns of stage's matrix */
 };
 
@@ -23,8 +24,8 @@ void lip__head_close(struct lip__head *head);
 /* lip__certifier_map: all steps of a certifier's model, proved. Lives as long as the certifier. */
 const struct lip__map *lip__certifier_map(const lip_certifier *certifier);
 
-/* lip__norm_ratio: at most how much longer an output of the first step may be, per unit of the inputs' `norm`, than its
- * constant says per unit of their l2 norm. */
-lip_err lip__norm_ratio(const struct lip__map *map, lip_norm norm, double *ratio, lip_error *err);
+/* lip__head_measure: pair and single against the inputs' `norm` instead. *ratio: at most how much larger other constants that
+ * were multiplied through the first step are per unit of that norm. */
+lip_err lip__head_measure(const struct lip__map *map, lip_norm norm, struct lip__head *head, double *ratio, lip_error *err);
 
 #endif

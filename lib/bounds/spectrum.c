@@ -29,7 +29,14 @@ static lip_err decompose(double *a, size_t m, size_t n, size_t times, lip_spectr
     }
     for (size_t i = few * times; i-- > 0;)
         value[i] = value[i / times];
-    *s = (lip_spectrum){s->kind, m * times, n * times, few * times, value, s->norm};
+    *s = (lip_spectrum){.kind = s->kind,
+                        .norm = s->norm,
+                        .method = "svd",
+                        .inputs = m * times,
+                        .outputs = n * times,
+                        .count = few * times,
+                        .largest = few * times,
+                        .value = value};
     return LIP_OK;
 }
 
@@ -70,7 +77,14 @@ static lip_err of_pooling(const struct lip__stage *stage, lip_spectrum *s, lip_e
         return lip__nomem(err, stage->out * sizeof *value);
     for (size_t i = 0; i < stage->out; i++)
         value[i] = stage->layer->k;
-    *s = (lip_spectrum){s->kind, stage->in, stage->out, stage->out, value, s->norm};
+    *s = (lip_spectrum){.kind = s->kind,
+                        .norm = s->norm,
+                        .method = "analytic",
+                        .inputs = stage->in,
+                        .outputs = stage->out,
+                        .count = stage->out,
+                        .largest = stage->out,
+                        .value = value};
     return LIP_OK;
 }
 
@@ -86,8 +100,18 @@ static lip_err enclose(struct lip__stage *stage, bool kernel, lip_interval *norm
     return rc;
 }
 
-lip_err lip_bound_spectrum(const lip_snapshot *snapshot, size_t layer, bool kernel, lip_spectrum *spectrum,
-                           lip_error *err)
+/* Of a whole spectrum k at each end. */
+static void cut(lip_spectrum *s, size_t k)
+{
+    if (k == 0 || k >= s->largest)
+        return;
+    s->smallest = s->largest - k < k ? s->largest - k : k;
+    memmove(s->value + k, s->value + s->largest - s->smallest, s->smallest * sizeof *s->value);
+    s->largest = k;
+}
+
+lip_err lip_bound_spectrum(const lip_snapshot *snapshot, size_t layer, bool kernel, size_t k,
+                           lip_spectrum *spectrum, lip_error *err)
 {
     const lip_model *m = snapshot->model;
     struct lip__stage stage;
@@ -115,6 +139,8 @@ lip_err lip_bound_spectrum(const lip_snapshot *snapshot, size_t layer, bool kern
         rc = lip__fail(err, LIP_ERANGE, "layer \"%s\" (%s) is no linear operator", stage.layer->name,
                        lip_layer_class(stage.layer));
     lip__stage_close(&stage);
+    if (!rc)
+        cut(spectrum, k);
     if (rc)
         *spectrum = (lip_spectrum){0};
     return rc;

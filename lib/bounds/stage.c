@@ -1,6 +1,7 @@
 /* stage.c: the steps of a model over the reals: what they are, what they are worth, what computing them loses. */
 #include "bounds/stage.h"
 
+#include <float.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -252,20 +253,30 @@ double lip__stage_joined(const struct lip__stage *s, const double *of)
     return s->kind == LIP__STAGE_MEAN ? lip__up(all / (double)s->n_from) : all;
 }
 
-double lip__stage_error(const struct lip__stage *s, double u, double eta, double most, double size, double e)
-{
-    double n = (double)s->roundings, gamma = n * u / (1 - n * u) * (1 + 0x1p-40), under = n * eta, root;
-    double out = s->absolute * size + s->added;
+const struct lip__arithmetic lip__float64 = {.u = LIP__U, .eta = 0x1p-1074, .most = 1e300};
+const struct lip__arithmetic lip__float32 = {.u = 0x1p-24, .eta = 0x1p-149, .most = FLT_MAX};
 
-    if (s->kind == LIP__STAGE_UNKNOWN || !(n * u < 0.5) || !(out * (1 + gamma) < most / 2))
+double lip__stage_error(const struct lip__stage *s, const struct lip__arithmetic *how, double size, double e)
+{
+    double n = (double)s->roundings, gamma = n * how->u / (1 - n * how->u) * (1 + 0x1p-40), under = n * how->eta, root;
+    double out = s->absolute * size + s->added, error;
+
+    if (s->kind == LIP__STAGE_UNKNOWN || !(n * how->u < 0.5) || !(out * (1 + gamma) < how->most / 2))
         return INFINITY;
     if (s->squares) {
-        if (!(size * size * (1 + gamma) < most / 2))
+        if (!(size * size * (1 + gamma) < how->most / 2))
             return INFINITY;
         under = lip__up(sqrt(under)) * s->norm.upper + under;
     }
     root = lip__up(sqrt((double)s->out));
-    return (s->gain * e + gamma * out + root * under) * (1 + 0x1p-40);
+    error = s->gain * e + gamma * out + root * under;
+    if (s->kernel && how->operand > 0) /* kernel, bias and x each off by that; the square of it counted with the gamma */
+        error += how->operand * (2 * s->absolute * size + s->added) * (1 + how->operand + gamma) +
+                 how->operand_eta * lip__up(sqrt((double)s->m * (double)s->n)) * lip__up(sqrt((double)s->rows)) * (size + 1) +
+                 how->operand_eta * s->absolute * lip__up(sqrt((double)s->in));
+    if (how->store > 0 && s->roundings > 0)
+        error += how->store * (out + error) + root * how->store_eta;
+    return error * (1 + 0x1p-40);
 }
 
 /* ---- its value ------------------------------------------------------------------------------------------- */

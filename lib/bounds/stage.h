@@ -55,6 +55,15 @@ struct lip__stage {
     bool squares;           /* eta stands under a root, and the square of the input must not overflow */
 };
 
+/* How numbers are kept and summed. Sums round by u each; results are stored with `store`, operands (weights, and what is
+ * multiplied) are rounded by `operand` first. 0: not rounded at all. */
+struct lip__arithmetic {
+    double u, eta, most;
+    double store, store_eta;
+    double operand, operand_eta;
+};
+extern const struct lip__arithmetic lip__float64, lip__float32;
+
 /* lip__stage_open: step `index` of a snapshot, weights widened, nothing proved yet. Returns LIP_OK, LIP_ENOMEM,
  * LIP_ENONFINITE naming the tensor. Memory: lip__stage_close, on failure too. */
 lip_err lip__stage_open(const lip_snapshot *snapshot, size_t index, struct lip__stage *stage, lip_error *err);
@@ -73,6 +82,6 @@ void lip__stage_value(const struct lip__stage *stage, size_t n, const double *co
 double lip__stage_joined(const struct lip__stage *stage, const double *of);
 
 /* lip__stage_error: the bound above; size and e joined. INFINITY where something could overflow `most`. */
-double lip__stage_error(const struct lip__stage *stage, double u, double eta, double most, double size, double e);
+double lip__stage_error(const struct lip__stage *stage, const struct lip__arithmetic *arithmetic, double size, double e);
 
 #endif

@@ -50,7 +50,8 @@ static lip_err certificates(const lip_certifier *c, lip_workspace *ws, const lip
     if (!y || !label || !radius)
         rc = lip__nomem(err, n * classes * sizeof *y);
     else if (!lip_labels(n, classes, &batch->y_shape, batch->y, label, NULL)) {
-        rc = lip_certify(c, ws, &options, n, batch->inputs ? batch->inputs[0] : batch->x, label, y, NULL, NULL, radius, &why);
+        rc = lip_certify(c, ws, &options, n, batch->inputs ? batch->inputs[0] : batch->x, label,
+                         &(lip_certificates){.y = y, .radius = radius}, &why);
         if (!rc) {
             lip_provable_accuracy(n, radius, 1, &epsilon, &t->provable_accuracy);
             for (size_t i = 0; i < n; i++)
@@ -139,7 +140,7 @@ lip_err lip_telemetry_take(const lip_snapshot *snapshot, lip_workspace *ws, cons
                          .jacobian_min = NAN,
                          .jacobian_median = NAN,
                          .jacobian_max = NAN};
-    rc = lip_certifier_new(snapshot, LIP_L2, &c, &why);
+    rc = lip_certifier_new(snapshot, &(lip_certifier_options){.norm = LIP_L2}, &c, &why);
     if (rc == LIP_EBOUND || rc == LIP_EUNSUPPORTED) /* no certificates, but layers */
         rc = lip__map_open(snapshot, &own, err);
     else if (rc)

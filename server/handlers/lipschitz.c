@@ -140,7 +140,7 @@ static json_t *compute(struct ctx *ctx, const char *model, const struct publishe
         reply_no_memory(rp);
         return NULL;
     }
-    if (lip_bound_network(now->snapshot, o->input_norm, bounds, &n, &network, &err)) {
+    if (lip_bound_network(now->snapshot, &(lip_bound_options){.input_norm = o->input_norm}, bounds, &n, &network, &err)) {
         reply_lip_error(rp, &err, ABOUT_WEIGHTS, NULL);
         free(bounds);
         return NULL;

@@ -78,7 +78,7 @@ static void answer(const struct request *rq, struct reply *rp, const struct mode
     reply_weights_revision(rp, now->weights_revision);
     if (codec_not_modified(rq, rp, etag))
         return;
-    switch (lip_bound_spectrum(now->snapshot, layer, w->kernel, &s, &err)) {
+    switch (lip_bound_spectrum(now->snapshot, layer, w->kernel, 0, &s, &err)) {
     case LIP_OK:
         rp->compute_ns = now_ns() - start;
         reply_json(rp, 200, document(model, now, layer, w, &s));

@@ -473,7 +473,7 @@ static void check_report(const struct served *s, lip_layer_bound *layers, size_t
 {
     lip_error err = {0};
 
-    OK(lip_bound_network(s->snapshot, 0, layers, n, network, &err));
+    OK(lip_bound_network(s->snapshot, &(lip_bound_options){0}, layers, n, network, &err));
     for (size_t i = 0; i < *n; i++) {
         lip_layer_bound alone;
         size_t at = 0;
@@ -563,7 +563,7 @@ START_TEST(a_report_survives_every_lost_allocation)
     for (lost = 0; lost < 2000 && rc != LIP_OK; lost++) {
         left = lost;
         lip__alloc_hook = fail_later;
-        rc = lip_bound_network(s.snapshot, 0, layers, &n, &network, NULL);
+        rc = lip_bound_network(s.snapshot, &(lip_bound_options){0}, layers, &n, &network, NULL);
         lip__alloc_hook = NULL;
         ck_assert(rc == LIP_OK || rc == LIP_ENOMEM);
     }
@@ -592,7 +592,7 @@ START_TEST(a_claim_that_is_exceeded_is_reported)
     ck_assert_double_eq_tol(layer.upper, 1.0244, 2e-4);
     ck_assert_int_eq(layer.sound_claim, 0);
     ck_assert_double_eq(layer.claimed, 1);
-    OK(lip_bound_network(s.snapshot, 0, layers, &n, &network, &err));
+    OK(lip_bound_network(s.snapshot, &(lip_bound_options){0}, layers, &n, &network, &err));
     ck_assert_int_eq(network.sound_claim, 0);
     ck_assert_double_gt(network.lower, 1.02);
     stop(&s);
@@ -614,7 +614,7 @@ START_TEST(a_linear_model_is_its_matrix)
     size_t n;
 
     serve(&s, json, 1);
-    OK(lip_bound_network(s.snapshot, 0, layers, &n, &network, &err));
+    OK(lip_bound_network(s.snapshot, &(lip_bound_options){0}, layers, &n, &network, &err));
     OK(lip_bound_matrix(lip_snapshot_kernel(s.snapshot, 1), 9, 5, &norm, NULL, &err));
     ck_assert_double_eq(network.upper, norm.upper);
     ck_assert_double_ge(network.lower, norm.lower * (1 - 1e-8));
@@ -638,7 +638,7 @@ START_TEST(a_dead_layer_bounds_the_network_by_nothing)
     OK(lip_state_load(s.state, &wbar, 1, true, NULL, NULL, &err));
     lip_snapshot_put(s.snapshot);
     OK(lip_state_publish(s.state, &s.snapshot, &err));
-    OK(lip_bound_network(s.snapshot, 0, layers, &n, &network, &err));
+    OK(lip_bound_network(s.snapshot, &(lip_bound_options){0}, layers, &n, &network, &err));
     ck_assert_double_le(network.upper, 1e-300);
     ck_assert_double_eq(network.lower, 0);
     ck_assert(isnan(network.tightness));
@@ -671,14 +671,14 @@ START_TEST(spectra_are_those_of_the_operators)
                 index++;
             if (i == 1) {
                 if (!kernel) {
-                    OK(lip_bound_spectrum(s.snapshot, index, false, &spectrum, &err));
+                    OK(lip_bound_spectrum(s.snapshot, index, false, 0, &spectrum, &err));
                     ck_assert_uint_eq(spectrum.count, lip_shape_count(lip_layer_output_shape(l)));
                     ck_assert_double_eq(spectrum.value[spectrum.count - 1], 1);
                     lip_free(spectrum.value);
                 }
                 continue;
             }
-            OK(lip_bound_spectrum(s.snapshot, index, kernel, &spectrum, &err));
+            OK(lip_bound_spectrum(s.snapshot, index, kernel, 0, &spectrum, &err));
             OK(lip_bound_layer(s.snapshot, index, &bound, &err));
             ck_assert_str_eq(spectrum.kind, kinds[i]);
             if (kernel || i == 3) { /* the kernel is the matrix */
@@ -726,17 +726,17 @@ START_TEST(what_has_no_spectrum_is_an_error)
     struct served s;
 
     serve(&s, CNN, 1);
-    ck_assert_int_eq(lip_bound_spectrum(s.snapshot, 3, false, &spectrum, &err), LIP_ERANGE);
+    ck_assert_int_eq(lip_bound_spectrum(s.snapshot, 3, false, 0, &spectrum, &err), LIP_ERANGE);
     ck_assert_str_eq(err.text, "layer \"p1\" (ScaledL2NormPooling2D) is no linear operator");
     ck_assert_ptr_null(spectrum.value);
-    ck_assert_int_eq(lip_bound_spectrum(s.snapshot, 0, false, &spectrum, NULL), LIP_ERANGE);
+    ck_assert_int_eq(lip_bound_spectrum(s.snapshot, 0, false, 0, &spectrum, NULL), LIP_ERANGE);
     stop(&s);
     err = (lip_error){0};
     serve(&s, large, 1);
-    ck_assert_int_eq(lip_bound_spectrum(s.snapshot, 1, false, &spectrum, &err), LIP_EUNSUPPORTED);
+    ck_assert_int_eq(lip_bound_spectrum(s.snapshot, 1, false, 0, &spectrum, &err), LIP_EUNSUPPORTED);
     ck_assert_ptr_nonnull(strstr(err.text, "too large"));
     err = (lip_error){0};
-    OK(lip_bound_spectrum(s.snapshot, 1, true, &spectrum, &err));
+    OK(lip_bound_spectrum(s.snapshot, 1, true, 0, &spectrum, &err));
     ck_assert_uint_eq(spectrum.count, 8);
     lip_free(spectrum.value);
     stop(&s);

@@ -59,6 +59,15 @@ static void stop(struct served *s)
     lip_model_put(s->model);
 }
 
+/* Several arrays at once. */
+static lip_err certify(const lip_certifier *certifier, lip_workspace *ws, const lip_certify_options *options, size_t n,
+                       const float *x, const int64_t *label, float *y, int64_t *predicted, double *margin, double *radius,
+                       lip_error *err)
+{
+    return lip_certify(certifier, ws, options, n, x, label,
+                       &(lip_certificates){.y = y, .predicted = predicted, .margin = margin, .radius = radius}, err);
+}
+
 static size_t best_of(const float *y, size_t n)
 {
     size_t best = 0;
@@ -97,11 +106,11 @@ START_TEST(a_linear_classifier_has_its_distance)
     put(&s, "d/bias", bias);
     w = lip_snapshot_kernel(s.snapshot, 1);
     lip_random_normal(&noise, x, N * IN);
-    OK(lip_certifier_new(s.snapshot, LIP_L2, &certifier, &err));
+    OK(lip_certifier_new(s.snapshot, &(lip_certifier_options){.norm = LIP_L2}, &certifier, &err));
     ck_assert_uint_eq(lip_certifier_classes(certifier), OUT);
     ck_assert_str_eq(lip_certifier_head(certifier), "joint");
     ck_assert(isnan(lip_certifier_factor(certifier)));
-    OK(lip_certify(certifier, s.ws, &options, N, x, NULL, y, predicted, margin, radius, &err));
+    OK(certify(certifier, s.ws, &options, N, x, NULL, y, predicted, margin, radius, &err));
     for (size_t i = 0; i < N; i++) {
         size_t c = best_of(y + i * OUT, OUT), nearest = 0;
         double distance = INFINITY, z[OUT], length = 0;
@@ -128,7 +137,7 @@ START_TEST(a_linear_classifier_has_its_distance)
                             distance - (_i ? 5e-5 : 5e-6)); /* logits of about 10 in float32, all the way or once */
         for (size_t k = 0; k < IN; k++)
             moved[k] = (float)(x[i * IN + k] + (distance + 1e-4) * (w[k * OUT + nearest] - w[k * OUT + c]) / length);
-        OK(lip_certify(certifier, s.ws, &options, 1, moved, NULL, y_moved, NULL, NULL, NULL, &err));
+        OK(certify(certifier, s.ws, &options, 1, moved, NULL, y_moved, NULL, NULL, NULL, &err));
         ck_assert_uint_ne(best_of(y_moved, OUT), c);
     }
     lip_certifier_free(certifier);
@@ -148,10 +157,10 @@ START_TEST(a_scalar_output_has_its_sign)
 
     serve(&s, LINE("2", "1"), 1);
     put(&s, "d/kernel", w);
-    OK(lip_certifier_new(s.snapshot, LIP_L2, &certifier, &err));
+    OK(lip_certifier_new(s.snapshot, &(lip_certifier_options){.norm = LIP_L2}, &certifier, &err));
     ck_assert_str_eq(lip_certifier_head(certifier), "scalar");
     ck_assert_double_eq_tol(lip_certifier_pairs(certifier)[0], 5, 1e-12);
-    OK(lip_certify(certifier, s.ws, &options, 3, x, label, y, predicted, margin, radius, &err));
+    OK(certify(certifier, s.ws, &options, 3, x, label, y, predicted, margin, radius, &err));
     ck_assert_float_eq(y[0], 7);
     ck_assert_double_eq_tol(radius[0], 7 / 5.0 / 0.5, 1e-5); /* in units of the caller, each half one of the input's */
     ck_assert_double_le(radius[0], 7 / 5.0 / 0.5);
@@ -160,7 +169,7 @@ START_TEST(a_scalar_output_has_its_sign)
     ck_assert_double_eq(radius[1], 0);
     ck_assert_double_eq(radius[2], 0); /* on the boundary */
     options.negative_robustness = true;
-    OK(lip_certify(certifier, s.ws, &options, 3, x, label, y, predicted, margin, radius, &err));
+    OK(certify(certifier, s.ws, &options, 3, x, label, y, predicted, margin, radius, &err));
     ck_assert_double_eq_tol(radius[1], -7 / 5.0 / 0.5, 1e-12);
     lip_certifier_free(certifier);
     stop(&s);
@@ -178,7 +187,7 @@ START_TEST(pairs_are_distances_of_columns)
 
     serve(&s, LINE("3", "4"), 1);
     put(&s, "d/kernel", w);
-    OK(lip_certifier_new(s.snapshot, LIP_L2, &certifier, &err));
+    OK(lip_certifier_new(s.snapshot, &(lip_certifier_options){.norm = LIP_L2}, &certifier, &err));
     pair = lip_certifier_pairs(certifier);
     for (size_t c = 0; c < 4; c++)
         for (size_t j = 0; j < 4; j++) {
@@ -270,8 +279,8 @@ static void attack(struct served *s, lip_norm norm, lip_arithmetic arithmetic, s
     lip_error err = {0};
     size_t positive = 0;
 
-    OK(lip_certifier_new(s->snapshot, norm, &certifier, &err));
-    OK(lip_certify(certifier, s->ws, &options, n, x, NULL, y, predicted, NULL, radius, &err));
+    OK(lip_certifier_new(s->snapshot, &(lip_certifier_options){.norm = norm}, &certifier, &err));
+    OK(certify(certifier, s->ws, &options, n, x, NULL, y, predicted, NULL, radius, &err));
     for (size_t i = 0; i < n; i++) {
         const float *xi = x + i * s->in;
 
@@ -296,7 +305,7 @@ static void attack(struct served *s, lip_norm norm, lip_arithmetic arithmetic, s
                 if (arithmetic == LIP_FLOAT32)
                     OK(lip_predict(s->snapshot, s->ws, batch, moved + t * s->in, y_moved + t * s->out, &err));
                 else
-                    OK(lip_certify(certifier, s->ws, &options, batch, moved + t * s->in, NULL, y_moved + t * s->out,
+                    OK(certify(certifier, s->ws, &options, batch, moved + t * s->in, NULL, y_moved + t * s->out,
                                    NULL, NULL, NULL, &err));
                 for (size_t q = t; q < t + batch; q++)
                     ck_assert_uint_eq(best_of(y_moved + q * s->out, s->out), (size_t)predicted[i]);
@@ -351,7 +360,7 @@ START_TEST(no_two_outputs_part_faster_than_their_pair)
 
     noise = (lip_random){.seed = 33};
     serve(&s, MLP, 5);
-    OK(lip_certifier_new(s.snapshot, LIP_L2, &certifier, &err));
+    OK(lip_certifier_new(s.snapshot, &(lip_certifier_options){.norm = LIP_L2}, &certifier, &err));
     ck_assert_str_eq(lip_certifier_head(certifier), "disjoint");
     ck_assert_double_eq_tol(lip_certifier_factor(certifier), 2, 1e-12);
     pair = lip_certifier_pairs(certifier);
@@ -370,6 +379,85 @@ START_TEST(no_two_outputs_part_faster_than_their_pair)
     for (size_t c = 0; c < 3; c++)
         for (size_t j = 0; j < 3; j++)
             ck_assert_double_le(pair[c * 3 + j], c == j ? 0 : 2.00001);
+    lip_certifier_free(certifier);
+    stop(&s);
+}
+END_TEST
+
+/* The nearest point of a linear classifier is known in every norm; elsewhere what is found is answered differently, and lies
+ * outside the ball that is certified. */
+START_TEST(attacks_find_the_boundary_from_outside)
+{
+    static const char *const models[] = {LINE("7", "4"), MLP, CNN, GRAPH};
+    enum { N = 24 };
+    lip_norm norm = (lip_norm)(_i / 4 % 3);
+    lip_certify_options options = {.arithmetic = (lip_arithmetic)(_i / 12), .input_scale = 0.5};
+    lip_certifier *certifier;
+    lip_error err = {0};
+    struct served s;
+    float x[N * 48], y[N * 4], y_moved[N * 4], moved[N * 48];
+    double radius[N], found[N];
+    int64_t predicted[N], other[N];
+    size_t n_found = 0;
+
+    noise = (lip_random){.seed = 35, .stream = (uint64_t)_i};
+    serve(&s, models[_i % 4], 3);
+    lip_random_normal(&noise, x, N * s.in);
+    x[0] = NAN;
+    OK(lip_certifier_new(s.snapshot, &(lip_certifier_options){.norm = norm}, &certifier, &err));
+    OK(certify(certifier, s.ws, &options, N, x, NULL, y, predicted, NULL, radius, &err));
+    OK(lip_attack(certifier, &options, 0, N, x, found, moved, &err));
+    OK(certify(certifier, s.ws, &options, N, moved, NULL, y_moved, other, NULL, NULL, &err));
+    ck_assert(isinf(found[0]) && radius[0] == 0);
+    for (size_t i = 1; i < N; i++) {
+        ck_assert_double_ge(found[i], radius[i]);
+        if (isinf(found[i]))
+            continue;
+        n_found++;
+        ck_assert_int_ne(other[i], predicted[i]);
+        ck_assert_double_ge(found[i], length_of(x + i * s.in, moved + i * s.in, s.in, norm) / 0.5 * (1 - 1e-14));
+        if (_i % 4 == 0 && norm == LIP_L2) /* the certificate is exact but for rounding */
+            ck_assert_double_le(found[i], radius[i] + 1e-4);
+    }
+    ck_assert_uint_ge(n_found, _i % 4 ? N / 3 : N - 1); /* some classes lie nowhere */
+    lip_certifier_free(certifier);
+    stop(&s);
+}
+END_TEST
+
+/* Values are within their error of what long double says; constants of single outputs hold. */
+START_TEST(values_are_within_their_error)
+{
+    enum { N = 40, IN = 7, OUT = 4 };
+    float x[N * IN];
+    double y[N * OUT], error[N * OUT];
+    lip_certifier *certifier;
+    lip_error err = {0};
+    struct served s;
+    const float *w;
+
+    noise = (lip_random){.seed = 36};
+    serve(&s, LINE("7", "4"), 2);
+    w = lip_snapshot_kernel(s.snapshot, 1);
+    lip_random_normal(&noise, x, N * IN);
+    for (size_t i = 0; i < N * IN; i++)
+        x[i] *= powf(10, (float)(i % 30));
+    OK(lip_certifier_new(s.snapshot, &(lip_certifier_options){0}, &certifier, &err));
+    OK(lip_certifier_value(certifier, N, x, y, error, &err));
+    for (size_t i = 0; i < N; i++)
+        for (size_t j = 0; j < OUT; j++) {
+            long double z = 0, length = 0;
+
+            for (size_t k = 0; k < IN; k++) {
+                z += (long double)x[i * IN + k] * w[k * OUT + j];
+                length += (long double)w[k * OUT + j] * w[k * OUT + j];
+            }
+            ck_assert(fabsl(z - y[i * OUT + j]) <= error[i * OUT + j]);
+            ck_assert(error[i * OUT + j] <= 1e-14 * length_of(x + i * IN, (float[IN]){0}, IN, LIP_L2));
+            ck_assert_double_ge(lip_certifier_outputs(certifier)[j], (double)sqrtl(length));
+            ck_assert_double_le(lip_certifier_outputs(certifier)[j], (double)sqrtl(length) * (1 + 1e-12));
+            ck_assert_double_ge(lip_certifier_upper(certifier), lip_certifier_outputs(certifier)[j]);
+        }
     lip_certifier_free(certifier);
     stop(&s);
 }
@@ -400,11 +488,11 @@ START_TEST(a_certificate_knows_what_rounding_destroys)
     put(&s, "d1/bias", up);
     put(&s, "d2/kernel", identity);
     put(&s, "d2/bias", down);
-    OK(lip_certifier_new(s.snapshot, LIP_L2, &certifier, &err));
-    OK(lip_certify(certifier, s.ws, &(lip_certify_options){LIP_FLOAT32, false, 1}, 1, x, NULL, y, NULL, NULL, radius,
+    OK(lip_certifier_new(s.snapshot, &(lip_certifier_options){.norm = LIP_L2}, &certifier, &err));
+    OK(certify(certifier, s.ws, &(lip_certify_options){.arithmetic = LIP_FLOAT32}, 1, x, NULL, y, NULL, NULL, radius,
                    &err));
     ck_assert_double_eq(radius[0], 0);
-    OK(lip_certify(certifier, s.ws, &(lip_certify_options){LIP_FLOAT64, false, 1}, 1, x, NULL, y, NULL, NULL,
+    OK(certify(certifier, s.ws, &(lip_certify_options){.arithmetic = LIP_FLOAT64}, 1, x, NULL, y, NULL, NULL,
                    radius + 1, &err));
     ck_assert_double_eq_tol(radius[1], sqrt(2), 1e-4);
     ck_assert_double_le(radius[1], sqrt(2));
@@ -425,14 +513,14 @@ START_TEST(what_may_overflow_has_no_radius)
     serve(&s, TWO, 1);
     put(&s, "d1/kernel", huge);
     put(&s, "d2/kernel", tiny);
-    OK(lip_certifier_new(s.snapshot, LIP_L2, &certifier, &err));
-    OK(lip_certify(certifier, s.ws, &(lip_certify_options){LIP_FLOAT32, false, 1}, 4, x, NULL, y, NULL, NULL, radius,
+    OK(lip_certifier_new(s.snapshot, &(lip_certifier_options){.norm = LIP_L2}, &certifier, &err));
+    OK(certify(certifier, s.ws, &(lip_certify_options){.arithmetic = LIP_FLOAT32}, 4, x, NULL, y, NULL, NULL, radius,
                    &err));
     ck_assert_double_eq(radius[0], 0); /* infinity - infinity is next door */
     ck_assert_double_eq_tol(radius[1], sqrt(2), 1e-4);
     ck_assert_double_eq(radius[2], 0);
     ck_assert_double_eq(radius[3], 0);
-    OK(lip_certify(certifier, s.ws, &(lip_certify_options){LIP_FLOAT64, false, 1}, 4, x, NULL, y, NULL, NULL, radius,
+    OK(certify(certifier, s.ws, &(lip_certify_options){.arithmetic = LIP_FLOAT64}, 4, x, NULL, y, NULL, NULL, radius,
                    &err));
     ck_assert_double_gt(radius[0], 1e9); /* in double nothing overflows */
     ck_assert_double_eq(radius[2], 0);
@@ -455,9 +543,9 @@ START_TEST(both_arithmetics_agree_but_for_their_rounding)
     noise = (lip_random){.seed = 34};
     serve(&s, CNN, 2);
     lip_random_normal(&noise, x, N * s.in);
-    OK(lip_certifier_new(s.snapshot, LIP_L2, &certifier, &err));
+    OK(lip_certifier_new(s.snapshot, &(lip_certifier_options){.norm = LIP_L2}, &certifier, &err));
     for (int single = 0; single < 2; single++)
-        OK(lip_certify(certifier, s.ws, &(lip_certify_options){single ? LIP_FLOAT32 : LIP_FLOAT64, false, 1}, N, x,
+        OK(certify(certifier, s.ws, &(lip_certify_options){.arithmetic = single ? LIP_FLOAT32 : LIP_FLOAT64}, N, x,
                        NULL, y, NULL, NULL, radius[single], &err));
     for (size_t i = 0; i < N; i++) {
         ck_assert_double_le(radius[1][i], radius[0][i]);
@@ -507,22 +595,22 @@ START_TEST(what_cannot_be_certified_is_an_error)
     struct served s;
 
     serve(&s, jump, 1);
-    ck_assert_int_eq(lip_certifier_new(s.snapshot, LIP_L2, &certifier, &err), LIP_EBOUND);
+    ck_assert_int_eq(lip_certifier_new(s.snapshot, &(lip_certifier_options){.norm = LIP_L2}, &certifier, &err), LIP_EBOUND);
     ck_assert_str_eq(err.text, "no rule bounds layer \"jump\" (ReLU)");
     ck_assert_ptr_null(certifier);
     stop(&s);
     err = (lip_error){0};
     serve(&s, TWO, 1);
-    OK(lip_certifier_new(s.snapshot, LIP_L2, &certifier, &err));
-    ck_assert_int_eq(lip_certify(certifier, s.ws, &(lip_certify_options){0}, 2, x, label, y, NULL, NULL, radius, &err),
+    OK(lip_certifier_new(s.snapshot, &(lip_certifier_options){.norm = LIP_L2}, &certifier, &err));
+    ck_assert_int_eq(certify(certifier, s.ws, &(lip_certify_options){0}, 2, x, label, y, NULL, NULL, radius, &err),
                      LIP_ELABELS);
     ck_assert_str_eq(err.text, "label 1 is 2; wanted 0 to 1");
     err = (lip_error){0};
-    ck_assert_int_eq(lip_certify(certifier, s.ws, &(lip_certify_options){.input_scale = -1}, 2, x, NULL, y, NULL, NULL,
+    ck_assert_int_eq(certify(certifier, s.ws, &(lip_certify_options){.input_scale = -1}, 2, x, NULL, y, NULL, NULL,
                                  radius, &err),
                      LIP_ERANGE);
     err = (lip_error){0};
-    OK(lip_certify(certifier, s.ws, &(lip_certify_options){0}, 0, x, NULL, y, NULL, NULL, radius, &err));
+    OK(certify(certifier, s.ws, &(lip_certify_options){0}, 0, x, NULL, y, NULL, NULL, radius, &err));
     lip_certifier_free(certifier);
     stop(&s);
 }
@@ -548,9 +636,9 @@ START_TEST(certificates_survive_every_lost_allocation)
     for (lost = 0; lost < 1000 && rc != LIP_OK; lost++) {
         left = lost;
         lip__alloc_hook = fail_later;
-        rc = lip_certifier_new(s.snapshot, LIP_LINF, &certifier, NULL);
+        rc = lip_certifier_new(s.snapshot, &(lip_certifier_options){.norm = LIP_LINF}, &certifier, NULL);
         if (!rc)
-            rc = lip_certify(certifier, s.ws, &(lip_certify_options){0}, 1, x, NULL, y, NULL, NULL, &radius, NULL);
+            rc = certify(certifier, s.ws, &(lip_certify_options){0}, 1, x, NULL, y, NULL, NULL, &radius, NULL);
         lip__alloc_hook = NULL;
         ck_assert(rc == LIP_OK || rc == LIP_ENOMEM);
         lip_certifier_free(certifier);
@@ -572,6 +660,8 @@ static Suite *suite(void)
     tcase_add_test(core, a_scalar_output_has_its_sign);
     tcase_add_test(core, pairs_are_distances_of_columns);
     tcase_add_loop_test(core, no_attack_succeeds_inside_a_ball, 0, 18);
+    tcase_add_loop_test(core, attacks_find_the_boundary_from_outside, 0, 24);
+    tcase_add_test(core, values_are_within_their_error);
     tcase_add_test(core, no_two_outputs_part_faster_than_their_pair);
     tcase_add_test(core, a_certificate_knows_what_rounding_destroys);
     tcase_add_test(core, what_may_overflow_has_no_radius);

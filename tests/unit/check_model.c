@@ -303,7 +303,7 @@ START_TEST(proven_bound_holds_on_random_pairs)
 
     disturb(s);
     ck_assert_int_eq(lip_state_publish(s, &p, NULL), LIP_OK);
-    ck_assert_int_eq(lip_bound_network(p, 0, layers, &n, &network, NULL), LIP_OK);
+    ck_assert_int_eq(lip_bound_network(p, &(lip_bound_options){0}, layers, &n, &network, NULL), LIP_OK);
     ck_assert(isfinite(network.upper));
     ck_assert_double_le(network.lower, network.upper);
     float *x = noise(4, 400 * in), *y = predict(s, 400, x);

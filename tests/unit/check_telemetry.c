@@ -77,10 +77,11 @@ START_TEST(equals_a_recomputation)
             k++;
         }
     ck_assert_uint_eq(k, t.n_layers);
-    OK(lip_certifier_new(s.snapshot, LIP_L2, &c, &err));
+    OK(lip_certifier_new(s.snapshot, &(lip_certifier_options){.norm = LIP_L2}, &c, &err));
     for (int i = 0; i < N; i++)
         label[i] = i % 3;
-    OK(lip_certify(c, s.ws, &(lip_certify_options){.arithmetic = LIP_FLOAT64}, N, s.x, label, y, NULL, NULL, radius, &err));
+    OK(lip_certify(c, s.ws, &(lip_certify_options){.arithmetic = LIP_FLOAT64}, N, s.x, label,
+                   &(lip_certificates){.y = y, .radius = radius}, &err));
     for (int i = 0; i < N; i++)
         sum += radius[i];
     lip_provable_accuracy(N, radius, 1, &epsilon, &share);

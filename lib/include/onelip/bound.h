@@ -51,39 +51,85 @@ typedef struct lip_layer_bound {
  * lip_model_layer, not an InputLayer. Returns LIP_OK, LIP_ENONFINITE (naming the tensor), LIP_ENOMEM. Threads: safe. */
 lip_err lip_bound_layer(const lip_snapshot *snapshot, size_t layer, lip_layer_bound *bound, lip_error *err);
 
+/* Ways to bound a network from above; each is sound, the smallest counts (certify.md C4).
+ *
+ * product   constants of the layers, multiplied along the graph
+ * rescaled  the same with neurons scaled so that the product is least: ReLU and sorting commute with positive factors
+ * lipsdp    multipliers of LipSDP by descent on their logarithms, proved by Cholesky: chains of dense layers and rectifiers
+ * liplt     sums over the norms of composed linear parts (2310.00116): chains with rectifiers, dense or convolutions
+ * fourier   a shape matrix for each frequency: chains of convolutions of stride 1 and rectifiers, the rest as a product */
+typedef enum lip_bound_method {
+    LIP_PRODUCT,
+    LIP_RESCALED,
+    LIP_LIPSDP,
+    LIP_LIPLT,
+    LIP_FOURIER,
+    LIP_BOUND_METHODS
+} lip_bound_method;
+
+const char *lip_bound_method_name(lip_bound_method method); /* "product", … */
+
+/* Zeros are the defaults. */
+typedef struct lip_bound_options {
+    double input_norm;    /* of inputs whose rounding is bounded; <= 0: sqrt of the number of inputs */
+    double max_seconds;   /* <= 0: as long as it takes, and then the same result every time */
+    unsigned methods;     /* bits 1u << LIP_RESCALED, …; 0: all. The product is always there */
+    double *pairs;        /* out, or NULL: (outputs, outputs), as lip_certifier_pairs; NAN where no rule covers a layer */
+    size_t n_points;      /* inputs near which to look for the lower bound, beside random ones: data of the user's */
+    const float *points;  /* (n_points, inputs side by side) */
+} lip_bound_options;
+
 typedef struct lip_network_bound {
     double claimed, lower, upper; /* claimed, upper: NAN where a layer has none */
     double tightness;             /* upper / lower; NAN */
     int sound_claim;
-    const char *method;       /* "product" */
-    const char *lower_method; /* "jacobian" or "secant" */
-    double deviation;         /* float32 rounding for inputs of norm up to input_norm (certify.md C1); NAN: unknown */
+    const char *method;                /* of upper: lip_bound_method_name, "none" */
+    const char *lower_method;          /* "secant": a pair of points, rounding taken off; "none" */
+    double by[LIP_BOUND_METHODS];      /* NAN: does not apply to the model, was not asked for, or had no time */
+    bool complete;                     /* false: max_seconds ended something that could have gone on */
+    double deviation; /* float32 rounding for inputs of norm up to input_norm (certify.md C1); NAN: unknown */
     double input_norm;
 } lip_network_bound;
 
-/* lip_bound_network: all layers and the network. layers: room for lip_model_layers entries; *n filled, InputLayers
- * left out. input_norm <= 0: sqrt of the number of inputs. Returns as lip_bound_layer. Threads: safe. */
-lip_err lip_bound_network(const lip_snapshot *snapshot, double input_norm, lip_layer_bound *layers, size_t *n,
-                          lip_network_bound *network, lip_error *err);
+/* lip_bound_network: all layers and the network. options: NULL for the defaults. layers: room for lip_model_layers entries; *n filled, InputLayers
+ * left out. Layers are always bounded whole; max_seconds ends the methods beyond the product and the search for lower.
+ * Returns as lip_bound_layer. Threads: safe. */
+lip_err lip_bound_network(const lip_snapshot *snapshot, const lip_bound_options *options, lip_layer_bound *layers,
+                          size_t *n, lip_network_bound *network, lip_error *err);
+
+/* Arithmetics that an exported model may meet: weights and activations stored so, sums of products in float32 in any
+ * order (fp16 and bf16 alike; tf32 rounds the operands only). Not Winograd, Strassen or Fourier convolutions. */
+typedef enum lip_format { LIP_FP32, LIP_TF32, LIP_BF16, LIP_FP16 } lip_format;
+
+/* lip_bound_transfer: how far the outputs of such an arithmetic, side by side, may be from the real ones for inputs of
+ * norm up to input_norm (<= 0: as above); rounding of the weights and of the input counted in. *deviation NAN: something
+ * could overflow, or a layer's arithmetic is unknown. Returns as lip_bound_layer. Threads: safe. Source: certify.md C10. */
+lip_err lip_bound_transfer(const lip_snapshot *snapshot, lip_format format, double input_norm, double *deviation,
+                           lip_error *err);
 
 /* A layer's linear part and its singular values. */
 typedef struct lip_spectrum {
-    const char *kind;       /* "dense", "zero_padded" (a convolution on its image), "pooling" */
+    const char *kind;       /* "dense", "zero_padded" (a convolution on its image), "circular", "pooling" */
+    const char *method;     /* "svd", "lanczos", "analytic" */
     size_t inputs, outputs; /* numbers per sample; of a kernel its rows and columns */
     size_t count;           /* the smaller of the two */
-    double *value;          /* count, descending; lip_free */
+    size_t largest;         /* how many are here from the top, and … */
+    size_t smallest;        /* … how many from the bottom, without those: count or k of each */
+    double *value;          /* largest + smallest, descending; lip_free */
     lip_interval norm;      /* the largest, proven */
 } lip_spectrum;
 
-/* lip_bound_spectrum: all singular values of the effective kernel's operator as inference applies it, or with `kernel` of
- * the reshaped kernel (kh kw c, filters) or matrix itself. Floating-point results, off by about 1e-14 of the largest; only
- * `norm` is proven.
+/* lip_bound_spectrum: singular values of the effective kernel's operator as inference applies it, or with `kernel` of
+ * the reshaped kernel (kh kw c, filters) or matrix itself. Floating-point results, off by about 1e-14 of the largest; of a
+ * convolution too large to decompose by Lanczos steps, about 1e-8 at the top and, with many close together, a lot more at
+ * the bottom. Only `norm` is proven.
  *
- * layer: as in lip_model_layer. An activation in its slot is left out.
- * Returns  LIP_OK; LIP_ERANGE for a layer that is no linear operator; LIP_EUNSUPPORTED where the convolution's whole matrix is
- *          too large to decompose; LIP_ENONFINITE; LIP_ENUMERIC when LAPACK fails; LIP_ENOMEM.
- * Memory   the matrix and its copy while it runs. Threads: safe. */
-lip_err lip_bound_spectrum(const lip_snapshot *snapshot, size_t layer, bool kernel, lip_spectrum *spectrum, lip_error *err);
+ * layer: as in lip_model_layer. An activation in its slot is left out. k: how many at each end; 0: all.
+ * Returns  LIP_OK; LIP_ERANGE for a layer that is no linear operator; LIP_EUNSUPPORTED where k is 0 and the convolution's
+ *          whole matrix is too large to decompose; LIP_ENONFINITE; LIP_ENUMERIC when LAPACK fails; LIP_ENOMEM.
+ * Memory   the matrix and its copy while it runs, or about 300 images. Threads: safe. */
+lip_err lip_bound_spectrum(const lip_snapshot *snapshot, size_t layer, bool kernel, size_t k, lip_spectrum *spectrum,
+                           lip_error *err);
 
 #ifdef __cplusplus
 }

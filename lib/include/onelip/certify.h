@@ -25,13 +25,20 @@ typedef enum lip_arithmetic { LIP_FLOAT64, LIP_FLOAT32 } lip_arithmetic;
 /* What is proved of one snapshot, for any number of inputs. Holds a reference to it. */
 typedef struct lip_certifier lip_certifier;
 
-/* lip_certifier_new: constants of all layers and of every pair of outputs, against inputs measured by `norm`.
+/* Zeros are the defaults. */
+typedef struct lip_certifier_options {
+    lip_norm norm;      /* inputs are measured by it */
+    double max_seconds; /* for tightening the constants of pairs beyond one pass; 0: one pass only */
+} lip_certifier_options;
+
+/* lip_certifier_new: constants of all layers and of every pair of outputs. options: NULL for the defaults.
  *
  * Returns  LIP_OK; LIP_EBOUND naming the layer that no rule covers; LIP_EUNSUPPORTED for several inputs or outputs;
  *          LIP_ENONFINITE naming the tensor; LIP_ENOMEM.
  * Memory   lip_certifier_free; about twice the weights, in double. Threads: safe; one certifier may serve many.
- * Source   certify.md C1, C5; Tsuzuku, Sato and Sugiyama, "Lipschitz-Margin Training", NeurIPS 2018. */
-lip_err lip_certifier_new(const lip_snapshot *snapshot, lip_norm norm, lip_certifier **certifier, lip_error *err);
+ * Source   certify.md C1, C3, C5; Tsuzuku, Sato and Sugiyama, "Lipschitz-Margin Training", NeurIPS 2018. */
+lip_err lip_certifier_new(const lip_snapshot *snapshot, const lip_certifier_options *options, lip_certifier **certifier,
+                          lip_error *err);
 void lip_certifier_free(lip_certifier *certifier);
 
 size_t lip_certifier_classes(const lip_certifier *certifier); /* outputs; 1: the sign is the answer */
@@ -39,6 +46,16 @@ size_t lip_certifier_classes(const lip_certifier *certifier); /* outputs; 1: the
 /* lip_certifier_pairs: (classes, classes) upper bounds of |(f_c - f_j)(x) - (f_c - f_j)(z)| / |x - z|; zeros on the
  * diagonal. Of one class: the bound of f itself. Lives as long as the certifier. */
 const double *lip_certifier_pairs(const lip_certifier *certifier);
+
+/* lip_certifier_outputs: (classes) upper bounds of |f_c(x) - f_c(z)| / |x - z|. lip_certifier_upper: of |f(x) - f(z)|_2 /
+ * |x - z|, all outputs together. */
+const double *lip_certifier_outputs(const lip_certifier *certifier);
+double lip_certifier_upper(const lip_certifier *certifier);
+
+/* lip_certifier_value: the outputs of n samples in double, unrounded, y (n, classes), and error (n, classes; may be NULL): how
+ * far each may be from the real f_c(x). Returns LIP_OK, LIP_ENOMEM. Threads: safe on distinct outputs. */
+lip_err lip_certifier_value(const lip_certifier *certifier, size_t n, const float *x, double *y, double *error,
+                            lip_error *err);
 
 /* lip_certifier_head: "disjoint" (the claim holds for each output alone), "joint" or "scalar". */
 const char *lip_certifier_head(const lip_certifier *certifier);
@@ -55,25 +72,44 @@ double lip_certifier_factor(const lip_certifier *certifier);
  * Returns  LIP_OK, LIP_ESHAPE, LIP_ELABELS. Threads: safe. */
 lip_err lip_labels(size_t n, size_t classes, const lip_shape *shape, const float *y, int64_t *label, lip_error *err);
 
+/* Zeros are the defaults. */
 typedef struct lip_certify_options {
     lip_arithmetic arithmetic;
     bool negative_robustness; /* misclassified samples: margin / constant, negative, instead of 0 */
+    bool local;               /* also look at each ball alone (certify.md C3): milliseconds a sample, never worse */
     double input_scale;       /* one unit of the caller's data is this many of the input's; 0 stands for 1 */
 } lip_certify_options;
+
+/* What lip_certify says of n samples. The caller's arrays; all but y may be NULL. */
+typedef struct lip_certificates {
+    float *y;           /* (n, classes): the answers that are certified */
+    int64_t *predicted; /* n */
+    double *margin;     /* n: of the true class over the next; of one output its distance from 0 on the true side */
+    double *radius;     /* n: for every float32 input closer than that, or just as close, the answer is the predicted class;
+                         * in the caller's units, rounded down. 0: `reason` says why */
+    const char **method; /* n: "pair" (constants of pairs), "local", "norm" (one output); "none" where the radius is not
+                          * above 0 */
+    const char **reason; /* n: NULL where the radius is above 0; else a sentence */
+} lip_certificates;
 
 /* lip_certify: n samples x of the model's input shape.
  *
  * label    n true classes (of one output: positive or not), or NULL: what is predicted counts as true
- * y        (n, classes) out: the answers that are certified
- * predicted, margin, radius   n each, out; any may be NULL. margin: of the true class over the next; of one output its
- *          distance from 0 on the true side. radius: for every float32 input closer than that, or just as close, the
- *          answer is the predicted class; in the caller's units, rounded down. 0 where nothing is proved, the answer is
- *          not the label, or an output could overflow.
  * Returns  LIP_OK; LIP_ELABELS; LIP_ERANGE (input_scale); LIP_ENOMEM. Inputs that are not finite have radius 0.
  * Threads  safe on distinct ws and outputs. */
 lip_err lip_certify(const lip_certifier *certifier, lip_workspace *ws, const lip_certify_options *options, size_t n,
-                    const float *x, const int64_t *label, float *y, int64_t *predicted, double *margin, double *radius,
-                    lip_error *err);
+                    const float *x, const int64_t *label, const lip_certificates *out, lip_error *err);
+
+/* lip_attack: the other side: for each sample the nearest point found that lip_certify would answer differently, by
+ * descent along gradients of the margins, moved back towards x by bisection.
+ *
+ * steps    gradient steps for each of the nearest classes; 0 stands for 40
+ * radius   n out: its distance in the certifier's norm and the caller's units, rounded up; INFINITY where none was found.
+ *          The answer that changes is `arithmetic`'s, so a sample's true radius lies between lip_certify's and this.
+ * point    (n, inputs) out, may be NULL: that point; x itself where none was found
+ * Returns  LIP_OK; LIP_ERANGE (input_scale); LIP_ENOMEM. Threads: safe on distinct outputs. */
+lip_err lip_attack(const lip_certifier *certifier, const lip_certify_options *options, size_t steps, size_t n,
+                   const float *x, double *radius, float *point, lip_error *err);
 
 /* lip_provable_accuracy: the share of radii above each epsilon. Threads: safe. */
 void lip_provable_accuracy(size_t n, const double *radius, size_t n_epsilons, const double *epsilon, double *accuracy);
