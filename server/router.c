@@ -211,12 +211,16 @@ enum route_found router_find(const struct route *table, const char *method, cons
     for (const struct route *r = table; r->method; r++) {
         const char *param[MAX_PARAMS] = {NULL};
 
-        if (!fits(r->template, &s, &score, param))
+        if (!fits(r->template, &s, &score, param) || score < best)
             continue;
+        if (score > best) { /* what was found so far is another resource */
+            best = score;
+            match->route = NULL;
+            match->allow[0] = '\0';
+        }
         if (strcmp(r->method, method)) {
             allow(match->allow, sizeof match->allow, r->method);
-        } else if (!match->route || score > best) {
-            best = score;
+        } else {
             match->route = r;
             memcpy(match->param, param, sizeof param);
         }

@@ -396,7 +396,7 @@ def slow(check, d):
         gone = t.closed()
         took = time.monotonic() - began
         check(f"{name}: closed after 10 s", gone and 9 < took < 16, took)
-    check("which is counted", b'onelip_rejected_total{reason="slow"} 3' in d.get("/metrics").body)
+    d.wait(lambda: b'onelip_rejected_total{reason="slow"} 3' in d.get("/metrics").body, "count of them")
 
 
 def crowd(check, d):

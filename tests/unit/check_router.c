@@ -54,6 +54,7 @@ static const struct {
     {"PATCH", "/v2/models", "", ROUTE_OTHER_METHOD, "GET, HEAD, POST", {NULL}},
     {"PATCH", "/v2/models/a", "", ROUTE_OTHER_METHOD, "GET, HEAD, PUT, DELETE", {NULL}},
     {"GET", "/v2/models/a/infer", "", ROUTE_OTHER_METHOD, "POST", {NULL}},
+    {"PUT", "/v2/models/stats", "", ROUTE_OTHER_METHOD, "GET, HEAD", {NULL}}, /* a model cannot be called so */
     {"GET", "/base/v2", "/base", ROUTE_FOUND, "/v2", {NULL}},
     {"GET", "/base", "/base", ROUTE_FOUND, "/", {NULL}},
     {"GET", "/basement", "/base", ROUTE_NONE, NULL, {NULL}},
