@@ -118,7 +118,7 @@ static size_t steps_of(const lip_model *m, size_t layer, size_t *first)
     size_t n = 0;
 
     for (size_t i = 0; i < m->n_steps; i++)
-        if (m->step[i].top == layer && n++ == 0)
+        if (m->step[i].top == layer && !m->step[i].turns && n++ == 0)
             *first = i;
     return n;
 }

@@ -119,7 +119,7 @@ lip_err lip_bound_spectrum(const lip_snapshot *snapshot, size_t layer, bool kern
     lip_err rc;
 
     *spectrum = (lip_spectrum){0};
-    while (step < m->n_steps && m->step[step].top != layer)
+    while (step < m->n_steps && (m->step[step].top != layer || m->step[step].turns))
         step++;
     if (step == m->n_steps)
         return lip__fail(err, LIP_ERANGE, "layer %zu has no arithmetic", layer);

@@ -595,9 +595,19 @@ static json_t *write_field(const struct lip__field *f, const void *object, bool 
 
 static bool is_default(const struct lip__field *f, const void *object)
 {
-    const char *at = (const char *)object + f->offset;
+    const char *at = (const char *)object + f->offset, *word;
 
-    return f->type == LIP__FLOAT ? *(const double *)at == f->def : f->type == LIP__INT ? (double)*(const long *)at == f->def : false;
+    switch (f->type) {
+    case LIP__FLOAT:
+        return *(const double *)(const void *)at == f->def;
+    case LIP__INT:
+        return (double)*(const long *)(const void *)at == f->def;
+    case LIP__CHOICE: /* none of them has another default than the first */
+        word = *(const char *const *)(const void *)at;
+        return word && !strncmp(word, f->choices, strcspn(f->choices, "|"));
+    default:
+        return false;
+    }
 }
 
 lip_err lip__fields_write(json_t *config, const struct lip__class *cls, const void *object, bool legacy)
@@ -634,7 +644,7 @@ static json_t *write_config(const lip_layer *l, bool legacy)
     json_t *config = json_object();
 
     if (lip_layer_is_input(l)) {
-        json_object_set_new(config, "batch_input_shape", write_shape(&l->in));
+        json_object_set_new(config, "batch_input_shape", write_shape(lip_layer_input_shape(l)));
         json_object_set_new(config, "dtype", json_string("float32"));
         json_object_set_new(config, "sparse", json_false());
         json_object_set_new(config, "ragged", json_false());
@@ -645,7 +655,7 @@ static json_t *write_config(const lip_layer *l, bool legacy)
     json_object_set_new(config, "trainable", json_boolean(l->trainable));
     json_object_set_new(config, "dtype", json_string("float32"));
     if (l->has_batch_shape)
-        json_object_set_new(config, "batch_input_shape", write_shape(&l->in));
+        json_object_set_new(config, "batch_input_shape", write_shape(lip_layer_input_shape(l)));
     if (config && lip__fields_write(config, &l->kind->cls, l, legacy) != LIP_OK) {
         json_decref(config);
         return NULL;
@@ -659,7 +669,7 @@ static json_t *write_built(const lip_layer *l)
 
     if (!l->n_merged) {
         json_decref(list);
-        return write_shape(&l->in);
+        return write_shape(lip_layer_input_shape(l));
     }
     for (size_t i = 0; i < l->n_merged; i++)
         json_array_append_new(list, write_shape(&l->merged[i]));
@@ -749,6 +759,8 @@ static json_t *write_graph_config(const struct lip__graph *g, bool legacy)
     json_object_set_new(config, "layers", layers);
     if (g->deel)
         json_object_set_new(config, "k_coef_lip", json_real(g->k));
+    if (g->sound)
+        json_object_set_new(config, "coefficient", json_string("sound"));
     if (!sequential) {
         struct lip__source input[LIP__MAX_JOINED] = {{0}};
         for (size_t i = 0; i < g->n_inputs; i++)
@@ -1342,10 +1354,14 @@ static lip_err wire(struct lip__graph *g, const json_t *config, const char *poin
     return rc;
 }
 
-static lip_err check_graph_keys(const json_t *config, bool sequential, const char *pointer, lip_error *err)
+static lip_err check_graph_keys(const json_t *config, bool sequential, bool top, const char *pointer, lip_error *err)
 {
-    static const char *const chain_keys[] = {"name", "layers", "k_coef_lip", "trainable", "dtype", "build_input_shape", NULL};
-    static const char *const graph_keys[] = {"name", "layers", "trainable", "dtype", "input_layers", "output_layers", NULL};
+    static const char *const chain_keys[] = {"name", "layers", "k_coef_lip", "trainable", "dtype", "build_input_shape",
+                                             "coefficient", NULL};
+    static const char *const graph_keys[] = {"name", "layers", "trainable", "dtype", "input_layers", "output_layers",
+                                             "coefficient", NULL};
+    const json_t *coefficient = json_object_get(config, "coefficient");
+    const char *word = json_string_value(coefficient);
     const json_t *name = json_object_get(config, "name"), *k = json_object_get(config, "k_coef_lip");
     const char *key;
     json_t *v;
@@ -1357,6 +1373,9 @@ static lip_err check_graph_keys(const json_t *config, bool sequential, const cha
                 return lip__fail_at(err, LIP_EOPTION, join(at, pointer, key), "%s: unknown option \"%.60s\"; accepted: %s",
                                     sequential ? "Sequential" : "Functional", key,
                                     sequential ? "name, layers, k_coef_lip" : "name, layers, input_layers, output_layers");
+    if (coefficient && (!top || !word || (strcmp(word, "deel_lip") && strcmp(word, "sound"))))
+        return lip__fail_at(err, LIP_EDEFINITION, join(at, pointer, "coefficient"), "coefficient needs \"deel_lip\" or \"sound\""
+                            ", of the outermost model only");
     if (k && !json_is_number(k))
         return lip__fail_at(err, LIP_EDEFINITION, join(at, pointer, "k_coef_lip"), "k_coef_lip is %s, needs a number", json_kind(k));
     if (name && !json_is_null(name) &&
@@ -1379,8 +1398,10 @@ static lip_err fill_graph(struct reading *r, const json_t *config, const char *p
     if (!json_is_array(list))
         return lip__fail_at(err, LIP_EDEFINITION, join(at, pointer, "layers"), "config.layers is %s, needs a list of layers",
                             list ? json_kind(list) : "missing");
-    if ((rc = check_graph_keys(config, sequential, pointer, err)) != LIP_OK)
+    if ((rc = check_graph_keys(config, sequential, r->depth == 1, pointer, err)) != LIP_OK)
         return rc;
+    const char *coefficient = json_string_value(json_object_get(config, "coefficient"));
+    g->sound = coefficient && !strcmp(coefficient, "sound");
     g->deel = sequential && k != NULL;
     g->k = g->deel ? json_number_value(k) : NAN;
     g->name = json_is_string(name) ? lip__strdup(json_string_value(name)) : make_graph_name(&r->names, sequential);

@@ -234,11 +234,11 @@ static const struct lip__field no_fields[] = {{.name = NULL}};
 
 static const struct lip__kind functions[] = {
 #define FUNCTION(identifier, value, slope, bound)                                                               \
-    {.cls = CLASS(#identifier), .flags = LIP__ACTIVATES, .forward = scalar_forward, .backward = scalar_backward, \
+    {.cls = CLASS(#identifier), .flags = LIP__ACTIVATES | LIP__POINTWISE, .forward = scalar_forward, .backward = scalar_backward, \
      .constant = scalar_constant, .flops = scalar_flops},
     FUNCTIONS(FUNCTION)
 #undef FUNCTION
-    {.cls = CLASS("relu"), .flags = LIP__ACTIVATES, .forward = relu_forward, .backward = relu_backward, .constant = one},
+    {.cls = CLASS("relu"), .flags = LIP__ACTIVATES | LIP__POINTWISE, .forward = relu_forward, .backward = relu_backward, .constant = one},
     {.cls = CLASS("softmax"), .flags = LIP__ACTIVATES, .forward = lip__softmax_forward, .backward = lip__softmax_backward,
      .constant = lip__softmax_constant, .flops = scalar_flops},
     {.cls = CLASS("log_softmax"), .flags = LIP__ACTIVATES, .forward = lip__log_softmax_forward,
@@ -356,7 +356,7 @@ static const struct lip__field relu_fields[] = {
 
 const struct lip__kind lip__relu = {
     .cls = {.name = "ReLU", .module = "keras.layers", .size = sizeof(struct relu), .fields = relu_fields},
-    .flags = LIP__ACTIVATES,
+    .flags = LIP__ACTIVATES | LIP__POINTWISE,
     .forward = layer_forward,
     .backward = layer_backward,
     .constant = layer_constant,
@@ -393,6 +393,7 @@ static const struct lip__field activation_fields[] = {LIP__SLOT_FIELD, {.name = 
 
 const struct lip__kind lip__activation = {
     .cls = {.name = "Activation", .module = "keras.layers", .size = sizeof(lip_layer), .fields = activation_fields},
+    .flags = LIP__POINTWISE,
     .forward = copy_forward,
     .backward = copy_backward,
     .constant = one,

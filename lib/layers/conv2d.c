@@ -66,21 +66,17 @@ static lip_err build(lip_layer *l, lip_error *err)
     const struct lip__conv *c = conv(l);
     struct lip__windows g;
     char text[128];
+    lip_err rc;
 
-    if (l->in.rank != 3)
-        return lip__layer_fail(l, err, LIP_ESHAPE, "its input has shape %s, needs [height,width,channels]",
-                               lip_shape_text(&l->in, text, sizeof text));
+    if ((rc = lip__image_check(l, err)) != LIP_OK)
+        return rc;
     g = windows(l);
     if (!g.oh || !g.ow)
         return lip__layer_fail(l, err, LIP_ESHAPE, "its input has shape %s, smaller than kernel_size [%zu,%zu]",
-                               lip_shape_text(&l->in, text, sizeof text), c->kernel[0], c->kernel[1]);
+                               lip_shape_text(lip_layer_input_shape(l), text, sizeof text), c->kernel[0], c->kernel[1]);
     l->out = LIP__SHAPE(g.oh, g.ow, filters(l));
-    if (l->kind->flags & LIP__LIPSCHITZ) {
-        l->coef = lip_conv_factor(c->kernel[0], c->kernel[1], c->strides[0], c->strides[1], g.h, g.w);
-        if (!(l->coef > 0) || !isfinite(l->coef))
-            return lip__layer_fail(l, err, LIP_ESHAPE, "no correction factor exists for kernel_size [%zu,%zu] on an image of %zux%zu",
-                                   c->kernel[0], c->kernel[1], g.h, g.w);
-    }
+    if (l->kind->flags & LIP__LIPSCHITZ && (rc = lip__conv_set_coefficient(l, g.h, g.w, err)) != LIP_OK)
+        return rc;
     lip__declare_kernel(l, &LIP__SHAPE(c->kernel[0], c->kernel[1], g.c, filters(l)), filters(l), c->use_bias,
                         c->kernel_initializer, c->bias_initializer);
     return LIP_OK;

@@ -69,22 +69,18 @@ static lip_err build(lip_layer *l, lip_error *err)
 {
     const struct lip__conv *c = conv(l);
     char text[128];
+    lip_err rc;
     size_t limit = INT32_MAX;
 
-    if (l->in.rank != 3)
-        return lip__layer_fail(l, err, LIP_ESHAPE, "its input has shape %s, needs [height,width,channels]",
-                               lip_shape_text(&l->in, text, sizeof text));
+    if ((rc = lip__image_check(l, err)) != LIP_OK)
+        return rc;
     if (c->strides[0] > limit / l->in.dim[0] || c->strides[1] > limit / l->in.dim[1])
         return lip__layer_fail(l, err, LIP_ESHAPE, "strides [%zu,%zu] make its input %s too large", c->strides[0], c->strides[1],
-                               lip_shape_text(&l->in, text, sizeof text));
+                               lip_shape_text(lip_layer_input_shape(l), text, sizeof text));
     l->out = LIP__SHAPE(length(l->in.dim[0], c->strides[0], c->kernel[0], valid(l)),
                         length(l->in.dim[1], c->strides[1], c->kernel[1], valid(l)), filters(l));
-    if (l->kind->flags & LIP__LIPSCHITZ) {
-        l->coef = lip_conv_factor(c->kernel[0], c->kernel[1], c->strides[0], c->strides[1], l->in.dim[0], l->in.dim[1]);
-        if (!(l->coef > 0) || !isfinite(l->coef))
-            return lip__layer_fail(l, err, LIP_ESHAPE, "no correction factor exists for kernel_size [%zu,%zu] on an image of %zux%zu",
-                                   c->kernel[0], c->kernel[1], l->in.dim[0], l->in.dim[1]);
-    }
+    if (l->kind->flags & LIP__LIPSCHITZ && (rc = lip__conv_set_coefficient(l, l->in.dim[0], l->in.dim[1], err)) != LIP_OK)
+        return rc;
     lip__declare_kernel(l, &LIP__SHAPE(c->kernel[0], c->kernel[1], filters(l), channels(l)), filters(l), c->use_bias,
                         c->kernel_initializer, c->bias_initializer);
     return LIP_OK;
@@ -205,6 +201,7 @@ static const struct lip__field spectral_fields[] = {
 
 const struct lip__kind lip__conv2d_transpose = {
     .cls = {.name = "Conv2DTranspose", .module = "keras.layers", .size = sizeof(struct lip__conv), .fields = fields},
+    .op = LIP__ADJOINT,
     .check = lip__conv_check,
     .build = build,
     .forward = forward,
@@ -220,6 +217,7 @@ const struct lip__kind lip__spectral_conv2d_transpose = {
     .cls = {.name = "SpectralConv2DTranspose", .module = "deel.lip.layers.convolutional", .package = "deel-lip",
             .size = sizeof(struct lip__conv), .fields = spectral_fields},
     .flags = LIP__LIPSCHITZ | LIP__CONDENSABLE,
+    .op = LIP__ADJOINT,
     .vanilla = &lip__conv2d_transpose,
     .check = check_spectral,
     .build = build,

@@ -52,7 +52,29 @@ lip_err lip__conv_check(lip_layer *l, lip_error *err)
     if (c->dilation[0] != 1 || c->dilation[1] != 1)
         return lip__layer_fail(l, err, LIP_EUNSUPPORTED, "dilation_rate is [%zu,%zu]; only 1 is built in", c->dilation[0],
                                c->dilation[1]);
-    if (c->data_format && !strcmp(c->data_format, "channels_first"))
-        return lip__layer_fail(l, err, LIP_EUNSUPPORTED, "data_format \"channels_first\" is not built in");
     return LIP_OK;
+}
+
+lip_err lip__image_check(const lip_layer *l, lip_error *err)
+{
+    char text[128];
+
+    if (l->in.rank == 3)
+        return LIP_OK;
+    return lip__layer_fail(l, err, LIP_ESHAPE, "its input has shape %s, needs %s",
+                           lip_shape_text(lip_layer_input_shape(l), text, sizeof text),
+                           l->first ? "[channels,height,width]" : "[height,width,channels]");
+}
+
+lip_err lip__conv_set_coefficient(lip_layer *l, size_t h, size_t w, lip_error *err)
+{
+    const struct lip__conv *c = (const struct lip__conv *)l;
+    size_t (*nu)(size_t, size_t, size_t) = l->kind->op == LIP__ADJOINT ? lip_conv_transpose_nu : lip_conv_nu;
+
+    l->coef = l->sound ? 1 / sqrt((double)nu(h, c->kernel[0], c->strides[0]) * (double)nu(w, c->kernel[1], c->strides[1]))
+                       : lip_conv_factor(c->kernel[0], c->kernel[1], c->strides[0], c->strides[1], h, w);
+    if (l->coef > 0 && isfinite(l->coef))
+        return LIP_OK;
+    return lip__layer_fail(l, err, LIP_ESHAPE, "no correction factor exists for kernel_size [%zu,%zu] on an image of %zux%zu",
+                           c->kernel[0], c->kernel[1], h, w);
 }

@@ -7,6 +7,7 @@
 
 #include "layers/layer.h"
 #include "layers/slots.h"
+#include "tensor/im2col.h"
 
 #define LIP__SLOT_FIELD {"activation", LIP__ACTIVATION, LIP__FIELD(lip_layer, activation), .def = NAN}
 
@@ -52,8 +53,20 @@ enum { LIP__SPECTRAL_INITIALIZER = 0, LIP__GLOROT_UNIFORM = 1, LIP__ZEROS = 2 };
         {"groups", LIP__INT, LIP__FIELD(lip__conv, groups), .def = 1, .min = 1, .max = INT32_MAX}, LIP__SLOT_FIELD,         \
         {"use_bias", LIP__BOOL, LIP__FIELD(lip__conv, use_bias), .def = 1}, LIP__KERNEL_FIELDS(lip__conv, kernel_default)
 
-/* kind->check of Conv2D and its relatives: filters, kernel_size, strides; groups, dilation_rate and data_format as built in. */
+/* kind->check of Conv2D and its relatives: filters, kernel_size, strides; groups and dilation_rate as built in. */
 lip_err lip__conv_check(lip_layer *layer, lip_error *err);
+
+/* lip__conv_set_coefficient: coef of a constrained convolution (or its transpose) of h x w pixels, as the model wants it; else
+ * LIP_ESHAPE. */
+lip_err lip__conv_set_coefficient(lip_layer *layer, size_t h, size_t w, lip_error *err);
+
+/* Of PADDED kinds. lip__pad_windows: the windows of the padded image, 'same' ones where that is the padding.
+ * lip__pad_source: the row or column of the image that stands at place i of the padded one; in->dim[axis] or more: zeros. */
+struct lip__windows lip__pad_windows(const lip_layer *layer);
+size_t lip__pad_source(const lip_layer *layer, int axis, size_t i);
+
+/* lip__image_check: that a sample of the layer's input has three axes; else LIP_ESHAPE. */
+lip_err lip__image_check(const lip_layer *layer, lip_error *err);
 
 /* Declare what every kind with a kernel has: kernel, bias unless there is none; then u and sigma, wbar, as `reparam` says. */
 void lip__declare_kernel(lip_layer *layer, const lip_shape *kernel, size_t outputs, bool use_bias,

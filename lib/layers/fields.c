@@ -184,3 +184,92 @@ void lip__object_free(struct lip__object *object)
     lip__fields_clear(object->cls, object);
     lip__free(object);
 }
+
+/* ---- copies ---------------------------------------------------------------------------------------------- */
+
+static struct lip__object *copy_object(const struct lip__object *object)
+{
+    struct lip__object *copy = lip__object_new(object->cls);
+
+    if (copy && lip__fields_copy(object->cls, object, object->cls, copy))
+        return copy;
+    lip__object_free(copy);
+    return NULL;
+}
+
+/* The memory that a field of this type takes in its object, where a copy of it is a copy of the bytes; else 0. */
+static size_t plain_size(const struct lip__field *field)
+{
+    switch (field->type) {
+    case LIP__INT:
+        return sizeof(long);
+    case LIP__FLOAT:
+        return sizeof(double);
+    case LIP__BOOL:
+        return sizeof(bool);
+    case LIP__PAIR:
+        return 2 * sizeof(size_t);
+    case LIP__INTS:
+        return sizeof(struct lip__ints);
+    case LIP__EDGES:
+        return 4 * sizeof(size_t);
+    case LIP__CHOICE:
+        return sizeof(const char *);
+    case LIP__AXES:
+        return (LIP_MAX_RANK + 1) * sizeof(long);
+    default:
+        return 0;
+    }
+}
+
+static bool copy_owned(const struct lip__field *field, const void *from, void *to, bool objects)
+{
+    if (field->type == LIP__STRING) {
+        const char *text = *(char *const *)from;
+        lip__free(*(char **)to);
+        *(char **)to = text ? lip__strdup(text) : NULL;
+        return !text || *(char **)to;
+    }
+    if (field->type == LIP__FLOATS) {
+        const struct lip__floats *list = from;
+        struct lip__floats copy = {list->n, list->n ? lip__alloc(list->n, sizeof *copy.v) : NULL};
+        if (list->n && !copy.v)
+            return false;
+        if (list->n)
+            memcpy(copy.v, list->v, list->n * sizeof *copy.v);
+        lip__free(((struct lip__floats *)to)->v);
+        *(struct lip__floats *)to = copy;
+        return true;
+    }
+    if (field->type == LIP__OBJECT && objects) {
+        const struct lip__object *object = *(struct lip__object *const *)from;
+        lip__object_free(*(struct lip__object **)to);
+        *(struct lip__object **)to = object ? copy_object(object) : NULL;
+        return !object || *(struct lip__object **)to;
+    }
+    if (field->type == LIP__ACTIVATION) {
+        const lip_layer *slot = *(lip_layer *const *)from;
+        lip__layer_free(*(lip_layer **)to);
+        *(lip_layer **)to = slot ? lip__layer_copy(slot, slot->kind) : NULL;
+        return !slot || *(lip_layer **)to;
+    }
+    return true;
+}
+
+bool lip__fields_copy(const struct lip__class *cls, const void *from, const struct lip__class *to_cls, void *to)
+{
+    for (const struct lip__field *g = to_cls->fields; g->name; g++) {
+        const struct lip__field *f = cls == to_cls ? g : cls->fields;
+        while (f->name && strcmp(f->name, g->name))
+            f++;
+        if (!f->name || f->type != g->type)
+            continue;
+        const char *source = (const char *)from + f->offset;
+        size_t size = plain_size(f);
+        if (size)
+            memcpy(at(to, g), source, size);
+        else if (!copy_owned(f, source, at(to, g), cls == to_cls))
+            return false;
+    }
+    return true;
+}

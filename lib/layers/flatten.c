@@ -8,15 +8,6 @@ struct flatten {
     const char *data_format;
 };
 
-static lip_err check(lip_layer *l, lip_error *err)
-{
-    struct flatten *f = (struct flatten *)l;
-
-    if (f->data_format && !strcmp(f->data_format, "channels_first"))
-        return lip__layer_fail(l, err, LIP_EUNSUPPORTED, "data_format \"channels_first\" is not built in");
-    return LIP_OK;
-}
-
 static lip_err build(lip_layer *l, lip_error *err)
 {
     (void)err;
@@ -49,7 +40,6 @@ static const struct lip__field fields[] = {
 
 const struct lip__kind lip__flatten = {
     .cls = {.name = "Flatten", .module = "keras.layers", .size = sizeof(struct flatten), .fields = fields},
-    .check = check,
     .build = build,
     .forward = forward,
     .backward = backward,

@@ -32,22 +32,12 @@ static size_t channels(const lip_layer *l)
     return l->in.dim[2];
 }
 
-static lip_err check(lip_layer *l, lip_error *err)
-{
-    const struct global *g = (const struct global *)l;
-
-    if (g->data_format && !strcmp(g->data_format, "channels_first"))
-        return lip__layer_fail(l, err, LIP_EUNSUPPORTED, "data_format \"channels_first\" is not built in");
-    return LIP_OK;
-}
-
 static lip_err build(lip_layer *l, lip_error *err)
 {
-    char text[128];
+    lip_err rc;
 
-    if (l->in.rank != 3)
-        return lip__layer_fail(l, err, LIP_ESHAPE, "its input has shape %s, needs [height,width,channels]",
-                               lip_shape_text(&l->in, text, sizeof text));
+    if ((rc = lip__image_check(l, err)) != LIP_OK)
+        return rc;
     if (((const struct global *)l)->keepdims && l->kind != &lip__scaled_global_l2_norm_pooling2d)
         l->out = LIP__SHAPE(1, 1, channels(l));
     else
@@ -206,7 +196,6 @@ const struct lip__kind lip__scaled_global_average_pooling2d = {
     .cls = {.name = "ScaledGlobalAveragePooling2D", .module = "deel.lip.layers.pooling", .package = "deel-lip",
             .size = sizeof(struct global), .fields = scaled_fields},
     .flags = LIP__LIPSCHITZ,
-    .check = check,
     .build = build,
     .forward = average_forward,
     .backward = average_backward,
@@ -217,7 +206,6 @@ const struct lip__kind lip__scaled_global_l2_norm_pooling2d = {
     .cls = {.name = "ScaledGlobalL2NormPooling2D", .module = "deel.lip.layers.pooling", .package = "deel-lip",
             .size = sizeof(struct global), .fields = norm_fields},
     .flags = LIP__LIPSCHITZ,
-    .check = check,
     .build = build,
     .forward = norm_forward,
     .backward = norm_backward,
@@ -227,7 +215,6 @@ const struct lip__kind lip__scaled_global_l2_norm_pooling2d = {
 
 const struct lip__kind lip__global_average_pooling2d = {
     .cls = {.name = "GlobalAveragePooling2D", .module = "keras.layers", .size = sizeof(struct global), .fields = fields},
-    .check = check,
     .build = build,
     .forward = average_forward,
     .backward = average_backward,
@@ -236,7 +223,6 @@ const struct lip__kind lip__global_average_pooling2d = {
 
 const struct lip__kind lip__global_max_pooling2d = {
     .cls = {.name = "GlobalMaxPooling2D", .module = "keras.layers", .size = sizeof(struct global), .fields = fields},
-    .check = check,
     .build = build,
     .forward = max_forward,
     .backward = max_backward,

@@ -84,6 +84,24 @@ void lip__layer_free(lip_layer *layer)
     lip__free(layer);
 }
 
+lip_layer *lip__layer_copy(const lip_layer *l, const struct lip__kind *kind)
+{
+    lip_layer *c = lip__layer_new(kind);
+
+    if (!c)
+        return NULL;
+    if (!lip__fields_copy(&l->kind->cls, l, &kind->cls, c) || !(c->name = lip__strdup(l->name))) {
+        lip__layer_free(c);
+        return NULL;
+    }
+    c->trainable = l->trainable;
+    c->has_batch_shape = l->has_batch_shape;
+    c->in_slot = l->in_slot;
+    c->path = l->path;
+    c->in = c->out = *lip_layer_input_shape(l); /* of an InputLayer; whoever builds the others replaces it */
+    return c;
+}
+
 void lip__declare(lip_layer *layer, const char *name, lip_role role, const lip_shape *shape,
                   const struct lip__object *initializer)
 {
@@ -120,13 +138,34 @@ static lip_err check_shapes(const lip_layer *layer, lip_error *err)
     return LIP_OK;
 }
 
+lip_shape lip__turned(const lip_shape *shape, bool to_last)
+{
+    lip_shape turned = *shape;
+
+    for (size_t i = 0; i < shape->rank; i++)
+        turned.dim[i] = shape->dim[(i + (to_last ? 1 : shape->rank - 1)) % shape->rank];
+    return turned;
+}
+
+static bool channels_first(const lip_layer *layer)
+{
+    for (const struct lip__field *f = layer->kind->cls.fields; f->name; f++)
+        if (!strcmp(f->name, "data_format")) {
+            const char *format = *(const char *const *)(const void *)((const char *)layer + f->offset);
+            return format && !strcmp(format, "channels_first");
+        }
+    return false;
+}
+
 lip_err lip__layer_build(lip_layer *layer, const lip_shape *in, lip_error *err)
 {
     char text[128];
     lip_err rc;
 
-    layer->in = *in;
-    layer->out = *in;
+    layer->first = channels_first(layer);
+    layer->given = *in;
+    layer->in = layer->first ? lip__turned(in, true) : *in;
+    layer->out = layer->in;
     layer->n_declared = 0;
     if (in->rank > LIP_MAX_RANK || !lip_shape_count(in) || lip_shape_check(in, sizeof(float), MAX_BYTES, NULL))
         return lip__layer_fail(layer, err, LIP_ESHAPE,
@@ -135,7 +174,8 @@ lip_err lip__layer_build(lip_layer *layer, const lip_shape *in, lip_error *err)
     if ((rc = check_numbers(layer, err)) || (layer->kind->check && (rc = layer->kind->check(layer, err))) ||
         (layer->kind->build && (rc = layer->kind->build(layer, err))) || (rc = check_shapes(layer, err)))
         return rc;
-    return layer->activation ? lip__layer_build(layer->activation, &layer->out, err) : LIP_OK;
+    layer->made = layer->first ? lip__turned(&layer->out, false) : layer->out;
+    return layer->activation ? lip__layer_build(layer->activation, &layer->made, err) : LIP_OK;
 }
 
 lip_err lip__layer_join(lip_layer *layer, const lip_shape *in, size_t n, lip_error *err)
@@ -182,12 +222,17 @@ size_t lip_layer_index(const lip_layer *layer)
 
 const lip_shape *lip_layer_input_shape(const lip_layer *layer)
 {
-    return &layer->in;
+    return layer->first ? &layer->given : &layer->in;
+}
+
+static const lip_shape *made_by(const lip_layer *layer)
+{
+    return layer->first ? &layer->made : &layer->out;
 }
 
 const lip_shape *lip_layer_output_shape(const lip_layer *layer)
 {
-    return layer->activation ? &layer->activation->out : &layer->out;
+    return made_by(layer->activation ? layer->activation : layer);
 }
 
 bool lip_layer_trainable(const lip_layer *layer)

@@ -88,6 +88,9 @@ struct lip__object *lip__object_bare(const struct lip__class *cls, double x); /*
 void lip__object_free(struct lip__object *object);
 void lip__fields_default(const struct lip__class *cls, void *object); /* returns with OBJECTs NULL when memory ran out */
 void lip__fields_clear(const struct lip__class *cls, void *object);
+/* lip__fields_copy: the options that both classes have, from one object to another with its defaults; objects in them (initializers
+ * and the like) only between objects of one class. false: out of memory. */
+bool lip__fields_copy(const struct lip__class *cls, const void *from, const struct lip__class *to_cls, void *to);
 /* lip__field_choice: the value to store for `text` in a LIP__CHOICE: the table's spelling, a string that lives as long
  * as the process; NULL: none of the choices. (A default of NAN stores NULL.) */
 const char *lip__field_choice(const struct lip__field *field, const char *text);
@@ -109,13 +112,16 @@ lip_err lip__initialize(const struct lip__object *initializer, const lip_shape *
 enum lip__operator {
     LIP__ANALYTIC, /* kind->constant says it all */
     LIP__MATRIX,   /* x -> x W, W the effective kernel */
-    LIP__CONV      /* 'same' convolution with the effective kernel */
+    LIP__CONV,     /* 'same' or 'valid' convolution with the effective kernel */
+    LIP__ADJOINT,  /* of the convolution from `out` to `in` with the effective kernel (kh, kw, filters, channels) */
+    LIP__PADDED    /* 'valid' convolution of an image that goes on past its edges: family.h */
 };
 
 enum { LIP__LIPSCHITZ = 1,  /* deel-lip's LipschitzLayer: takes its share of a Sequential's k */
        LIP__CONDENSABLE = 2,/* has wbar */
        LIP__INPUT = 4,
-       LIP__ACTIVATES = 8 /* may stand in an activation slot */ };
+       LIP__ACTIVATES = 8, /* may stand in an activation slot */
+       LIP__POINTWISE = 16 /* each number by itself, without variables: any order of the axes will do */ };
 
 struct lip__pass {
     size_t n;                /* samples of this call */
@@ -150,6 +156,8 @@ struct lip__kind {
     void (*gradient)(const lip_layer *, const struct lip__pass *, const float *x, const float *dy);
     size_t (*scratch)(const lip_layer *); /* floats per thread, any of the three; NULL: 0 */
     double (*constant)(const lip_layer *); /* proven Lipschitz constant of an ANALYTIC kind (k included); NAN: none */
+    double (*weighed)(const lip_layer *, const float *const *w); /* the same of a kind where it depends on w, as forward
+                                                                    reads them */
     double (*claimed)(const lip_layer *);  /* what deel-lip claims (16.1); NULL: k for LIP__LIPSCHITZ, NAN for others */
     double (*flops)(const lip_layer *);    /* per sample; NULL: a few per output */
     bool (*per_output)(const lip_layer *); /* NULL: false */
@@ -162,7 +170,9 @@ struct lip_layer {
     bool trainable;
     double k;    /* k_coef_lip; 1 for kinds without one */
     double coef; /* coef_lip, set by build; 1 for kinds without one */
-    lip_shape in, out;     /* without the batch axis */
+    lip_shape in, out;     /* without the batch axis, as the arithmetic has them */
+    bool first;            /* data_format is channels_first. The arithmetic puts channels last all the same, */
+    lip_shape given, made; /* and these are `in` and `out` as the definition has them */
     lip_shape *merged;     /* of a kind that joins: the shapes of its inputs */
     size_t n_merged;
     struct lip__object *kernel_regularizer, *bias_regularizer, *activity_regularizer; /* slots; NULL: none. Owned. */
@@ -179,16 +189,23 @@ struct lip_layer {
     size_t n_declared;
     bool has_batch_shape; /* its config carried batch_input_shape */
     bool in_slot;         /* it is the activation of another layer */
+    bool sound;           /* the model's coefficient: coef is to make the claim true */
     size_t path;          /* characters of its name that belong to the models and layers around it */
 };
 
 lip_layer *lip__layer_new(const struct lip__kind *kind); /* defaults set; NULL: out of memory */
 void lip__layer_free(lip_layer *layer);
+/* lip__layer_copy: a new layer of `kind`, named like this one and with its options; not built. NULL: out of memory. */
+lip_layer *lip__layer_copy(const lip_layer *layer, const struct lip__kind *kind);
 void lip__declare(lip_layer *layer, const char *name, lip_role role, const lip_shape *shape,
                   const struct lip__object *initializer);
 /* lip__layer_build: kind->check and kind->build on this input shape, then the activation on its output. Checks that every
  * number is finite and every shape fits memory, so that nobody behind it has to. */
 lip_err lip__layer_build(lip_layer *layer, const lip_shape *in, lip_error *err);
+/* lip__turned: a shape with its first axis last, or with its last one first. */
+lip_shape lip__turned(const lip_shape *shape, bool to_last);
+/* lip__turn_new: a nameless Permute that turns tensors of this shape so; NULL: out of memory. layers/moves.c. */
+lip_layer *lip__turn_new(const lip_shape *shape, bool to_last);
 /* lip__layer_join: the same for a layer that joins n tensors. Other kinds take n == 1. */
 #define LIP__MAX_JOINED 64
 lip_err lip__layer_join(lip_layer *layer, const lip_shape *in, size_t n, lip_error *err);

@@ -17,15 +17,6 @@ static size_t channels(const lip_layer *l)
     return l->in.dim[l->in.rank - 1];
 }
 
-static lip_err check(lip_layer *l, lip_error *err)
-{
-    const struct max_min *m = (const struct max_min *)l;
-
-    if (m->data_format && !strcmp(m->data_format, "channels_first"))
-        return lip__layer_fail(l, err, LIP_EUNSUPPORTED, "data_format \"channels_first\" is not built in");
-    return LIP_OK;
-}
-
 static lip_err build(lip_layer *l, lip_error *err)
 {
     if (!l->in.rank)
@@ -84,7 +75,6 @@ const struct lip__kind lip__max_min = {
     .cls = {.name = "MaxMin", .module = "deel.lip.layers.activations", .package = "deel-lip", .size = sizeof(struct max_min),
             .fields = fields},
     .flags = LIP__LIPSCHITZ | LIP__ACTIVATES,
-    .check = check,
     .build = build,
     .forward = forward,
     .backward = backward,

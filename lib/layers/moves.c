@@ -59,7 +59,7 @@ static lip_err reshape(lip_layer *l, lip_error *err)
     }
     if (open < list->n ? known > all || all % known : known != all)
         return lip__layer_fail(l, err, LIP_ESHAPE, "target_shape %s does not hold its input %s", wanted,
-                               lip_shape_text(&l->in, found, sizeof found));
+                               lip_shape_text(lip_layer_input_shape(l), found, sizeof found));
     if (open < list->n)
         l->out.dim[open] = all / known;
     return LIP_OK;
@@ -96,11 +96,43 @@ static lip_err order(lip_layer *l, lip_error *err)
     return LIP_OK;
 }
 
+/* By how much the axes go round: dims [k+1, .., rank, 1, .., k]; 0: they do something else. */
+static size_t rotation(const lip_layer *l)
+{
+    const struct lip__ints *list = &moves(l)->list;
+    size_t by = (size_t)list->v[0] - 1;
+
+    for (size_t i = 0; i < list->n; i++)
+        if ((size_t)list->v[i] != (i + by) % list->n + 1)
+            return 0;
+    return by;
+}
+
+/* to (columns, rows) <- from (rows, columns). */
+static void transpose(size_t rows, size_t columns, const float *from, float *to)
+{
+    enum { TILE = 16 };
+
+    for (size_t i0 = 0; i0 < rows; i0 += TILE)
+        for (size_t j0 = 0; j0 < columns; j0 += TILE)
+            for (size_t j = j0; j < j0 + TILE && j < columns; j++)
+                for (size_t i = i0; i < i0 + TILE && i < rows; i++)
+                    to[j * rows + i] = from[i * columns + j];
+}
+
 /* Walks the outputs of n samples in their order; `in` is where each comes from. */
 static void permute(const lip_layer *l, size_t n, const float *from, float *to, bool back)
 {
     size_t rank = l->out.rank, per = lip_shape_count(&l->in), step[LIP_MAX_RANK], stride = 1, of_input[LIP_MAX_RANK];
 
+    if (rotation(l)) {
+        size_t rows = 1;
+        for (size_t d = 0; d < rotation(l); d++)
+            rows *= l->in.dim[d];
+        for (size_t s = 0; s < n; s++)
+            transpose(back ? per / rows : rows, back ? rows : per / rows, from + s * per, to + s * per);
+        return;
+    }
     for (size_t d = rank; d-- > 0; stride *= l->in.dim[d])
         of_input[d] = stride;
     for (size_t d = 0; d < rank; d++)
@@ -134,21 +166,13 @@ static void permute_backward(const lip_layer *l, const struct lip__pass *p, cons
 
 /* ---- ZeroPadding2D ------------------------------------------------------------------------------------------ */
 
-static lip_err pad_check(lip_layer *l, lip_error *err)
-{
-    if (moves(l)->data_format && !strcmp(moves(l)->data_format, "channels_first"))
-        return lip__layer_fail(l, err, LIP_EUNSUPPORTED, "data_format \"channels_first\" is not built in");
-    return LIP_OK;
-}
-
 static lip_err pad_build(lip_layer *l, lip_error *err)
 {
     const size_t *e = moves(l)->edges;
-    char text[128];
+    lip_err rc;
 
-    if (l->in.rank != 3)
-        return lip__layer_fail(l, err, LIP_ESHAPE, "its input has shape %s, needs [height,width,channels]",
-                               lip_shape_text(&l->in, text, sizeof text));
+    if ((rc = lip__image_check(l, err)) != LIP_OK)
+        return rc;
     l->out = LIP__SHAPE(l->in.dim[0] + e[0] + e[1], l->in.dim[1] + e[2] + e[3], l->in.dim[2]);
     return LIP_OK;
 }
@@ -216,9 +240,25 @@ const struct lip__kind lip__permute = {
 
 const struct lip__kind lip__zero_padding2d = {
     .cls = {.name = "ZeroPadding2D", .module = "keras.layers", .size = sizeof(struct moves), .fields = pad_fields},
-    .check = pad_check,
     .build = pad_build,
     .forward = pad_forward,
     .backward = pad_backward,
     .constant = one,
 };
+
+lip_layer *lip__turn_new(const lip_shape *shape, bool to_last)
+{
+    lip_layer *l = lip__layer_new(&lip__permute);
+
+    if (!l)
+        return NULL;
+    struct lip__ints *list = &((struct moves *)l)->list;
+    list->n = shape->rank;
+    for (size_t i = 0; i < shape->rank; i++)
+        list->v[i] = (long)((i + (to_last ? 1 : shape->rank - 1)) % shape->rank) + 1;
+    l->name = lip__strdup("");
+    if (l->name && lip__layer_build(l, shape, NULL) == LIP_OK)
+        return l;
+    lip__layer_free(l);
+    return NULL;
+}

@@ -49,7 +49,7 @@ static size_t edge(const lip_layer *l, int axis)
 }
 
 /* Of the padded image. */
-static struct lip__windows windows(const lip_layer *l)
+struct lip__windows lip__pad_windows(const lip_layer *l)
 {
     const struct lip__conv *c = conv(l);
     struct lip__windows g = {.h = l->in.dim[0] + 2 * edge(l, 0), .w = l->in.dim[1] + 2 * edge(l, 1), .c = l->in.dim[2],
@@ -64,18 +64,18 @@ static lip_err build(lip_layer *l, lip_error *err)
     const struct lip__conv *c = conv(l);
     struct lip__windows g;
     char text[128];
+    lip_err rc;
 
-    if (l->in.rank != 3)
-        return lip__layer_fail(l, err, LIP_ESHAPE, "its input has shape %s, needs [height,width,channels]",
-                               lip_shape_text(&l->in, text, sizeof text));
+    if ((rc = lip__image_check(l, err)) != LIP_OK)
+        return rc;
     for (int a = 0; a < 2; a++)
         if (way(l) > CONSTANT && edge(l, a) + (way(l) == REFLECT) > l->in.dim[a])
             return lip__layer_fail(l, err, LIP_ESHAPE, "its input has shape %s, too small to be continued by [%zu,%zu] (%s)",
-                                   lip_shape_text(&l->in, text, sizeof text), edge(l, 0), edge(l, 1), c->padding);
-    g = windows(l);
+                                   lip_shape_text(lip_layer_input_shape(l), text, sizeof text), edge(l, 0), edge(l, 1), c->padding);
+    g = lip__pad_windows(l);
     if (!g.oh || !g.ow)
         return lip__layer_fail(l, err, LIP_ESHAPE, "its input has shape %s, smaller than kernel_size [%zu,%zu]",
-                               lip_shape_text(&l->in, text, sizeof text), g.kh, g.kw);
+                               lip_shape_text(lip_layer_input_shape(l), text, sizeof text), g.kh, g.kw);
     if (lip_shape_check(&LIP__SHAPE(g.h, g.w, g.c), sizeof(float), INT32_MAX, NULL))
         return lip__layer_fail(l, err, LIP_ESHAPE, "its padded input of %zux%zux%zu is too large", g.h, g.w, g.c);
     l->out = LIP__SHAPE(g.oh, g.ow, filters(l));
@@ -93,14 +93,16 @@ static size_t up(size_t floats)
 
 static size_t padded_size(const lip_layer *l)
 {
-    struct lip__windows g = windows(l);
+    struct lip__windows g = lip__pad_windows(l);
 
     return pads(l) ? up(g.h * g.w * g.c) : 0;
 }
 
-/* The pixel that stands at place i of the padded axis; n: none, a zero. */
-static size_t source(enum way w, size_t i, size_t before, size_t n)
+size_t lip__pad_source(const lip_layer *l, int axis, size_t i)
 {
+    size_t before = edge(l, axis), n = l->in.dim[axis];
+    enum way w = way(l);
+
     if (i >= before && i < before + n)
         return i - before;
     if (w == CONSTANT)
@@ -115,11 +117,11 @@ static size_t source(enum way w, size_t i, size_t before, size_t n)
 /* Calls with each pixel of the padded image and where it comes from; zeros are left out. */
 #define EACH_PIXEL(l, to, from, body)                                                                             \
     do {                                                                                                          \
-        struct lip__windows g_ = windows(l);                                                                      \
+        struct lip__windows g_ = lip__pad_windows(l);                                                                      \
         size_t h_ = (l)->in.dim[0], w_ = (l)->in.dim[1], to = 0;                                                  \
         for (size_t i_ = 0; i_ < g_.h; i_++)                                                                      \
             for (size_t j_ = 0; j_ < g_.w; j_++, to += g_.c) {                                                    \
-                size_t row_ = source(way(l), i_, edge(l, 0), h_), column_ = source(way(l), j_, edge(l, 1), w_);   \
+                size_t row_ = lip__pad_source(l, 0, i_), column_ = lip__pad_source(l, 1, j_);                    \
                 size_t from = (row_ * w_ + column_) * g_.c;                                                       \
                 if (row_ < h_ && column_ < w_)                                                                    \
                     body;                                                                                         \
@@ -146,7 +148,7 @@ static void unpad(const lip_layer *l, const float *padded, float *image)
 
 static size_t kernel_size(const lip_layer *l)
 {
-    struct lip__windows g = windows(l);
+    struct lip__windows g = lip__pad_windows(l);
 
     return pads(l) ? up(lip__window_size(&g) * filters(l)) : 0;
 }
@@ -154,14 +156,14 @@ static size_t kernel_size(const lip_layer *l)
 /* A padded image, one image's gradient of the kernel, and what the convolution needs. */
 static size_t scratch(const lip_layer *l)
 {
-    struct lip__windows g = windows(l);
+    struct lip__windows g = lip__pad_windows(l);
 
     return padded_size(l) + kernel_size(l) + lip__conv_scratch(&g, filters(l));
 }
 
 static void forward(const lip_layer *l, const struct lip__pass *p, const float *x, float *y)
 {
-    struct lip__windows g = windows(l);
+    struct lip__windows g = lip__pad_windows(l);
     float *rest = p->scratch + padded_size(l);
 
     if (!pads(l)) {
@@ -177,7 +179,7 @@ static void forward(const lip_layer *l, const struct lip__pass *p, const float *
 static void backward(const lip_layer *l, const struct lip__pass *p, const float *x, const float *y, const float *dy,
                      float *dx)
 {
-    struct lip__windows g = windows(l);
+    struct lip__windows g = lip__pad_windows(l);
     float *rest = p->scratch + padded_size(l);
 
     (void)x, (void)y;
@@ -194,7 +196,7 @@ static void backward(const lip_layer *l, const struct lip__pass *p, const float 
 
 static void gradient(const lip_layer *l, const struct lip__pass *p, const float *x, const float *dy)
 {
-    struct lip__windows g = windows(l);
+    struct lip__windows g = lip__pad_windows(l);
     float *dk = p->scratch + padded_size(l), *rest = dk + kernel_size(l);
 
     if (p->dw[1])
@@ -230,6 +232,7 @@ static const struct lip__field fields[] = {LIP__CONV_FIELDS(names, LIP__GLOROT_U
 const struct lip__kind lip__pad_conv2d = {
     .cls = {.name = "PadConv2D", .module = "deel.lip.layers.unconstrained", .package = "deel-lip",
             .size = sizeof(struct lip__conv), .fields = fields},
+    .op = LIP__PADDED,
     .check = lip__conv_check,
     .build = build,
     .forward = forward,

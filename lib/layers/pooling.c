@@ -44,8 +44,6 @@ static lip_err check(lip_layer *l, lip_error *err)
     if (!q->strides[0] || !q->strides[1])
         return lip__layer_fail(l, err, LIP_EDEFINITION, "strides is [%zu,%zu], needs integers >= 1", q->strides[0],
                                q->strides[1]);
-    if (q->data_format && !strcmp(q->data_format, "channels_first"))
-        return lip__layer_fail(l, err, LIP_EUNSUPPORTED, "data_format \"channels_first\" is not built in");
     return LIP_OK;
 }
 
@@ -53,14 +51,14 @@ static lip_err build(lip_layer *l, lip_error *err)
 {
     struct lip__windows g;
     char text[128];
+    lip_err rc;
 
-    if (l->in.rank != 3)
-        return lip__layer_fail(l, err, LIP_ESHAPE, "its input has shape %s, needs [height,width,channels]",
-                               lip_shape_text(&l->in, text, sizeof text));
+    if ((rc = lip__image_check(l, err)) != LIP_OK)
+        return rc;
     g = windows(l);
     if (!g.oh || !g.ow)
         return lip__layer_fail(l, err, LIP_ESHAPE, "its input has shape %s, smaller than pool_size [%zu,%zu]",
-                               lip_shape_text(&l->in, text, sizeof text), g.kh, g.kw);
+                               lip_shape_text(lip_layer_input_shape(l), text, sizeof text), g.kh, g.kw);
     l->out = LIP__SHAPE(g.oh, g.ow, g.c);
     return LIP_OK;
 }

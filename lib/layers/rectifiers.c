@@ -142,6 +142,16 @@ static void prelu_gradient(const lip_layer *l, const struct lip__pass *p, const 
     }
 }
 
+/* The slopes are 1 and alpha, at each place another. */
+static double prelu_weighed(const lip_layer *l, const float *const *w)
+{
+    double most = 1;
+
+    for (size_t j = 0; j < lip_shape_count(&l->in); j++)
+        most = fmax(most, fabs((double)w[0][j]));
+    return most;
+}
+
 /* ---- kinds ----------------------------------------------------------------------------------------------- */
 
 #define NUMBER(name_, default_, least)                                                                               \
@@ -166,7 +176,7 @@ static const struct lip__field prelu_fields[] = {
 #define RECTIFIER(name_, class_, fields_, forward_, backward_, constant_)                                             \
     const struct lip__kind lip__##name_ = {                                                                           \
         .cls = {.name = class_, .module = "keras.layers", .size = sizeof(struct rectifier), .fields = fields_},       \
-        .flags = LIP__ACTIVATES,                                                                                      \
+        .flags = LIP__ACTIVATES | LIP__POINTWISE,                                                                     \
         .forward = forward_,                                                                                          \
         .backward = backward_,                                                                                        \
         .constant = constant_,                                                                                        \
@@ -184,4 +194,5 @@ const struct lip__kind lip__prelu = {
     .backward = prelu_backward,
     .gradient = prelu_gradient,
     .constant = none, /* it depends on alpha */
+    .weighed = prelu_weighed,
 };

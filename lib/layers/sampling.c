@@ -32,8 +32,6 @@ static lip_err check(lip_layer *l, lip_error *err)
 
     if (!s->pool[0] || !s->pool[1])
         return lip__layer_fail(l, err, LIP_EDEFINITION, "pool_size is [%zu,%zu], needs integers >= 1", s->pool[0], s->pool[1]);
-    if (s->data_format && !strcmp(s->data_format, "channels_first"))
-        return lip__layer_fail(l, err, LIP_EUNSUPPORTED, "data_format \"channels_first\" is not built in");
     return LIP_OK;
 }
 
@@ -42,13 +40,13 @@ static lip_err build(lip_layer *l, lip_error *err)
     const struct sampling *s = (const struct sampling *)l;
     const size_t *in = l->in.dim, *p = s->pool;
     char text[128];
+    lip_err rc;
 
-    if (l->in.rank != 3)
-        return lip__layer_fail(l, err, LIP_ESHAPE, "its input has shape %s, needs [height,width,channels]",
-                               lip_shape_text(&l->in, text, sizeof text));
+    if ((rc = lip__image_check(l, err)) != LIP_OK)
+        return rc;
     if (is_down(l) ? in[0] % p[0] || in[1] % p[1] : in[2] % p[0] || in[2] / p[0] % p[1])
         return lip__layer_fail(l, err, LIP_ESHAPE, "pool_size [%zu,%zu] does not divide %s of its input %s", p[0], p[1],
-                               is_down(l) ? "height and width" : "the channels", lip_shape_text(&l->in, text, sizeof text));
+                               is_down(l) ? "height and width" : "the channels", lip_shape_text(lip_layer_input_shape(l), text, sizeof text));
     l->out = is_down(l) ? LIP__SHAPE(in[0] / p[0], in[1] / p[1], in[2] * p[0] * p[1])
                         : LIP__SHAPE(in[0] * p[0], in[1] * p[1], in[2] / p[0] / p[1]);
     return LIP_OK;

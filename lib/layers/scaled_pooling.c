@@ -35,8 +35,6 @@ static lip_err check(lip_layer *l, lip_error *err)
     if (q->padding && strcmp(q->padding, "valid"))
         return lip__layer_fail(l, err, LIP_EDEFINITION, "%s only supports padding='valid', found '%s'", l->kind->cls.name,
                                q->padding);
-    if (q->data_format && !strcmp(q->data_format, "channels_first"))
-        return lip__layer_fail(l, err, LIP_EUNSUPPORTED, "data_format \"channels_first\" is not built in");
     return LIP_OK;
 }
 
@@ -44,14 +42,14 @@ static lip_err build(lip_layer *l, lip_error *err)
 {
     const struct pooling *q = (const struct pooling *)l;
     char text[128];
+    lip_err rc;
 
-    if (l->in.rank != 3)
-        return lip__layer_fail(l, err, LIP_ESHAPE, "its input has shape %s, needs [height,width,channels]",
-                               lip_shape_text(&l->in, text, sizeof text));
+    if ((rc = lip__image_check(l, err)) != LIP_OK)
+        return rc;
     for (int a = 0; a < 2; a++)
         if (l->in.dim[a] < q->pool[a])
             return lip__layer_fail(l, err, LIP_ESHAPE, "its input has shape %s, smaller than pool_size [%zu,%zu]",
-                                   lip_shape_text(&l->in, text, sizeof text), q->pool[0], q->pool[1]);
+                                   lip_shape_text(lip_layer_input_shape(l), text, sizeof text), q->pool[0], q->pool[1]);
     l->coef = sqrt((double)(q->pool[0] * q->pool[1]));
     l->out.dim[0] = l->in.dim[0] / q->pool[0];
     l->out.dim[1] = l->in.dim[1] / q->pool[1];

@@ -1,99 +1,9 @@
-/* export.c: vanilla_export, a model without deel-lip's dense and convolution layers (semantics.md 16.4). */
+/* export.c: models made of others: vanilla_export, which is without deel-lip's dense and convolution layers (semantics.md
+ * 16.4), and the same definition with another k, another coefficient, or another layer frozen. */
 #include "model/model.h"
 
 #include <math.h>
 #include <string.h>
-
-static const struct lip__field *field_named(const struct lip__class *cls, const char *name)
-{
-    for (const struct lip__field *f = cls->fields; f->name; f++)
-        if (!strcmp(f->name, name))
-            return f;
-    return NULL;
-}
-
-static lip_layer *clone(const lip_layer *l, const struct lip__kind *kind);
-
-/* One option from one object to another; objects of a different class keep their defaults. */
-static bool copy_field(const struct lip__field *f, const void *from, const struct lip__field *g, void *to)
-{
-    const char *src = (const char *)from + f->offset;
-    char *dst = (char *)to + g->offset;
-
-    switch (f->type) {
-    case LIP__INT:
-        memcpy(dst, src, sizeof(long));
-        return true;
-    case LIP__FLOAT:
-        memcpy(dst, src, sizeof(double));
-        return true;
-    case LIP__BOOL:
-        memcpy(dst, src, sizeof(bool));
-        return true;
-    case LIP__PAIR:
-        memcpy(dst, src, 2 * sizeof(size_t));
-        return true;
-    case LIP__INTS:
-        memcpy(dst, src, sizeof(struct lip__ints));
-        return true;
-    case LIP__EDGES:
-        memcpy(dst, src, 4 * sizeof(size_t));
-        return true;
-    case LIP__CHOICE:
-        *(const char **)dst = *(const char *const *)src;
-        return true;
-    case LIP__STRING: {
-        char *text = *(char *const *)src;
-        lip__free(*(char **)dst);
-        *(char **)dst = text ? lip__strdup(text) : NULL;
-        return !text || *(char **)dst;
-    }
-    case LIP__ACTIVATION: {
-        const lip_layer *slot = *(lip_layer *const *)src;
-        lip__layer_free(*(lip_layer **)dst);
-        *(lip_layer **)dst = slot ? clone(slot, slot->kind) : NULL;
-        return !slot || *(lip_layer **)dst;
-    }
-    case LIP__AXES:
-        memcpy(dst, src, (LIP_MAX_RANK + 1) * sizeof(long));
-        return true;
-    case LIP__OBJECT: /* initializers: the weights come with the export, so the Keras defaults do */
-    case LIP__FLOATS: /* schedules and callbacks have them, layers do not */
-    case LIP__NULL:
-    case LIP__ANY:
-    case LIP__FIXED:
-        return true;
-    }
-    return true;
-}
-
-/* A new layer of `kind` with the options that both kinds have; NULL: out of memory. */
-static lip_layer *clone(const lip_layer *l, const struct lip__kind *kind)
-{
-    lip_layer *c = lip__layer_new(kind);
-
-    if (!c)
-        return NULL;
-    for (const struct lip__field *g = kind->cls.fields; g->name; g++) {
-        const struct lip__field *f = field_named(&l->kind->cls, g->name);
-        if (f && f->type == g->type && !copy_field(f, l, g, c)) {
-            lip__layer_free(c);
-            return NULL;
-        }
-    }
-    c->name = lip__strdup(l->name);
-    c->trainable = l->trainable;
-    c->has_batch_shape = l->has_batch_shape;
-    c->in_slot = l->in_slot;
-    c->path = l->path;
-    c->in = l->in;
-    c->out = l->out;
-    if (!c->name) {
-        lip__layer_free(c);
-        return NULL;
-    }
-    return c;
-}
 
 static void *duplicate(const void *array, size_t n, size_t size)
 {
@@ -104,10 +14,10 @@ static void *duplicate(const void *array, size_t n, size_t size)
     return copy;
 }
 
-static bool copy_entry(const struct lip__entry *e, struct lip__entry *c);
+static bool copy_entry(const struct lip__entry *e, bool vanilla, struct lip__entry *c);
 
-/* The same graph with vanilla layers; NULL: out of memory. A deel-lip Sequential becomes Keras's own. */
-static struct lip__graph *clone_graph(const struct lip__graph *g)
+/* The same graph, with vanilla layers if so asked: a deel-lip Sequential then becomes Keras's own. NULL: out of memory. */
+static struct lip__graph *copy_graph(const struct lip__graph *g, bool vanilla)
 {
     struct lip__graph *c = lip__alloc(1, sizeof *c);
 
@@ -116,7 +26,9 @@ static struct lip__graph *clone_graph(const struct lip__graph *g)
     c->class_name = g->class_name;
     c->name = lip__strdup(g->name);
     c->path = g->path;
-    c->k = NAN;
+    c->deel = g->deel && !vanilla;
+    c->sound = g->sound && !vanilla;
+    c->k = vanilla ? NAN : g->k;
     c->shape = g->shape;
     c->n_inputs = g->n_inputs;
     c->n_outputs = g->n_outputs;
@@ -126,7 +38,7 @@ static struct lip__graph *clone_graph(const struct lip__graph *g)
     c->entry = lip__alloc(g->n_entries, sizeof *c->entry);
     bool whole = c->name && c->order && (c->input || !g->n_inputs) && c->output && c->entry;
     while (whole && c->n_entries < g->n_entries) {
-        whole = copy_entry(&g->entry[c->n_entries], &c->entry[c->n_entries]);
+        whole = copy_entry(&g->entry[c->n_entries], vanilla, &c->entry[c->n_entries]);
         c->n_entries++;
     }
     if (whole)
@@ -135,12 +47,12 @@ static struct lip__graph *clone_graph(const struct lip__graph *g)
     return NULL;
 }
 
-static bool copy_entry(const struct lip__entry *e, struct lip__entry *c)
+static bool copy_entry(const struct lip__entry *e, bool vanilla, struct lip__entry *c)
 {
     if (e->layer)
-        c->layer = clone(e->layer, e->layer->kind->vanilla ? e->layer->kind->vanilla : e->layer->kind);
+        c->layer = lip__layer_copy(e->layer, vanilla && e->layer->kind->vanilla ? e->layer->kind->vanilla : e->layer->kind);
     else
-        c->graph = clone_graph(e->graph);
+        c->graph = copy_graph(e->graph, vanilla);
     c->pointer = lip__strdup(e->pointer);
     c->n_from = e->n_from;
     c->node = e->node;
@@ -150,7 +62,7 @@ static bool copy_entry(const struct lip__entry *e, struct lip__entry *c)
 
 lip_err lip_model_vanilla(const lip_model *m, lip_model **vanilla, lip_error *err)
 {
-    struct lip__graph *graph = clone_graph(m->graph);
+    struct lip__graph *graph = copy_graph(m->graph, true);
 
     return graph ? lip__model_assemble(graph, false, vanilla, err) : lip__nomem(err, 0);
 }
@@ -174,6 +86,119 @@ lip_err lip_snapshot_vanilla(const lip_snapshot *p, const lip_model *vanilla, li
     rc = lip_state_new(vanilla, 0, &s, err);
     if (rc == LIP_OK)
         rc = lip_state_load(s, tensors, n, false, NULL, NULL, err);
+    lip__free(tensors);
+    if (rc != LIP_OK) {
+        lip_state_free(s);
+        return rc;
+    }
+    *state = s;
+    return LIP_OK;
+}
+
+/* ---- the same with other constants ----------------------------------------------------------------------- */
+
+/* The layer of this name; visit (NULL: nothing) is called with each graph around it. */
+static lip_layer *find_in(struct lip__graph *g, const char *name, void (*visit)(struct lip__graph *))
+{
+    lip_layer *found = NULL;
+
+    for (size_t i = 0; i < g->n_entries && !found; i++) {
+        struct lip__entry *e = &g->entry[i];
+        if (e->graph)
+            found = find_in(e->graph, name, visit);
+        else if (!strcmp(e->layer->name, name))
+            found = e->layer;
+    }
+    if (found && visit)
+        visit(g);
+    return found;
+}
+
+/* Its layers keep the k that they were given as their own. */
+static void unshare(struct lip__graph *g)
+{
+    g->deel = false;
+    g->k = NAN;
+}
+
+static lip_err change(const lip_model *m, const char *layer, void (*visit)(struct lip__graph *), struct lip__graph **graph,
+                      lip_layer **found, lip_error *err)
+{
+    *graph = copy_graph(m->graph, false);
+    if (!*graph)
+        return lip__nomem(err, 0);
+    if (!layer || (*found = find_in(*graph, layer, visit)))
+        return LIP_OK;
+    lip__graph_free(*graph);
+    return lip__fail(err, LIP_ERANGE, "the model has no layer \"%.200s\"", layer);
+}
+
+lip_err lip_model_with_k(const lip_model *m, const char *layer, double k, lip_model **changed, lip_error *err)
+{
+    struct lip__graph *graph;
+    lip_layer *l = NULL;
+    lip_err rc;
+
+    if (!(k > 0) || !isfinite(k))
+        return lip__fail(err, LIP_EDEFINITION, "k_coef_lip is %g, needs a finite number > 0", k);
+    if (!layer && strcmp(m->graph->class_name, "Sequential"))
+        return lip__fail(err, LIP_EUNSUPPORTED, "only a Sequential shares k among its layers, not a %s", m->graph->class_name);
+    if ((rc = change(m, layer, unshare, &graph, &l, err)) != LIP_OK)
+        return rc;
+    if (!layer) {
+        graph->deel = true;
+        graph->k = k;
+    } else if (lip_layer_is_lipschitz(l)) {
+        l->k = k;
+    } else {
+        rc = lip__layer_fail(l, err, LIP_EDEFINITION, "it has no k_coef_lip");
+        lip__graph_free(graph);
+        return rc;
+    }
+    return lip__model_assemble(graph, false, changed, err);
+}
+
+lip_err lip_model_with_coefficient(const lip_model *m, lip_coefficient coefficient, lip_model **changed, lip_error *err)
+{
+    struct lip__graph *graph;
+    lip_err rc = change(m, NULL, NULL, &graph, NULL, err);
+
+    if (rc != LIP_OK)
+        return rc;
+    graph->sound = coefficient == LIP_SOUND;
+    return lip__model_assemble(graph, false, changed, err);
+}
+
+lip_err lip_model_with_trainable(const lip_model *m, const char *layer, bool trainable, lip_model **changed, lip_error *err)
+{
+    struct lip__graph *graph;
+    lip_layer *l = NULL;
+    lip_err rc = change(m, layer, NULL, &graph, &l, err);
+
+    if (rc != LIP_OK)
+        return rc;
+    l->trainable = trainable;
+    return lip__model_assemble(graph, false, changed, err);
+}
+
+lip_err lip_state_move(const lip_state *from, const lip_model *m, bool keep, lip_state **state, lip_error *err)
+{
+    const lip_model *old = from->model;
+    lip_named *tensors = lip__alloc(old->n_variables + 1, sizeof *tensors);
+    lip_state *s = NULL;
+    size_t n = 0;
+    lip_err rc;
+
+    if (!tensors)
+        return lip__nomem(err, old->n_variables * sizeof *tensors);
+    for (size_t v = 0; v < old->n_variables; v++)
+        if (keep || old->variable[v].role != LIP_WBAR)
+            tensors[n++] = (lip_named){old->variable[v].name, old->variable[v].shape, from->now + old->offset[v]};
+    rc = lip_state_new(m, 0, &s, err);
+    if (rc == LIP_OK)
+        rc = lip_state_load(s, tensors, n, false, NULL, NULL, err);
+    for (size_t i = 0; rc == LIP_OK && keep && i < m->n_layers && i < old->n_layers; i++)
+        lip_state_mark(s, i, from->effective[i]);
     lip__free(tensors);
     if (rc != LIP_OK) {
         lip_state_free(s);

@@ -118,11 +118,17 @@ static void add_kernel(lip_model *m, size_t top, const lip_layer *l, size_t kern
 
 /* ---- laying out ---------------------------------------------------------------------------------------- */
 
-/* The model while it is laid out; the arrays of values and steps have room. */
+/* The model while it is laid out; the arrays of values and steps have room.
+ *
+ * Layers with data_format channels_first compute with channels last. What they make stays so, `turned`, as long as only
+ * such layers and pointwise ones read it; whoever else does reads its twin, made by a Permute when it is first asked for. */
 struct layout {
     lip_model *m;
-    lip_shape *shape; /* of each value */
-    size_t n_shapes;
+    struct held {
+        lip_shape shape; /* as the definition has it */
+        bool turned;     /* the numbers lie with the first axis last */
+        size_t twin;     /* the value that holds the same the other way; LIP__NOWHERE: none yet */
+    } *held;             /* of each value */
     bool strict;
 };
 
@@ -135,8 +141,8 @@ static void count(const struct lip__graph *g, bool top, size_t *layers, size_t *
             continue;
         }
         *layers += top || !lip_layer_is_input(l);
-        *steps += 2;
-        *values += 2;
+        *steps += 4; /* its own and its slot's, each with a turn */
+        *values += 4;
     }
 }
 
@@ -158,7 +164,7 @@ static size_t add_value(struct layout *w, const lip_shape *shape, size_t produce
 {
     size_t v = w->m->n_values++;
 
-    w->shape[v] = *shape;
+    w->held[v] = (struct held){.shape = *shape, .twin = LIP__NOWHERE};
     w->m->value[v] = (struct lip__value){.size = lip_shape_count(shape), .producer = producer, .output = LIP__NOWHERE,
                                          .last = producer == LIP__NOWHERE ? 0 : producer};
     if (w->m->value[v].size > w->m->widest)
@@ -166,8 +172,8 @@ static size_t add_value(struct layout *w, const lip_shape *shape, size_t produce
     return v;
 }
 
-static lip_err add_step(struct layout *w, const lip_layer *l, size_t top, const size_t *from, size_t n_from, size_t *out,
-                        lip_error *err)
+static lip_err add_step(struct layout *w, const lip_layer *l, size_t top, const size_t *from, size_t n_from,
+                        const lip_shape *shape, size_t *out, lip_error *err)
 {
     lip_model *m = w->m;
     struct lip__step *s = &m->step[m->n_steps];
@@ -180,9 +186,55 @@ static lip_err add_step(struct layout *w, const lip_layer *l, size_t top, const 
         s->from[i] = from[i];
         m->value[from[i]].last = m->n_steps;
     }
-    s->out = *out = add_value(w, &l->out, m->n_steps);
+    s->out = *out = add_value(w, shape, m->n_steps);
     m->n_steps++;
     return LIP_OK;
+}
+
+/* *value <- the same numbers turned as wanted. between: it stands between layers, not between one and its slot. */
+static lip_err turn(struct layout *w, size_t *value, bool turned, size_t top, bool between, lip_error *err)
+{
+    lip_model *m = w->m;
+    size_t v = *value;
+    lip_shape shape = w->held[v].shape, now = w->held[v].turned ? lip__turned(&shape, true) : shape;
+    lip_err rc;
+
+    if (w->held[v].turned == turned || shape.rank < 2)
+        return LIP_OK;
+    if (w->held[v].twin == LIP__NOWHERE) {
+        lip_layer *l = m->turn[m->n_turns] = lip__turn_new(&now, turned);
+        if (!l)
+            return lip__nomem(err, sizeof *l);
+        m->n_turns++;
+        if ((rc = add_step(w, l, top, &v, 1, &shape, value, err)) != LIP_OK)
+            return rc;
+        m->step[m->n_steps - 1].turns = between;
+        w->held[v].twin = *value;
+        w->held[*value].twin = v;
+        w->held[*value].turned = turned;
+    }
+    *value = w->held[v].twin;
+    return LIP_OK;
+}
+
+/* The step of a layer or of the one in its slot, behind the turns that it needs. */
+static lip_err lay_step(struct layout *w, const lip_layer *l, size_t top, const size_t *from, size_t n_from, size_t *out,
+                        lip_error *err)
+{
+    size_t read[LIP__MAX_JOINED];
+    bool any = l->kind->flags & LIP__POINTWISE, turned = any && w->held[from[0]].turned;
+    lip_err rc = LIP_OK;
+
+    for (size_t i = 0; i < n_from && rc == LIP_OK; i++) {
+        read[i] = from[i];
+        if (!any)
+            rc = turn(w, &read[i], l->first, top, !l->in_slot, err);
+    }
+    if (rc == LIP_OK)
+        rc = add_step(w, l, top, read, n_from, l->first ? &l->made : &l->out, out, err);
+    if (rc == LIP_OK)
+        w->held[*out].turned = turned || (l->first && l->out.rank > 1);
+    return rc;
 }
 
 static size_t layer_number(const lip_model *m, const lip_layer *l)
@@ -203,8 +255,9 @@ static lip_err lay_layer(struct layout *w, struct lip__entry *e, const size_t *f
     lip_err rc;
 
     for (size_t i = 0; i < e->n_from; i++)
-        in[i] = w->shape[from[i]];
+        in[i] = w->held[from[i]].shape;
     snprintf(pointer, sizeof pointer, "%s/config", e->pointer);
+    l->sound = w->m->graph->sound;
     rc = lip__layer_join(l, in, e->n_from, err);
     if (rc == LIP_OK && isnan(lip_layer_claimed(l))) {
         if (w->strict)
@@ -213,10 +266,10 @@ static lip_err lay_layer(struct layout *w, struct lip__entry *e, const size_t *f
             rc = lip__nomem(err, 0);
     }
     if (rc == LIP_OK)
-        rc = add_step(w, l, top, from, e->n_from, out, err);
+        rc = lay_step(w, l, top, from, e->n_from, out, err);
     if (rc == LIP_OK && l->activation) {
         size_t linear = *out;
-        rc = add_step(w, l->activation, top, &linear, 1, out, err);
+        rc = lay_step(w, l->activation, top, &linear, 1, out, err);
     }
     if (rc != LIP_OK && err && !err->pointer[0])
         memcpy(err->pointer, pointer, strlen(pointer) + 1);
@@ -234,10 +287,10 @@ static lip_err lay_input(struct layout *w, const struct lip__graph *g, size_t en
     while (g->input[i] != entry)
         i++;
     *out = inputs[i];
-    if (lip_shape_equal(&l->in, &w->shape[*out]))
+    if (lip_shape_equal(&l->in, &w->held[*out].shape))
         return LIP_OK;
     return lip__fail_at(err, LIP_ESHAPE, g->entry[entry].pointer, "layer \"%.100s\" is given shape %s, needs %s", l->name,
-                        lip_shape_text(&w->shape[*out], found, sizeof found), lip_shape_text(&l->in, wanted, sizeof wanted));
+                        lip_shape_text(&w->held[*out].shape, found, sizeof found), lip_shape_text(&l->in, wanted, sizeof wanted));
 }
 
 static lip_err lay_graph(struct layout *w, const struct lip__graph *g, const size_t *inputs, size_t *outputs, lip_error *err);
@@ -334,13 +387,16 @@ static lip_err name_outputs(struct layout *w, lip_error *err)
     if (!m->output || !m->output_name)
         return lip__nomem(err, m->n_outputs * sizeof *m->output);
     for (size_t i = 0; i < m->n_outputs; i++) {
-        size_t v = m->output_value[i];
         const struct lip__entry *e = &g->entry[g->output[i].entry];
+        lip_err rc;
+        if ((rc = turn(w, &m->output_value[i], false, m->n_steps ? m->step[m->n_steps - 1].top : 0, true, err)) != LIP_OK)
+            return rc;
+        size_t v = m->output_value[i];
         if (m->value[v].producer == LIP__NOWHERE || m->value[v].output != LIP__NOWHERE)
             return lip__fail_at(err, LIP_EUNSUPPORTED, "/config/output_layers",
                                 "output %zu is an input or another output; each needs a layer of its own", i);
         m->value[v].output = i;
-        m->output[i] = w->shape[v];
+        m->output[i] = w->held[v].shape;
         m->output_name[i] = lip__strdup(e->layer ? e->layer->name : e->graph->name);
         if (!m->output_name[i])
             return lip__nomem(err, 0);
@@ -522,6 +578,9 @@ static void free_model(lip_model *m)
     lip__free(m->value);
     lip__free(m->step);
     lip__free(m->layer);
+    for (size_t i = 0; i < m->n_turns; i++)
+        lip__layer_free(m->turn[i]);
+    lip__free(m->turn);
     lip__graph_free(m->graph);
     lip__free(m);
 }
@@ -535,15 +594,17 @@ static lip_err build(lip_model *m, bool strict, lip_error *err)
     if ((rc = check_names(m->graph, err)) != LIP_OK || (rc = share_k(m->graph, err)) != LIP_OK)
         return rc;
     count(m->graph, true, &layers, &steps, &values);
-    values += m->graph->n_inputs + 1;
+    steps += m->graph->n_inputs + 1;
+    values += 2 * (m->graph->n_inputs + 1);
     m->n_outputs = m->graph->n_outputs;
     m->layer = lip__alloc(layers, sizeof *m->layer);
     m->step = lip__alloc(steps + 1, sizeof *m->step);
     m->value = lip__alloc(values, sizeof *m->value);
     m->output_value = lip__alloc(m->n_outputs, sizeof *m->output_value);
-    w.shape = lip__alloc(values, sizeof *w.shape);
+    m->turn = lip__alloc(steps, sizeof *m->turn);
+    w.held = lip__alloc(values, sizeof *w.held);
     inputs = lip__alloc(m->graph->n_inputs + 1, sizeof *inputs);
-    if (!m->layer || !m->step || !m->value || !m->output_value || !w.shape || !inputs)
+    if (!m->layer || !m->step || !m->value || !m->output_value || !m->turn || !w.held || !inputs)
         rc = lip__nomem(err, values * sizeof *m->value);
     for (size_t i = 0; rc == LIP_OK && i <= m->graph->n_inputs; i++)
         inputs[i] = i;
@@ -562,7 +623,7 @@ static lip_err build(lip_model *m, bool strict, lip_error *err)
     if (rc == LIP_OK)
         rc = lip__slots_check(m, err);
     lip__free(inputs);
-    lip__free(w.shape);
+    lip__free(w.held);
     return rc;
 }
 
@@ -610,6 +671,11 @@ const char *lip_model_name(const lip_model *m)
 double lip_model_k(const lip_model *m)
 {
     return m->graph->deel ? m->graph->k : NAN;
+}
+
+lip_coefficient lip_model_coefficient(const lip_model *m)
+{
+    return m->graph->sound ? LIP_SOUND : LIP_DEEL_LIP;
 }
 
 double lip_model_claimed(const lip_model *m)

@@ -29,6 +29,7 @@ struct lip__graph {
     char *name;
     size_t path;
     bool deel; /* deel-lip's Sequential: the definition has k_coef_lip */
+    bool sound; /* of the outermost: the definition's coefficient is "sound" */
     double k;
     struct lip__entry {
         lip_layer *layer; /* one of the two; owned */
@@ -65,6 +66,7 @@ struct lip__value {
 struct lip__step {
     const lip_layer *layer;
     size_t top;                 /* the layer it belongs to: an index into lip_model.layer */
+    bool turns;                 /* it only turns what one layer hands to others, and belongs to none */
     size_t read[LIP__MAX_READ]; /* variables that forward reads: wbar in place of kernel; LIP__NOWHERE: none */
     size_t train[LIP__MAX_READ];/* where their gradients belong: kernel in place of wbar */
     size_t *from, n_from;       /* values */
@@ -82,6 +84,8 @@ struct lip__kernel {
 struct lip_model {
     _Atomic size_t refs;
     struct lip__graph *graph;
+    lip_layer **turn; /* nameless ones between channels_first and the others */
+    size_t n_turns;
     lip_layer **layer; /* all of them, in the definition's order, without the InputLayers of nested models */
     size_t n_layers;
     struct lip__step *step; /* each behind those that it reads */

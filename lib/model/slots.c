@@ -29,7 +29,9 @@ static const struct lip__constraint_class *constraint_class(const struct lip__ob
 /* The step whose output is what a layer hands on, behind its activation. */
 static bool is_last(const lip_model *m, size_t step)
 {
-    return step + 1 == m->n_steps || m->step[step + 1].top != m->step[step].top;
+    const struct lip__step *s = &m->step[step];
+
+    return !s->turns && (step + 1 == m->n_steps || s[1].turns || s[1].top != s->top);
 }
 
 static const struct lip__object *activity_of(const lip_model *m, size_t step)

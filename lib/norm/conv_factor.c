@@ -53,3 +53,17 @@ size_t lip_conv_nu(size_t n, size_t q, size_t s)
     }
     return most;
 }
+
+/* Output i s + a - before of n s takes pixel i times tap a. */
+size_t lip_conv_transpose_nu(size_t n, size_t q, size_t s)
+{
+    size_t before = q > s ? (q - s) / 2 : 0, most = 0;
+
+    for (size_t i = 0; i < n && q && s; i++) {
+        size_t from = i * s < before ? before - i * s : 0, to = n * s + before - i * s;
+        to = to < q ? to : q;
+        if (to > from && to - from > most)
+            most = to - from;
+    }
+    return most;
+}

@@ -281,7 +281,7 @@ json_t *model_document(struct model *model, char *etag)
                                                (json_int_t)facts.checkpointed_revision));
     if (json && m)
         json_object_update_new(json, json_pack("{s:o, s:s, s:I}", "k_coef_lip", codec_real_or_null(lip_model_k(m)),
-                                               "coefficient", "deel_lip", "trainable_parameters", (json_int_t)parameters));
+                                               "coefficient", coefficient_word(m), "trainable_parameters", (json_int_t)parameters));
     if (json)
         json_object_update_new(json,
                                json_pack("{s:o, s:O, s:s, s:s, s:o}", "description", text_json(facts.description), "tags",
@@ -375,4 +375,21 @@ char *base64(const unsigned char *bytes, size_t n)
     if (text)
         *out = 0;
     return text;
+}
+
+static const char *const coefficients[] = {[LIP_DEEL_LIP] = "deel_lip", [LIP_SOUND] = "sound"};
+
+bool coefficient_of(const char *word, lip_coefficient *coefficient)
+{
+    for (size_t i = 0; word && i < sizeof coefficients / sizeof *coefficients; i++)
+        if (!strcmp(word, coefficients[i])) {
+            *coefficient = (lip_coefficient)i;
+            return true;
+        }
+    return false;
+}
+
+const char *coefficient_word(const lip_model *model)
+{
+    return coefficients[lip_model_coefficient(model)];
 }

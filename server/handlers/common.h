@@ -71,4 +71,8 @@ json_t *changes_json(const lip_change *changes, size_t n, const char *distance, 
 
 char *base64(const unsigned char *bytes, size_t n); /* malloc'd; NULL: out of memory */
 
+/* coefficient_of: "deel_lip" or "sound"; false: another word, or NULL. coefficient_word: the way back. */
+bool coefficient_of(const char *word, lip_coefficient *coefficient);
+const char *coefficient_word(const lip_model *model);
+
 #endif

@@ -18,6 +18,7 @@ struct wish {
     const json_t *training; /* NULL: none */
     const char *description;
     json_t *tags; /* borrowed; NULL: none */
+    const char *coefficient; /* NULL: the definition's own */
     long max_batch_size;
     uint64_t seed;
     bool strict, dry_run;
@@ -32,15 +33,15 @@ static bool read_seed(const char *text, uint64_t *seed)
     return *text >= '0' && *text <= '9' && !*end && strlen(text) <= 19;
 }
 
-static bool read_coefficient(const char *coefficient, const char *pointer, struct reply *rp)
+static bool read_coefficient(const char *word, const char *pointer, struct wish *w, struct reply *rp)
 {
-    if (!coefficient || !strcmp(coefficient, "deel_lip"))
-        return true;
-    if (!strcmp(coefficient, "sound"))
-        reply_at(rp, 501, "unsupported", pointer, "coefficient \"sound\" is not built in; there is \"deel_lip\"");
-    else
-        reply_at(rp, 400, "bad_parameter", pointer, "coefficient is \"%.60s\", needs \"deel_lip\" or \"sound\"", coefficient);
-    return false;
+    if (word && !coefficient_of(word, &(lip_coefficient){0})) {
+        reply_at(rp, 400, "bad_parameter", pointer, "coefficient is \"%.60s\", needs \"deel_lip\" or \"sound\"", word);
+        return false;
+    }
+    if (word)
+        w->coefficient = word;
+    return true;
 }
 
 /* Options as query parameters: for bodies that are the definition itself. */
@@ -51,7 +52,7 @@ static bool read_query(const struct request *rq, struct wish *w, struct reply *r
 
     if (!codec_queries(rq, rp, names) || !codec_query_bool(rq, rp, "dry_run", &w->dry_run) ||
         !codec_query_bool(rq, rp, "strict", &w->strict) ||
-        !read_coefficient(request_query(rq, "coefficient"), "", rp))
+        !read_coefficient(request_query(rq, "coefficient"), "", w, rp))
         return false;
     if (seed && !read_seed(seed, &w->seed)) {
         reply_error(rp, 400, "bad_parameter", NULL, "seed is \"%.40s\", needs an integer from 0", seed);
@@ -132,7 +133,7 @@ static bool read_wish(const struct request *rq, const json_t *body, bool named, 
         return false;
     }
     if ((v = json_object_get(body, "coefficient")) &&
-        !read_coefficient(json_string_value(v) ? json_string_value(v) : "not a string", "/coefficient", rp))
+        !read_coefficient(json_string_value(v) ? json_string_value(v) : "not a string", "/coefficient", w, rp))
         return false;
     if ((v = json_object_get(body, "seed")) && !json_is_null(v)) {
         if (!json_is_integer(v) || json_integer_value(v) < 0)
@@ -162,6 +163,22 @@ static bool read_wish(const struct request *rq, const json_t *body, bool named, 
 
 /* ---- making it ------------------------------------------------------------------------------------------------- */
 
+/* The definition with the coefficient that the request wants. */
+static lip_err read_model(const struct wish *w, const char *text, lip_model **model, lip_error *err)
+{
+    lip_model *own = NULL;
+    lip_coefficient coefficient;
+    lip_err rc = lip_model_read(text, strlen(text), w->strict, &own, err);
+
+    if (rc || !coefficient_of(w->coefficient, &coefficient) || coefficient == lip_model_coefficient(own)) {
+        *model = own;
+        return rc;
+    }
+    rc = lip_model_with_coefficient(own, coefficient, model, err);
+    lip_model_put(own);
+    return rc;
+}
+
 static bool make(const struct wish *w, struct draft *d, struct reply *rp)
 {
     char *text = json_dumps(w->definition, JSON_COMPACT | JSON_REAL_PRECISION(17));
@@ -174,7 +191,7 @@ static bool make(const struct wish *w, struct draft *d, struct reply *rp)
     d->description = strdup(w->description ? w->description : "");
     if (!text || !d->tags || !d->description)
         reply_no_memory(rp);
-    else if (lip_model_read(text, strlen(text), w->strict, &model, &err))
+    else if (read_model(w, text, &model, &err))
         reply_lip_error(rp, &err, ABOUT_DEFINITION, w->at);
     else if (lip_model_inputs(model) > 1 || lip_model_outputs(model) > 1)
         reply_error(rp, 501, "unsupported", NULL, "serving a model with %zu inputs and %zu outputs is not built in; one of each is",
@@ -204,7 +221,7 @@ static json_t *dry_document(const char *name, const struct draft *d)
                      "datatype", "FP32", "shape", codec_shape(lip_model_input_shape(m, 0), json_integer(-1)), "outputs", "name",
                      lip_model_output_name(m, 0), "datatype", "FP32", "shape",
                      codec_shape(lip_model_output_shape(m, 0), json_integer(-1)), "state", "UNKNOWN", "k_coef_lip",
-                     codec_real_or_null(lip_model_k(m)), "coefficient", "deel_lip", "trainable_parameters",
+                     codec_real_or_null(lip_model_k(m)), "coefficient", coefficient_word(m), "trainable_parameters",
                      (json_int_t)parameters, "description", d->description, "tags", d->tags, "source", "json", "dry_run", 1,
                      "warnings", warnings);
 }

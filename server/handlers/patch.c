@@ -1,6 +1,6 @@
-/* patch.c: changes of a model's description and of its layers' k and trainable flags.
+/* patch.c: changes of a model's description, of its coefficient, and of its layers' k and trainable flags.
  *
- * A changed k or flag is a changed definition: it is edited as Keras's JSON, read again, and takes the weights over.
+ * A changed k, coefficient or flag is another definition, which takes the weights over.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -8,48 +8,6 @@
 
 #include "common.h"
 #include "handlers.h"
-
-/* ---- editing the definition ------------------------------------------------------------------------------- */
-
-static json_t *definition_of(const lip_model *m)
-{
-    char *text = lip_model_definition(m, false);
-    json_t *json = text ? json_loads(text, 0, NULL) : NULL;
-
-    lip_free(text);
-    return json;
-}
-
-/* Each layer's own k, in place of the Sequential's, which would overwrite it. */
-static void spell_out(json_t *definition, const lip_model *m)
-{
-    json_t *config = json_object_get(definition, "config"), *one;
-    size_t i;
-
-    json_object_del(config, "k_coef_lip");
-    json_array_foreach(json_object_get(config, "layers"), i, one) {
-        json_t *c = json_object_get(one, "config");
-        const char *name = json_string_value(json_object_get(c, "name"));
-        const lip_layer *l = name ? lip_model_find_layer(m, name) : NULL;
-        if (l && json_object_get(c, "k_coef_lip") && !isnan(lip_layer_k(l)))
-            json_object_set_new(c, "k_coef_lip", json_real(lip_layer_k(l)));
-    }
-}
-
-/* The config of a layer of the definition's own list; NULL: none of that name. */
-static json_t *config_of(json_t *definition, const char *name)
-{
-    json_t *one, *c;
-    size_t i;
-
-    json_array_foreach(json_object_get(json_object_get(definition, "config"), "layers"), i, one) {
-        c = json_object_get(one, "config");
-        const char *its = json_string_value(json_object_get(c, "name"));
-        if (its && !strcmp(its, name))
-            return c;
-    }
-    return NULL;
-}
 
 /* A k that a layer may have; else 422 at pointer. */
 static bool good_k(const json_t *v, const char *pointer, struct reply *rp)
@@ -62,31 +20,7 @@ static bool good_k(const json_t *v, const char *pointer, struct reply *rp)
 
 /* ---- taking the weights over -------------------------------------------------------------------------------- */
 
-/* The present head's variables in a state of another definition with the same variables. keep: effective kernels too. */
-static lip_err carry_state(const lip_state *from, const lip_model *m, bool keep, lip_state **state, lip_error *err)
-{
-    const lip_model *old = lip_state_model(from);
-    size_t n = lip_model_variables(old), used = 0;
-    lip_named *tensors = calloc(n + 1, sizeof *tensors);
-    lip_err rc = LIP_ENOMEM;
-
-    if (!tensors) {
-        err->code = rc;
-        return rc;
-    }
-    for (size_t i = 0; i < n; i++) {
-        const lip_variable *v = lip_model_variable(old, i);
-        if (keep || v->role != LIP_WBAR)
-            tensors[used++] = (lip_named){v->name, v->shape, lip_state_data(from, i)};
-    }
-    if (!(rc = lip_state_new(m, 0, state, err)) && !(rc = lip_state_load(*state, tensors, used, false, NULL, NULL, err)))
-        for (size_t i = 0; keep && i < lip_model_layers(m); i++)
-            lip_state_mark(*state, i, lip_state_effective(from, i));
-    free(tensors);
-    return rc;
-}
-
-/* The optimizer's slots likewise. false: they do not fit, and the new trainer starts anew. */
+/* The optimizer's slots in the trainer of another definition with the same variables. false: they do not fit, and the new trainer starts anew. */
 static bool carry_slots(const lip_trainer *from, lip_trainer *to)
 {
     size_t n = lip_trainer_tensors(from);
@@ -102,22 +36,18 @@ static bool carry_slots(const lip_trainer *from, lip_trainer *to)
     return ok;
 }
 
-/* The edited definition in place of the present one; keep: effective kernels stay as they are. Under `writing`. */
-static bool redefine(struct model *model, const json_t *definition, bool keep, struct reply *rp)
+/* Another definition in place of the present one, which is taken over; keep: effective kernels stay as they are. Under `writing`. */
+static bool redefine(struct model *model, lip_model *m, bool keep, struct reply *rp)
 {
-    char *text = json_dumps(definition, JSON_COMPACT | JSON_REAL_PRECISION(17));
     struct recipe *recipe = NULL;
     lip_trainer *trainer = NULL;
     lip_state *state = NULL;
-    lip_model *m = NULL;
     lip_error err = {0};
     struct failure f = {0};
     bool kept = false, ok = false;
 
-    if (!text) {
-        reply_no_memory(rp);
-    } else if (lip_model_read(text, strlen(text), false, &m, &err) || carry_state(model->state, m, keep, &state, &err) ||
-               (model->recipe && recipe_make(m, model->recipe->config, &recipe, &trainer, &err))) {
+    if (lip_state_move(model->state, m, keep, &state, &err) ||
+        (model->recipe && recipe_make(m, model->recipe->config, &recipe, &trainer, &err))) {
         reply_lip_error(rp, &err, ABOUT_DEFINITION, NULL);
     } else {
         kept = trainer && carry_slots(model->trainer, trainer);
@@ -133,7 +63,6 @@ static bool redefine(struct model *model, const json_t *definition, bool keep, s
     lip_trainer_free(trainer);
     recipe_put(recipe);
     lip_model_put(m);
-    free(text);
     return ok;
 }
 
@@ -161,7 +90,6 @@ static bool check_patch(const json_t *body, struct reply *rp)
 {
     static const char *const members[] = {"description", "tags", "k_coef_lip", "coefficient", NULL};
     const json_t *v;
-    const char *word;
 
     if (!codec_members(rp, body, "", members))
         return false;
@@ -173,38 +101,39 @@ static bool check_patch(const json_t *body, struct reply *rp)
         reply_at(rp, 400, "bad_parameter", "/tags", "tags needs an object");
         return false;
     }
-    if ((v = json_object_get(body, "coefficient"))) {
-        word = json_string_value(v);
-        if (word && !strcmp(word, "sound")) {
-            reply_at(rp, 501, "unsupported", "/coefficient", "coefficient \"sound\" is not built in; there is \"deel_lip\"");
-            return false;
-        }
-        if (!word || strcmp(word, "deel_lip")) {
-            reply_at(rp, 400, "bad_parameter", "/coefficient", "coefficient needs \"deel_lip\" or \"sound\"");
-            return false;
-        }
+    if ((v = json_object_get(body, "coefficient")) && !coefficient_of(json_string_value(v), &(lip_coefficient){0})) {
+        reply_at(rp, 400, "bad_parameter", "/coefficient", "coefficient needs \"deel_lip\" or \"sound\"");
+        return false;
     }
     return !(v = json_object_get(body, "k_coef_lip")) || good_k(v, "/k_coef_lip", rp);
 }
 
-/* The new k, shared among the layers as at creation. */
-static bool patch_k(struct model *model, const json_t *k, struct reply *rp)
+/* The new k, shared among the layers as at creation, and the new coefficient. */
+static bool patch_constants(struct model *model, const json_t *k, const char *word, struct reply *rp)
 {
-    json_t *definition = definition_of(lip_state_model(model->state));
-    const char *class_name = json_string_value(json_object_get(definition, "class_name"));
-    bool ok = false;
+    lip_model *m = lip_model_get(lip_state_model(model->state)), *next;
+    lip_coefficient coefficient = lip_model_coefficient(m);
+    lip_error err = {0};
+    lip_err rc = LIP_OK;
 
-    if (!definition) {
-        reply_no_memory(rp);
-    } else if (!class_name || strcmp(class_name, "Sequential")) {
-        reply_at(rp, 501, "unsupported", "/k_coef_lip", "sharing k among the layers of a %s model is not built in; PATCH its layers",
-                 class_name ? class_name : "nameless");
-    } else {
-        json_object_set_new(json_object_get(definition, "config"), "k_coef_lip", json_real(json_number_value(k)));
-        ok = redefine(model, definition, false, rp);
+    if (word)
+        coefficient_of(word, &coefficient);
+    if (k && !(rc = lip_model_with_k(m, NULL, json_number_value(k), &next, &err))) {
+        lip_model_put(m);
+        m = next;
     }
-    json_decref(definition);
-    return ok;
+    if (!rc && coefficient != lip_model_coefficient(m) && !(rc = lip_model_with_coefficient(m, coefficient, &next, &err))) {
+        lip_model_put(m);
+        m = next;
+    }
+    if (!rc && m != lip_state_model(model->state))
+        return redefine(model, m, false, rp);
+    lip_model_put(m);
+    if (rc == LIP_EUNSUPPORTED)
+        reply_at(rp, 501, "unsupported", "/k_coef_lip", "%s; PATCH its layers", err.text);
+    else if (rc)
+        reply_lip_error(rp, &err, ABOUT_DEFINITION, NULL);
+    return !rc;
 }
 
 static bool patch_description(struct model *model, const json_t *body, struct reply *rp)
@@ -234,6 +163,7 @@ static bool patch_description(struct model *model, const json_t *body, struct re
 void handle_model_patch(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
     static const char *const none[] = {NULL};
+    const char *word;
     json_t *body, *k;
     struct model *model = NULL;
 
@@ -241,7 +171,8 @@ void handle_model_patch(struct ctx *ctx, const struct request *rq, struct reply 
         return;
     if (check_patch(body, rp) && (model = write_begin(ctx, rq, rp))) {
         k = json_object_get(body, "k_coef_lip");
-        if ((!k || patch_k(model, k, rp)) && ((!json_object_get(body, "description") && !json_object_get(body, "tags")) ||
+        word = json_string_value(json_object_get(body, "coefficient"));
+        if (((!k && !word) || patch_constants(model, k, word, rp)) && ((!json_object_get(body, "description") && !json_object_get(body, "tags")) ||
                                              patch_description(model, body, rp))) {
             reply_state(rp, model);
             reply_json(rp, 200, model_document(model, NULL));
@@ -255,31 +186,36 @@ void handle_model_patch(struct ctx *ctx, const struct request *rq, struct reply 
 
 static bool patch_layer(struct model *model, const char *name, const json_t *body, struct reply *rp)
 {
-    const lip_model *m = lip_state_model(model->state);
+    lip_model *m = lip_model_get(lip_state_model(model->state)), *next;
     const json_t *k = json_object_get(body, "k_coef_lip"), *trainable = json_object_get(body, "trainable");
-    json_t *definition = definition_of(m), *config = definition ? config_of(definition, name) : NULL;
     const lip_layer *l = lip_model_find_layer(m, name);
-    bool ok = false;
+    lip_error err = {0};
+    lip_err rc = LIP_OK;
 
-    if (!definition) {
-        reply_no_memory(rp);
-    } else if (!config || !l) {
+    if (!l) {
         reply_error(rp, 404, "unknown_layer", NULL, "model '%s' has no layer \"%.200s\"", model->name, name);
-    } else if (k && (isnan(lip_layer_k(l)) || !json_object_get(config, "k_coef_lip"))) {
+        rc = LIP_ERANGE;
+    } else if (k && isnan(lip_layer_k(l))) {
         reply_at(rp, 422, "bad_definition", "/k_coef_lip", "layer \"%.200s\" (%s) has no k_coef_lip", name, lip_layer_class(l));
-    } else if (!k && !trainable) {
-        ok = true;
+        rc = LIP_EDEFINITION;
+    } else if ((k && (rc = lip_model_with_k(m, name, json_number_value(k), &next, &err)))) {
+        reply_lip_error(rp, &err, ABOUT_DEFINITION, NULL);
     } else {
         if (k) {
-            spell_out(definition, m);
-            json_object_set_new(config, "k_coef_lip", json_real(json_number_value(k)));
+            lip_model_put(m);
+            m = next;
         }
-        if (trainable)
-            json_object_set_new(config, "trainable", json_boolean(json_is_true(trainable)));
-        ok = redefine(model, definition, k == NULL, rp);
+        if (trainable && (rc = lip_model_with_trainable(m, name, json_is_true(trainable), &next, &err))) {
+            reply_lip_error(rp, &err, ABOUT_DEFINITION, NULL);
+        } else if (trainable) {
+            lip_model_put(m);
+            m = next;
+        }
+        if (!rc && m != lip_state_model(model->state))
+            return redefine(model, m, k == NULL, rp);
     }
-    json_decref(definition);
-    return ok;
+    lip_model_put(m);
+    return !rc;
 }
 
 /* PATCH /v2/models/{m}/layers/{l}  {"k_coef_lip", "trainable"}  ->  the layer */

@@ -71,8 +71,8 @@ def plan(check):
                 pointer="/sead")
         refused("a name that is none", d.put("/v2/models/a%20b", MLP), 400, "bad_name")
         refused("a name that exists", d.post("/v2/models", {"name": "m", "definition": MLP}), 409, "already_exists")
-        refused("coefficient sound is not built in", d.put("/v2/models/new", {"definition": MLP, "coefficient": "sound"}), 501,
-                "unsupported")
+        refused("a coefficient that is none", d.put("/v2/models/new", {"definition": MLP, "coefficient": "loud"}), 400,
+                "bad_parameter", pointer="/coefficient")
         refused("an unknown model", d.get("/v2/models/none"), 404, "unknown_model", "Request for unknown model: 'none' is not found")
         refused("an unknown version", d.get(m + "/versions/9"), 404, "unknown_version", "version 9")
         refused("an unknown layer", d.get(m + "/layers/none"), 404, "unknown_layer")

@@ -93,6 +93,9 @@ static const struct sample sample[] = {
     {"Subtract", "{}", {1, {6}}},
     {"Multiply", "{}", {1, {4}}},
     {"Concatenate", "{'axis':1}", {2, {2, 3}}},
+    {"Flatten", "{'data_format':'channels_first'}", {3, {2, 3, 4}}},
+    {"MaxMin", "{'data_format':'channels_first'}", {2, {3, 5}}},
+    {"Conv2D", "{'filters':3,'kernel_size':[3,2],'data_format':'channels_first'}", {3, {2, 5, 6}}},
 };
 
 enum { SAMPLES = sizeof sample / sizeof *sample };
@@ -1240,6 +1243,190 @@ START_TEST(keras_pooling_examples)
 }
 END_TEST
 
+/* ---- the coefficient -------------------------------------------------------------------------------------- */
+
+/* The operator's norm, from below, by a power iteration on its forward and backward pass. r holds one sample. */
+static double operator_norm(struct rig *r)
+{
+    double norm = 0;
+
+    if (r->w[1])
+        memset(r->w[1], 0, r->size[1] * sizeof(float));
+    fill(r->x, r->in, 17);
+    for (int i = 0; i < 300; i++) {
+        double size = distance(r->x, (float[4000]){0}, r->in);
+        for (size_t j = 0; j < r->in; j++)
+            r->x[j] = (float)(r->x[j] / size);
+        run(r, 0, 1, r->x, r->y, NULL, NULL);
+        norm = distance(r->y, (float[4000]){0}, r->out);
+        run(r, 0, 1, r->x, r->y, r->y, r->dx);
+        memcpy(r->x, r->dx, r->in * sizeof(float));
+    }
+    return norm;
+}
+
+/* What the layer of this config makes of a kernel that is orthogonal by the filters' side, as far as it goes. */
+static double constrained_norm(const char *name, const char *config, const lip_shape *in, bool sound)
+{
+    struct rig r;
+    lip_layer *l;
+    lip_error err = {0};
+    lip_rko_info info;
+    float u[64];
+
+    ck_assert_msg(make(name, config, in, &l, &err) == LIP_OK, "%s", err.text);
+    l->sound = sound;
+    ck_assert_int_eq(lip__layer_build(l, in, NULL), LIP_OK);
+    rig_with(&r, l, 1);
+    size_t n = (size_t)((const struct lip__conv *)l)->filters, m = r.size[0] / n;
+    float *scratch = array(l->kind->reparam->scratch(l, m, n, false)), *kernel = array(m * n);
+    fill(kernel, m * n, 3), fill(u, n, 4);
+    for (int i = 0; i < 4; i++) { /* what it makes has k and the coefficient in it, and starts again */
+        ck_assert_int_eq(l->kind->reparam->forward(l, kernel, m, n, u, u, r.w[0], scratch, false, &info, NULL), LIP_OK);
+        memcpy(kernel, r.w[0], m * n * sizeof(float));
+    }
+    double norm = operator_norm(&r);
+    free(scratch), free(kernel);
+    rig_down(&r);
+    return norm;
+}
+
+/* With the sound coefficient no convolution exceeds its k (certify.md C2); with deel-lip's many do (D01, D03). */
+START_TEST(sound_coefficients_keep_the_claim)
+{
+    static const char *const kinds[] = {"SpectralConv2D", "SpectralConv2DTranspose", "FrobeniusConv2D"};
+    static const lip_shape image[] = {{3, {5, 7, 1}}, {3, {4, 3, 2}}, {3, {2, 9, 1}}};
+    const char *kind = kinds[_i];
+    int unsound = 0, cases = 0;
+
+    for (size_t kernels = 0; kernels < 25; kernels++)
+        for (size_t strides = 0; strides < 9; strides++)
+            for (size_t i = (kernels + strides) % 3, once = 1; once; once = 0) {
+                char config[200];
+                lip_layer *l;
+                if (_i == 2 && strides)
+                    continue;
+                sprintf(config, "{'filters':%d,'kernel_size':[%zu,%zu],'strides':[%zu,%zu],'k_coef_lip':1.5}", _i == 2 ? 1 : 16,
+                        1 + kernels / 5, 1 + kernels % 5, 1 + strides / 3, 1 + strides % 3);
+                double norm = constrained_norm(kind, config, &image[i], true);
+                ck_assert_msg(norm <= 1.5 * (1 + 1e-5), "%s %s: %g", kind, config, norm);
+                cases++;
+                if (make(kind, config, &image[i], &l, NULL) != LIP_OK)
+                    continue; /* deel-lip's formula has no value (D02) */
+                lip__layer_free(l);
+                unsound += constrained_norm(kind, config, &image[i], false) > 1.5 * (1 + 1e-3);
+            }
+    ck_assert_int_gt(cases, 24);
+    if (_i < 2) /* one filter of Gaussian numbers is far from any bound */
+        ck_assert_int_gt(unsound, 10);
+}
+END_TEST
+
+/* defects.md D01 and D03: norms that deel-lip's own layers were measured to have, and what the sound coefficient makes of them. */
+START_TEST(deel_lip_exceeds_its_claim_where_it_was_measured)
+{
+    static const struct {
+        const char *kind, *config;
+        lip_shape in;
+        double deel_lip;
+    } measured[] = {
+        {"SpectralConv2D", "{'filters':16,'kernel_size':3}", {3, {10, 10, 1}}, 1.07143},
+        {"SpectralConv2D", "{'filters':16,'kernel_size':3}", {3, {5, 5, 1}}, 1.15385},
+        {"SpectralConv2D", "{'filters':32,'kernel_size':5}", {3, {8, 8, 1}}, 1.17647},
+        {"SpectralConv2DTranspose", "{'filters':4,'kernel_size':2,'strides':2}", {3, {4, 4, 1}}, 2},
+        {"SpectralConv2DTranspose", "{'filters':16,'kernel_size':4,'strides':4}", {3, {3, 3, 1}}, 4},
+        {"SpectralConv2DTranspose", "{'filters':9,'kernel_size':3,'strides':2}", {3, {4, 4, 1}}, 1.5},
+        {"SpectralConv2DTranspose", "{'filters':9,'kernel_size':3}", {3, {10, 10, 1}}, 1.071},
+    };
+
+    for (size_t i = 0; i < sizeof measured / sizeof *measured; i++) {
+        ck_assert_double_eq_tol(constrained_norm(measured[i].kind, measured[i].config, &measured[i].in, false), measured[i].deel_lip, 1e-3);
+        ck_assert_double_le(constrained_norm(measured[i].kind, measured[i].config, &measured[i].in, true), 1 + 1e-5);
+    }
+}
+END_TEST
+
+/* ---- channels first ------------------------------------------------------------------------------------- */
+
+static lip_model *turned_model(const struct sample *s, bool first, bool twice)
+{
+    char text[1500], config[400], *c;
+    lip_shape in = first ? lip__turned(&s->in, false) : s->in;
+    lip_error err = {0};
+    lip_model *m;
+
+    snprintf(config, sizeof config, "%.*s%s'data_format':'channels_%s','name':'l'}", (int)strlen(s->config) - 1, s->config,
+             s->config[1] == '}' ? "" : ",", first ? "first" : "last");
+    int at = snprintf(text, sizeof text, "{'class_name':'Sequential','config':{'layers':[{'class_name':'InputLayer','config':"
+                      "{'batch_input_shape':[null");
+    for (size_t i = 0; i < in.rank; i++)
+        at += snprintf(text + at, sizeof text - (size_t)at, ",%zu", in.dim[i]);
+    at += snprintf(text + at, sizeof text - (size_t)at, "]}},{'class_name':'%s','config':%s}", s->name, config);
+    if (twice) /* one that leaves the layout alone, then a layer that has its own */
+        at += snprintf(text + at, sizeof text - (size_t)at, ",{'class_name':'ReLU','config':{'name':'r'}},{'class_name':'MaxMin',"
+                       "'config':{'data_format':'channels_%s'}}", first ? "first" : "last");
+    snprintf(text + at, sizeof text - (size_t)at, "]}}");
+    for (c = text; *c; c++)
+        *c = *c == '\'' ? '"' : *c;
+    ck_assert_msg(lip_model_read(text, strlen(text), false, &m, &err) == LIP_OK, "%s: %s", text, err.text);
+    return m;
+}
+
+/* to <- n tensors with their last axis first. */
+static void put_first(const lip_shape *last, size_t n, const float *from, float *to)
+{
+    size_t c = last->rank ? last->dim[last->rank - 1] : 1, pixels = lip_shape_count(last) / c;
+
+    for (size_t s = 0; s < n; s++)
+        for (size_t i = 0; i < pixels; i++)
+            for (size_t j = 0; j < c; j++)
+                to[(s * c + j) * pixels + i] = from[(s * pixels + i) * c + j];
+}
+
+/* The same weights on the same numbers, turned, give the same numbers, turned; bit for bit. */
+START_TEST(channels_first_is_channels_last_turned)
+{
+    const struct sample *s = &sample[_i];
+    const struct lip__field *f = lip__kind_find(s->name)->cls.fields;
+    enum { N = 3 };
+
+    while (f->name && strcmp(f->name, "data_format"))
+        f++;
+    if (!f->name || strstr(s->config, "data_format") || !strncmp(s->name, "GroupSort", 9) || !strcmp(s->name, "FullSort") ||
+        !strcmp(s->name, "Householder"))
+        return;
+    for (int twice = 0; twice < 2; twice++) {
+        lip_model *m[2] = {turned_model(s, false, twice), turned_model(s, true, twice)};
+        const lip_shape *in = lip_model_input_shape(m[0], 0), *out = lip_model_output_shape(m[0], 0);
+        size_t n_in = N * lip_shape_count(in), n_out = N * lip_shape_count(out);
+        float *x = array(n_in), *x_first = array(n_in), *y = array(n_out), *y_first = array(n_out), *wanted = array(n_out);
+        lip_workspace *ws = lip_workspace_new();
+        lip_shape turned = lip__turned(out, false);
+
+        ck_assert(lip_shape_equal(lip_model_output_shape(m[1], 0), &turned));
+        fill(x, n_in, 9);
+        put_first(in, N, x, x_first);
+        for (int i = 0; i < 2; i++) {
+            lip_state *state;
+            lip_snapshot *p;
+            ck_assert_int_eq(lip_state_new(m[i], 5, &state, NULL), LIP_OK);
+            ck_assert_int_eq(lip_state_publish(state, &p, NULL), LIP_OK);
+            ck_assert_int_eq(lip_predict(p, ws, N, i ? x_first : x, i ? y_first : y, NULL), LIP_OK);
+            lip_snapshot_put(p);
+            lip_state_free(state);
+        }
+        if (!strcmp(s->name, "Flatten")) /* always channels last */
+            memcpy(wanted, y, n_out * sizeof *y);
+        else
+            put_first(out, N, y, wanted);
+        ck_assert_mem_eq(y_first, wanted, n_out * sizeof *y);
+        lip_workspace_free(ws);
+        free(x), free(x_first), free(y), free(y_first), free(wanted);
+        lip_model_put(m[0]), lip_model_put(m[1]);
+    }
+}
+END_TEST
+
 /* ---- what is refused, and how it is said ------------------------------------------------------------------ */
 
 static const struct refusal {
@@ -1263,8 +1450,6 @@ static const struct refusal {
     {"Conv2D", "{'filters':2,'kernel_size':3,'groups':2}", {3, {5, 5, 2}}, LIP_EUNSUPPORTED, "groups is 2; only 1"},
     {"Conv2D", "{'filters':2,'kernel_size':3,'dilation_rate':2}", {3, {5, 5, 2}}, LIP_EUNSUPPORTED,
      "dilation_rate is [2,2]; only 1"},
-    {"Conv2D", "{'filters':2,'kernel_size':3,'data_format':'channels_first'}", {3, {5, 5, 2}}, LIP_EUNSUPPORTED,
-     "\"channels_first\" is not built in"},
     {"Conv2D", "{'filters':2,'kernel_size':3}", {1, {5}}, LIP_ESHAPE, "shape [5], needs [height,width,channels]"},
     {"Conv2D", "{'filters':2,'kernel_size':[2,6]}", {3, {5, 5, 1}}, LIP_ESHAPE, "[5,5,1], smaller than kernel_size [2,6]"},
     {"SpectralConv2D", "{'filters':2,'kernel_size':3,'padding':'valid'}", {3, {5, 5, 2}}, LIP_EDEFINITION,
@@ -1280,12 +1465,10 @@ static const struct refusal {
      "ScaledAveragePooling2D only supports padding='valid'"},
     {"ScaledAveragePooling2D", "{'strides':1}", {3, {4, 4, 1}}, LIP_EDEFINITION, "stride must be equal to pool_size"},
     {"ScaledAveragePooling2D", "{'pool_size':0}", {3, {4, 4, 1}}, LIP_EDEFINITION, "pool_size"},
-    {"ScaledAveragePooling2D", "{'data_format':'channels_first'}", {3, {4, 4, 1}}, LIP_EUNSUPPORTED, "channels_first"},
     {"ScaledL2NormPooling2D", "{'pool_size':[2,5],'strides':[2,5]}", {3, {4, 4, 1}}, LIP_ESHAPE,
      "[4,4,1], smaller than pool_size [2,5]"},
     {"ScaledL2NormPooling2D", "{}", {2, {4, 4}}, LIP_ESHAPE, "needs [height,width,channels]"},
     {"ScaledL2NormPooling2D", "{'eps_grad_sqrt':-1}", {3, {4, 4, 1}}, LIP_EDEFINITION, "eps_grad_sqrt"},
-    {"Flatten", "{'data_format':'channels_first'}", {3, {4, 4, 1}}, LIP_EUNSUPPORTED, "channels_first"},
     {"FrobeniusConv2D", "{'filters':2,'kernel_size':3,'strides':2}", {3, {5, 5, 2}}, LIP_EDEFINITION,
      "FrobeniusConv2D does not support strides"},
     {"FrobeniusConv2D", "{'filters':2,'kernel_size':3,'padding':'valid'}", {3, {5, 5, 2}}, LIP_EDEFINITION,
@@ -1302,22 +1485,18 @@ static const struct refusal {
      "[2,5,2], too small to be continued by [2,2] (reflect)"},
     {"PadConv2D", "{'filters':2,'kernel_size':3,'padding':'mirror'}", {3, {2, 5, 2}}, LIP_EDEFINITION, "padding"},
     {"PadConv2D", "{'filters':2,'kernel_size':7,'padding':'valid'}", {3, {2, 5, 2}}, LIP_ESHAPE, "smaller than kernel_size"},
-    {"MaxMin", "{'data_format':'channels_first'}", {1, {4}}, LIP_EUNSUPPORTED, "channels_first"},
     {"MaxMin", "{}", {0, {0}}, LIP_ESHAPE, "shape []"},
     {"Householder", "{}", {1, {5}}, LIP_ESHAPE, "2 has to be a divisor of the number of channels, which is 5"},
     {"Householder", "{}", {0, {0}}, LIP_ESHAPE, "shape []"},
     {"Householder", "{'data_format':'channels_first'}", {1, {4}}, LIP_EDEFINITION, "last axis only"},
     {"Softmax", "{'axis':3}", {2, {4, 4}}, LIP_EDEFINITION, "axis is 3, needs 1 to 2 or -2 to -1"},
     {"ScaledGlobalAveragePooling2D", "{}", {2, {4, 4}}, LIP_ESHAPE, "needs [height,width,channels]"},
-    {"ScaledGlobalL2NormPooling2D", "{'data_format':'channels_first'}", {3, {4, 4, 1}}, LIP_EUNSUPPORTED, "channels_first"},
     {"InvertibleDownSampling", "{'pool_size':2}", {3, {4, 3, 1}}, LIP_ESHAPE,
      "pool_size [2,2] does not divide height and width of its input [4,3,1]"},
     {"InvertibleUpSampling", "{'pool_size':2}", {3, {4, 4, 6}}, LIP_ESHAPE,
      "pool_size [2,2] does not divide the channels of its input [4,4,6]"},
     {"InvertibleUpSampling", "{'pool_size':2}", {1, {4}}, LIP_ESHAPE, "needs [height,width,channels]"},
     {"InvertibleUpSampling", "{'pool_size':0}", {3, {4, 4, 4}}, LIP_EDEFINITION, "pool_size"},
-    {"InvertibleUpSampling", "{'pool_size':2,'data_format':'channels_first'}", {3, {4, 4, 4}}, LIP_EUNSUPPORTED,
-     "channels_first"},
     {"Reshape", "{'target_shape':[4,4]}", {2, {2, 6}}, LIP_ESHAPE, "target_shape [4,4] does not hold its input [2,6]"},
     {"Reshape", "{'target_shape':[5,-1]}", {2, {2, 6}}, LIP_ESHAPE, "target_shape [5,-1] does not hold its input [2,6]"},
     {"Reshape", "{'target_shape':[-1,-1]}", {2, {2, 6}}, LIP_EDEFINITION, "target_shape [-1,-1] has more than one -1"},
@@ -1329,11 +1508,9 @@ static const struct refusal {
     {"ZeroPadding2D", "{}", {2, {2, 6}}, LIP_ESHAPE, "needs [height,width,channels]"},
     {"ZeroPadding2D", "{'padding':-1}", {3, {2, 6, 1}}, LIP_EDEFINITION, "padding"},
     {"ZeroPadding2D", "{'padding':[1,2,3]}", {3, {2, 6, 1}}, LIP_EDEFINITION, "padding"},
-    {"ZeroPadding2D", "{'data_format':'channels_first'}", {3, {4, 8, 4}}, LIP_EUNSUPPORTED, "channels_first"},
     {"MaxPooling2D", "{'pool_size':5}", {3, {4, 8, 4}}, LIP_ESHAPE, "[4,8,4], smaller than pool_size [5,5]"},
     {"MaxPooling2D", "{'pool_size':[1,0]}", {3, {4, 8, 4}}, LIP_EDEFINITION, "pool_size"},
     {"AveragePooling2D", "{'strides':[0,1]}", {3, {4, 8, 4}}, LIP_EDEFINITION, "strides"},
-    {"AveragePooling2D", "{'data_format':'channels_first'}", {3, {4, 8, 4}}, LIP_EUNSUPPORTED, "channels_first"},
     {"AveragePooling2D", "{}", {2, {4, 8}}, LIP_ESHAPE, "needs [height,width,channels]"},
     {"InputLayer", "{'sparse':true}", {1, {4}}, LIP_EUNSUPPORTED, "sparse"},
 };
@@ -1389,6 +1566,7 @@ static Suite *suite(void)
     tcase_add_loop_test(laws, unwanted_gradients_are_left_out, 0, SAMPLES);
     tcase_add_loop_test(laws, no_samples_are_no_work, 0, SAMPLES);
     tcase_add_loop_test(laws, survives_every_allocation_that_fails, 0, SAMPLES);
+    tcase_add_loop_test(laws, channels_first_is_channels_last_turned, 0, SAMPLES);
     suite_add_tcase(s, laws);
 
     tcase_add_loop_test(conv, convolution_is_the_formula, 0, 12);
@@ -1396,6 +1574,8 @@ static Suite *suite(void)
     tcase_add_test(conv, windows_lie_where_tensorflow_puts_them);
     tcase_add_test(conv, one_row_examples);
     tcase_add_test(conv, spectral_convolution_example);
+    tcase_add_loop_test(conv, sound_coefficients_keep_the_claim, 0, 3);
+    tcase_add_test(conv, deel_lip_exceeds_its_claim_where_it_was_measured);
     suite_add_tcase(s, conv);
 
     tcase_add_test(single, variables_come_in_keras_order);

@@ -39,7 +39,7 @@ typedef struct lip_workspace lip_workspace;
  * strict  refuse what only earns a warning: layers that are not 1-Lipschitz
  *
  * Returns  LIP_OK and *model with one reference; LIP_EJSON, LIP_EDEFINITION, LIP_ECLASS, LIP_EOPTION,
- *          LIP_EUNSUPPORTED (Functional, channels_first: later), LIP_ESHAPE, LIP_ENOMEM. err->pointer then
+ *          LIP_EUNSUPPORTED, LIP_ESHAPE, LIP_ENOMEM. err->pointer then
  *          says where in the document, err->text lists what is accepted where a name is unknown.
  * Memory   lip_model_put. Threads: safe. */
 lip_err lip_model_read(const char *json, size_t bytes, bool strict, lip_model **model, lip_error *err);
@@ -60,6 +60,27 @@ void lip_free(void *memory);
  * Conv2D, a Sequential becomes Keras's own. Names are kept. See lip_snapshot_vanilla for the weights.
  * Returns LIP_OK or LIP_ENOMEM. Memory: lip_model_put. Threads: safe. */
 lip_err lip_model_vanilla(const lip_model *model, lip_model **vanilla, lip_error *err);
+
+/* Which factor turns the norm of a convolution's reshaped kernel into that of the convolution. LIP_DEEL_LIP: deel-lip's, with
+ * stride 1 an average over the image, with which a layer may exceed its k (defects.md D01, D03). LIP_SOUND: the largest number of
+ * windows that share a pixel, with which it cannot. In a definition it is the config key "coefficient" of the outermost model,
+ * "deel_lip" or "sound"; Keras ignores it. */
+typedef enum lip_coefficient { LIP_DEEL_LIP, LIP_SOUND } lip_coefficient;
+lip_coefficient lip_model_coefficient(const lip_model *model);
+
+/* The same definition with something changed: a new model; lip_state_move takes weights over to it.
+ *
+ * lip_model_with_k            set_klip_factor. layer NULL: k of the whole Sequential, whose direct Lipschitz layers get its
+ *                             n-th root; else of the layer of that name (nested: "outer/inner"), whose own k it then is:
+ *                             Sequentials around it no longer share theirs, so that their other layers keep what they had.
+ * lip_model_with_coefficient  the other factor for convolutions and their transposes.
+ * lip_model_with_trainable    whether the layer's variables learn.
+ *
+ * Return LIP_OK and *changed with one reference; LIP_ERANGE no such layer; LIP_EDEFINITION k is not a finite number > 0, or the
+ * layer has none; LIP_EUNSUPPORTED the model is no Sequential; LIP_ENOMEM. Memory: lip_model_put. Threads: safe. */
+lip_err lip_model_with_k(const lip_model *model, const char *layer, double k, lip_model **changed, lip_error *err);
+lip_err lip_model_with_coefficient(const lip_model *model, lip_coefficient coefficient, lip_model **changed, lip_error *err);
+lip_err lip_model_with_trainable(const lip_model *model, const char *layer, bool trainable, lip_model **changed, lip_error *err);
 
 const char *lip_model_name(const lip_model *model);
 double lip_model_k(const lip_model *model); /* k_coef_lip of a deel-lip Sequential; NAN for Keras's own */
@@ -153,6 +174,11 @@ lip_effective lip_state_effective(const lip_state *state, size_t layer);
 /* lip_state_copy: an independent copy of every variable and of how each effective kernel came about, so that a change
  * can be tried and dropped. Returns LIP_OK or LIP_ENOMEM. Memory: lip_state_free. Threads: as reading the state. */
 lip_err lip_state_copy(const lip_state *state, lip_state **copy, lip_error *err);
+
+/* lip_state_move: a state of another model with the same variables, with this one's numbers. keep: effective kernels too, and how
+ * they came about; else they are computed. Returns LIP_OK, LIP_EWEIGHTS, LIP_EZERO, LIP_ENOMEM. Memory: lip_state_free. Threads:
+ * as reading the state. */
+lip_err lip_state_move(const lip_state *state, const lip_model *model, bool keep, lip_state **moved, lip_error *err);
 
 /* lip_state_mark: say how the effective kernel of one layer came about. For whoever loads a file of its own in which a
  * computed kernel was kept bit for bit. No effect on layers without one. Threads: one owner at a time. */

@@ -92,6 +92,10 @@ double lip_conv_factor(size_t kh, size_t kw, size_t s0, size_t s1, size_t h, siz
  * Source: certify.md C2: ||y||^2 = sum_i ||W' patch_i||^2 <= ||W||^2 sum_j nu_j |x_j|^2. */
 size_t lip_conv_nu(size_t n, size_t q, size_t s);
 
+/* lip_conv_transpose_nu: the same of a transposed 'same' convolution of n pixels (to n s) whose kernel is reshaped as
+ * (kh kw channels, filters), as deel-lip does: how many outputs one pixel reaches. Threads: safe. */
+size_t lip_conv_transpose_nu(size_t n, size_t q, size_t s);
+
 #ifdef __cplusplus
 }
 #endif
