@@ -67,13 +67,27 @@ lip_err lip_model_vanilla(const lip_model *m, lip_model **vanilla, lip_error *er
     return graph ? lip__model_assemble(graph, false, vanilla, err) : lip__nomem(err, 0);
 }
 
+/* A new state of `m` with these numbers. */
+static lip_err make_state(const lip_model *m, const lip_named *tensors, size_t n, lip_state **state, lip_error *err)
+{
+    lip_state *s = NULL;
+    lip_err rc = lip_state_new(m, 0, &s, err);
+
+    if (rc == LIP_OK)
+        rc = lip_state_load(s, tensors, n, false, NULL, NULL, err);
+    if (rc != LIP_OK) {
+        lip_state_free(s);
+        return rc;
+    }
+    *state = s;
+    return LIP_OK;
+}
+
 lip_err lip_snapshot_vanilla(const lip_snapshot *p, const lip_model *vanilla, lip_state **state, lip_error *err)
 {
     const lip_model *m = p->model;
     lip_named *tensors = lip__alloc(m->n_variables + 1, sizeof *tensors);
-    lip_state *s = NULL;
     size_t n = 0;
-    lip_err rc;
 
     if (!tensors)
         return lip__nomem(err, m->n_variables * sizeof *tensors);
@@ -83,16 +97,9 @@ lip_err lip_snapshot_vanilla(const lip_snapshot *p, const lip_model *vanilla, li
                 const lip_variable *v = &m->variable[m->step[i].train[r]];
                 tensors[n++] = (lip_named){v->name, v->shape, p->data[m->step[i].read[r]]};
             }
-    rc = lip_state_new(vanilla, 0, &s, err);
-    if (rc == LIP_OK)
-        rc = lip_state_load(s, tensors, n, false, NULL, NULL, err);
+    lip_err rc = make_state(vanilla, tensors, n, state, err);
     lip__free(tensors);
-    if (rc != LIP_OK) {
-        lip_state_free(s);
-        return rc;
-    }
-    *state = s;
-    return LIP_OK;
+    return rc;
 }
 
 /* ---- the same with other constants ----------------------------------------------------------------------- */
@@ -185,25 +192,16 @@ lip_err lip_state_move(const lip_state *from, const lip_model *m, bool keep, lip
 {
     const lip_model *old = from->model;
     lip_named *tensors = lip__alloc(old->n_variables + 1, sizeof *tensors);
-    lip_state *s = NULL;
     size_t n = 0;
-    lip_err rc;
 
     if (!tensors)
         return lip__nomem(err, old->n_variables * sizeof *tensors);
     for (size_t v = 0; v < old->n_variables; v++)
         if (keep || old->variable[v].role != LIP_WBAR)
             tensors[n++] = (lip_named){old->variable[v].name, old->variable[v].shape, from->now + old->offset[v]};
-    rc = lip_state_new(m, 0, &s, err);
-    if (rc == LIP_OK)
-        rc = lip_state_load(s, tensors, n, false, NULL, NULL, err);
+    lip_err rc = make_state(m, tensors, n, state, err);
     for (size_t i = 0; rc == LIP_OK && keep && i < m->n_layers && i < old->n_layers; i++)
-        lip_state_mark(s, i, from->effective[i]);
+        lip_state_mark(*state, i, from->effective[i]);
     lip__free(tensors);
-    if (rc != LIP_OK) {
-        lip_state_free(s);
-        return rc;
-    }
-    *state = s;
-    return LIP_OK;
+    return rc;
 }
