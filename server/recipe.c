@@ -31,7 +31,7 @@ lip_err recipe_make(const lip_model *model, const json_t *config, struct recipe 
 {
     struct recipe *r = calloc(1, sizeof *r);
     json_t *optimizer = json_object_get(config, "optimizer"), *loss = json_object_get(config, "loss");
-    json_t *metrics = json_object_get(config, "metrics"), *canonical = NULL;
+    json_t *metrics = json_object_get(config, "metrics"), *weights = json_object_get(config, "loss_weights"), *canonical = NULL;
     lip_trainer *t = NULL;
     lip_err rc = LIP_OK;
     char *text = NULL;
@@ -39,10 +39,12 @@ lip_err recipe_make(const lip_model *model, const json_t *config, struct recipe 
     if (!r)
         return nomem(err);
     atomic_init(&r->refs, 1);
-    if ((rc = trainer(model, json_pack("{s:O?, s:O?, s:O?}", "optimizer", optimizer, "loss", loss, "metrics", metrics), &t,
-                      err)) ||
+    if ((rc = trainer(model, json_pack("{s:O?, s:O?, s:O?, s:O?}", "optimizer", optimizer, "loss", loss, "loss_weights", weights,
+                                       "metrics", metrics),
+                      &t, err)) ||
         /* A judge steps nothing: an optimizer without slots keeps it small. */
-        (rc = trainer(model, json_pack("{s:s, s:O?, s:O?}", "optimizer", "sgd", "loss", loss, "metrics", metrics),
+        (rc = trainer(model, json_pack("{s:s, s:O?, s:O?, s:O?}", "optimizer", "sgd", "loss", loss, "loss_weights", weights, "metrics",
+                                       metrics),
                       &r->judge, err)))
         goto done;
     if (!(text = lip_trainer_config(t)) || !(canonical = json_loads(text, 0, NULL)) ||

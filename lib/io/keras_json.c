@@ -66,11 +66,15 @@ static const char *join(char *out, const char *base, const char *key)
     return out;
 }
 
-/* Appends ", name" to a list in text[size]. */
+/* Appends ", name" to a list in text[size], or ", ..." when that is too long, and nothing more then. */
 static void append(char *text, size_t size, const char *name)
 {
     size_t n = strlen(text);
 
+    if (n >= 3 && !strcmp(text + n - 3, "..."))
+        return;
+    if (n + strlen(name) + sizeof ", , ..." > size)
+        name = "...";
     snprintf(text + n, size - n, "%s%s", n ? ", " : "", name);
 }
 
@@ -397,7 +401,7 @@ lip_err lip__fields_read(const json_t *config, const struct lip__class *cls, voi
             f++;
         join(at, pointer, key);
         if (!f->name && !listed(key, also)) {
-            char list[420] = "";
+            char list[480] = "";
             for (f = cls->fields; f->name; f++)
                 if (!(f->flags & LIP__HIDDEN))
                     append(list, sizeof list, f->name);
@@ -470,7 +474,7 @@ lip_err lip__object_read(const json_t *json, const struct lip__class *const *of,
     while (*cls && !answers_to(*cls, name, any_case))
         cls++;
     if (!*cls) {
-        char list[420] = "";
+        char list[520] = "";
         for (cls = of; *cls; cls++)
             append(list, sizeof list, (*cls)->name);
         return lip__fail_at(err, LIP_EOPTION, json_is_string(json) ? pointer : join(at, pointer, "class_name"),
@@ -615,9 +619,9 @@ lip_err lip__fields_write(json_t *config, const struct lip__class *cls, const vo
     for (const struct lip__field *f = cls->fields; f->name; f++) {
         if (f->flags & LIP__HIDDEN || (f->flags & LIP__NOT_KERAS && is_default(f, object)))
             continue;
-        /* An object without a name of its own goes by its class's. */
+        /* An object without a name of its own goes by its class's, or by what Keras calls it then. */
         bool nameless = f->type == LIP__STRING && !strcmp(f->name, "name") && !*(char *const *)((const char *)object + f->offset);
-        if (json_object_set_new(config, f->name, nameless ? json_string(cls->name) : write_field(f, object, legacy)))
+        if (json_object_set_new(config, f->name, nameless ? json_string(f->choices ? f->choices : cls->name) : write_field(f, object, legacy)))
             return LIP_ENOMEM;
     }
     return LIP_OK;

@@ -28,6 +28,16 @@
     {.name = "multi_gpu", .type = LIP__BOOL, .offset = LIP__FIELD(lip__loss, multi_gpu)}
 #define LIP__LOSS_END {.name = NULL}
 
+#define LIP__LOSS_NUMBER(key, member, def_, max_)                                                                    \
+    {.name = key, .type = LIP__FLOAT, .offset = LIP__FIELD(lip__loss, member), .def = def_, .max = max_}
+#define LIP__LOSS_POSITIVE(key, member, def_)                                                                        \
+    {.name = key,                                                                                                    \
+     .type = LIP__FLOAT,                                                                                             \
+     .offset = LIP__FIELD(lip__loss, member),                                                                        \
+     .def = def_,                                                                                                    \
+     .max = 1e30,                                                                                                    \
+     .flags = LIP__OPEN_MIN}
+
 #define LIP__LOSS_CLASS(class_name, fields_)                                                                         \
     {.name = class_name,                                                                                             \
      .module = "deel.lip.losses",                                                                                    \
@@ -40,6 +50,7 @@
 lip_err lip__labels_binary(const struct lip__object *self, size_t n, size_t c, const float *y, lip_error *err);
 lip_err lip__labels_one_hot(const struct lip__object *self, size_t n, size_t c, const float *y, lip_error *err);
 lip_err lip__labels_distribution(const struct lip__object *self, size_t n, size_t c, const float *y, lip_error *err);
+lip_err lip__labels_share(const struct lip__object *self, size_t n, size_t c, const float *y, lip_error *err);
 lip_err lip__labels_index(const struct lip__object *self, size_t n, size_t c, const float *y, lip_error *err);
 
 /* lip__kr_weights: the two factors of KR per class, as float32 gives them in TensorFlow: positive (c), negative (c).

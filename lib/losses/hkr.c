@@ -11,7 +11,7 @@ static void rows(const struct lip__object *self, double weight, size_t n, size_t
 {
     const struct lip__loss *l = (const struct lip__loss *)self;
     double margin = (float)l->min_margin, alpha = (float)l->alpha;
-    bool hinge_only = isinf(l->alpha);
+    bool hinge_only = l->hinge_only;
     double *positive = scratch, *negative = scratch + c, *kr_slope = scratch + 2 * c, *slope = scratch + 3 * c;
 
     if (!l->multi_gpu && !hinge_only)

@@ -89,6 +89,18 @@ lip_err lip__labels_distribution(const struct lip__object *self, size_t n, size_
     return rc;
 }
 
+lip_err lip__labels_share(const struct lip__object *self, size_t n, size_t c, const float *y, lip_error *err)
+{
+    lip_err rc = labels_finite(n, c, y, err);
+
+    (void)self;
+    for (size_t i = 0; !rc && i < n * c; i++)
+        if (y[i] < 0 || y[i] > 1)
+            rc = lip__fail(err, LIP_ELABELS, "y_true: row %zu, column %zu is %g; wanted 0, 1 or a probability", i / c,
+                           i % c, (double)y[i]);
+    return rc;
+}
+
 lip_err lip__labels_index(const struct lip__object *self, size_t n, size_t c, const float *y, lip_error *err)
 {
     lip_err rc = labels_finite(n, 1, y, err);

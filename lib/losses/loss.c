@@ -1,6 +1,7 @@
 /* loss.c: the list of losses, and the reduction that all of them share. */
 #include "losses/loss.h"
 
+#include <math.h>
 #include <string.h>
 
 #define LOSS(name) extern const struct lip__loss_class lip__##name;
@@ -13,24 +14,43 @@ const struct lip__class *const lip__losses[] = {
 #undef LOSS
     NULL};
 
-double lip__loss(const struct lip__object *self, size_t n, size_t c, const float *y, const float *p,
-                 const float *sample_weight, float *dp, double *scratch)
+double lip__loss(const struct lip__object *self, const struct lip__scored *s)
 {
+    struct lip__loss now = *(const struct lip__loss *)self;
     const struct lip__loss_class *cls = (const struct lip__loss_class *)self->cls;
-    const char *reduction = ((const struct lip__loss *)self)->reduction;
-    bool mean = !reduction || strcmp(reduction, "sum") != 0;
-    float *scale = (float *)scratch, *per_sample = (float *)(scratch + n);
-    double total = 0;
+    bool mean = !now.reduction || strcmp(now.reduction, "sum") != 0;
+    size_t rows = s->rows ? s->rows : 1;
+    double whole = s->weight == 0 ? 1 : s->weight, total = 0;
+    float *scale = (float *)s->scratch, *per_sample = s->per_sample ? s->per_sample : (float *)(s->scratch + s->n);
 
-    if (n == 0)
+    if (s->n == 0)
         return 0;
-    for (size_t i = 0; i < n; i++) {
-        double w = sample_weight ? sample_weight[i] : 1.0;
+    if (cls->advance)
+        now.mean = cls->advance(&now, s->n, s->c, s->p);
+    if (s->mean)
+        *s->mean = now.mean;
+    for (size_t i = 0; i < s->n; i++) {
+        double w = whole * (s->sample_weight ? s->sample_weight[i / rows] : 1.0);
 
-        scale[i] = (float)(mean ? w / (double)n : w);
+        scale[i] = (float)(mean ? w / (double)s->n : w);
     }
-    cls->value(self, n, c, y, p, scale, per_sample, dp, scratch + 2 * n);
-    for (size_t i = 0; i < n; i++)
-        total += (sample_weight ? (double)sample_weight[i] : 1.0) * per_sample[i];
-    return mean ? total / (double)n : total;
+    cls->value(&now.base, s->n, s->c, s->y, s->p, scale, per_sample, s->dp, s->scratch + 2 * s->n);
+    for (size_t i = 0; i < s->n; i++)
+        total += (s->sample_weight ? (double)s->sample_weight[i / rows] : 1.0) * per_sample[i];
+    return mean ? total / (double)s->n : total;
+}
+
+void lip__loss_begin(struct lip__object *loss)
+{
+    struct lip__loss *l = (struct lip__loss *)loss;
+
+    l->hinge_only = isinf(l->alpha);
+    l->mean = (float)l->min_margin;
+}
+
+double lip__loss_threshold(const struct lip__object *loss)
+{
+    const struct lip__loss_class *cls = (const struct lip__loss_class *)loss->cls;
+
+    return cls->probabilities && !((const struct lip__loss *)loss)->from_logits ? 0.5 : 0;
 }

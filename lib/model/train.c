@@ -16,11 +16,6 @@
 /* Floats of one variable that one task of the update takes. */
 #define CHUNK (size_t)16384
 
-static const struct lip__loss_class *loss_class(const lip_trainer *t)
-{
-    return (const struct lip__loss_class *)t->loss->cls;
-}
-
 static size_t carried_size(const lip_model *m)
 {
     return m->carried - m->trained;
@@ -70,10 +65,34 @@ static lip_err plan_update(lip_trainer *t, lip_error *err)
     return LIP_OK;
 }
 
+/* A double in three floats, exactly; infinity too. */
+static void split(double x, float *three)
+{
+    three[0] = (float)x;
+    three[1] = isfinite(three[0]) ? (float)(x - three[0]) : 0;
+    three[2] = isfinite(three[0]) ? (float)(x - three[0] - three[1]) : 0;
+}
+
+static double joined(const float *three)
+{
+    return (double)three[0] + three[1] + three[2];
+}
+
+/* The losses as this step leaves them. */
+static void remember(lip_trainer *t)
+{
+    pthread_mutex_lock(&t->judge.lock);
+    for (size_t h = 0; h < t->model->n_outputs; h++)
+        if (t->judge.head[h].loss) {
+            ((struct lip__loss *)t->judge.head[h].loss)->mean = t->now[h].mean;
+            split(t->now[h].mean, t->memory + 3 * h);
+        }
+    pthread_mutex_unlock(&t->judge.lock);
+}
+
 static lip_err name_tensors(lip_trainer *t, lip_error *err);
 
-lip_err lip__trainer_make(const lip_model *m, struct lip__object *optimizer, struct lip__object *loss,
-                          struct lip__object **metrics, char **metric_names, size_t n_metrics, lip_trainer **trainer,
+lip_err lip__trainer_make(const lip_model *m, struct lip__object *optimizer, struct lip__judge *judge, lip_trainer **trainer,
                           lip_error *err)
 {
     lip_trainer *t = lip__alloc(1, sizeof *t);
@@ -81,21 +100,12 @@ lip_err lip__trainer_make(const lip_model *m, struct lip__object *optimizer, str
 
     if (!t) {
         lip__object_free(optimizer);
-        lip__object_free(loss);
-        for (size_t i = 0; i < n_metrics; i++) {
-            lip__object_free(metrics[i]);
-            lip__free(metric_names[i]);
-        }
+        lip__judge_clear(judge);
         return lip__nomem(err, sizeof *t);
     }
     t->model = lip_model_get(m);
     t->optimizer = optimizer;
-    t->loss = loss;
-    t->n_metrics = n_metrics;
-    for (size_t i = 0; i < n_metrics; i++) {
-        t->metric[i] = metrics[i];
-        t->metric_name[i] = metric_names[i];
-    }
+    t->judge = *judge;
     t->slots = lip__slots(optimizer);
     t->slot_now = lip__alloc(t->slots * m->trained + 1, sizeof *t->slot_now);
     t->slot_next = lip__alloc(t->slots * m->trained + 1, sizeof *t->slot_next);
@@ -106,11 +116,12 @@ lip_err lip__trainer_make(const lip_model *m, struct lip__object *optimizer, str
     t->told = lip__alloc(m->n_kernels + 1, sizeof *t->told);
     t->scratch = lip__alloc(m->n_kernels + 1, sizeof *t->scratch);
     t->data = lip__alloc(m->n_variables + 1, sizeof *t->data);
-    t->activation = lip__alloc(m->n_values, sizeof *t->activation);
-    t->delta = lip__alloc(m->n_values, sizeof *t->delta);
-    t->born = lip__alloc(m->n_values, sizeof *t->born);
+    t->now = lip__alloc(m->n_outputs, sizeof *t->now);
+    t->each = lip__alloc(m->n_outputs, sizeof *t->each);
+    t->output = lip__alloc(m->n_outputs, sizeof *t->output);
+    t->memory = lip__alloc(3 * m->n_outputs, sizeof *t->memory);
     if (!t->slot_now || !t->slot_next || !t->gradient || !t->carried || !t->wbar || !t->info || !t->told || !t->scratch ||
-        !t->data || !t->activation || !t->delta || !t->born)
+        !t->data || !t->now || !t->each || !t->output || !t->memory)
         rc = lip__nomem(err, (2 * t->slots + 1) * m->trained * sizeof(float));
     for (size_t i = 0; rc == LIP_OK && i < m->n_kernels; i++) {
         size_t need = lip__kernel_scratch(&m->kernel[i], true);
@@ -119,22 +130,21 @@ lip_err lip__trainer_make(const lip_model *m, struct lip__object *optimizer, str
             rc = lip__nomem(err, need * sizeof **t->scratch);
     }
     if (rc == LIP_OK)
+        rc = lip__tape_new(&t->tape, m, err);
+    if (rc == LIP_OK)
         rc = lip__optimizer_check(optimizer, err);
+    if (rc == LIP_OK)
+        rc = lip__judge_check(&t->judge, err);
     if (rc == LIP_OK)
         rc = plan_update(t, err);
     if (rc == LIP_OK)
         rc = name_tensors(t, err);
-    if (rc == LIP_OK && m->n_outputs != 1)
-        rc = lip__fail(err, LIP_EUNSUPPORTED, "the model has %zu outputs; training one output is built in", m->n_outputs);
-    if (rc == LIP_OK && m->output[0].rank != 1) {
-        char found[96];
-        rc = lip__fail(err, LIP_ESHAPE, "the model's output \"%.100s\" has shape %s per sample; losses need one axis",
-                       m->output_name[0], lip_shape_text(&m->output[0], found, sizeof found));
-    }
     if (rc != LIP_OK) {
         lip_trainer_free(t);
         return rc;
     }
+    lip__judge_now(&t->judge, t->now);
+    remember(t);
     *trainer = t;
     return LIP_OK;
 }
@@ -145,15 +155,13 @@ void lip_trainer_free(lip_trainer *t)
         return;
     for (size_t i = 0; t->scratch && i < t->model->n_kernels; i++)
         lip__free(t->scratch[i]);
-    for (size_t i = 0; i < t->n_metrics; i++) {
-        lip__object_free(t->metric[i]);
-        lip__free(t->metric_name[i]);
-    }
-    lip__free(t->batch);
+    lip__tape_clear(&t->tape);
+    lip__free(t->labels);
     lip__free(t->loss_scratch);
-    lip__free(t->born);
-    lip__free(t->delta);
-    lip__free(t->activation);
+    lip__free(t->memory);
+    lip__free(t->output);
+    lip__free(t->each);
+    lip__free(t->now);
     lip__free(t->data);
     lip__free(t->scratch);
     lip__free(t->told);
@@ -169,7 +177,7 @@ void lip_trainer_free(lip_trainer *t)
     lip__free(t->chunk);
     lip__free(t->clip_at);
     lip__free(t->clip_n);
-    lip__object_free(t->loss);
+    lip__judge_clear(&t->judge);
     lip__object_free(t->optimizer);
     lip_model_put(t->model);
     lip__free(t);
@@ -219,17 +227,28 @@ static lip_err name_tensors(lip_trainer *t, lip_error *err)
     return LIP_OK;
 }
 
+/* Behind the slots: what losses remember between steps. */
+static bool has_memory(const lip_trainer *t)
+{
+    for (size_t h = 0; h < t->model->n_outputs; h++)
+        if (t->judge.head[h].loss && ((const struct lip__loss_class *)t->judge.head[h].loss->cls)->advance)
+            return true;
+    return false;
+}
+
 size_t lip_trainer_tensors(const lip_trainer *t)
 {
-    return t->n_tensors;
+    return t->n_tensors + has_memory(t);
 }
 
 size_t lip_trainer_bytes(const lip_trainer *t)
 {
     size_t bytes = 0;
 
-    for (size_t i = 0; i < t->n_tensors; i++)
-        bytes += lip_shape_count(&t->model->variable[t->tensor[i].variable].shape) * sizeof(float);
+    for (size_t i = 0; i < lip_trainer_tensors(t); i++) {
+        lip_named tensor = lip_trainer_tensor(t, i);
+        bytes += lip_shape_count(&tensor.shape) * sizeof(float);
+    }
     return bytes;
 }
 
@@ -238,13 +257,24 @@ lip_named lip_trainer_tensor(const lip_trainer *t, size_t i)
     const lip_model *m = t->model;
     const struct lip__slot_tensor *tensor = &t->tensor[i];
 
+    if (i == t->n_tensors)
+        return (lip_named){"training/memory", {2, {m->n_outputs, 3}}, t->memory};
     return (lip_named){tensor->name, m->variable[tensor->variable].shape,
                        t->slot_now + tensor->slot * m->trained + m->offset[tensor->variable]};
+}
+
+static void recall(lip_trainer *t, const float *memory)
+{
+    memcpy(t->memory, memory, 3 * t->model->n_outputs * sizeof *t->memory);
+    for (size_t h = 0; h < t->model->n_outputs; h++)
+        if (t->judge.head[h].loss)
+            ((struct lip__loss *)t->judge.head[h].loss)->mean = joined(memory + 3 * h);
 }
 
 lip_err lip_trainer_load(lip_trainer *t, uint64_t steps, const lip_named *tensors, size_t n, lip_error *err)
 {
     size_t wanted = lip_trainer_tensors(t);
+    const float *memory = NULL;
 
     if (n != wanted)
         return lip__fail(err, LIP_EWEIGHTS, "the optimizer's state has %zu tensors, needs %zu", n, wanted);
@@ -255,137 +285,42 @@ lip_err lip_trainer_load(lip_trainer *t, uint64_t steps, const lip_named *tensor
             j++;
         if (j == n || !lip_shape_equal(&tensors[j].shape, &mine.shape))
             return lip__fail(err, LIP_EWEIGHTS, "the optimizer's state lacks \"%.200s\" or has it in another shape", mine.name);
-        memcpy(t->slot_next + (mine.data - t->slot_now), tensors[j].data, lip_shape_count(&mine.shape) * sizeof(float));
+        if (i == t->n_tensors)
+            memory = tensors[j].data;
+        else
+            memcpy(t->slot_next + (mine.data - t->slot_now), tensors[j].data, lip_shape_count(&mine.shape) * sizeof(float));
     }
     float *now = t->slot_now;
     t->slot_now = t->slot_next;
     t->slot_next = now;
     t->steps = steps;
+    if (memory)
+        recall(t, memory);
     return LIP_OK;
-}
-
-/* ---- labels ----------------------------------------------------------------------------------------- */
-
-static lip_err check_index(const lip_trainer *t, size_t i, float y, size_t c, lip_error *err)
-{
-    if (y >= 0 && y < (float)c && y == floorf(y))
-        return LIP_OK;
-    return lip__fail(err, LIP_ELABELS, "y_true: sample %zu has class %g; %.60s needs an integer from 0 to %zu", i, (double)y,
-                     t->loss->cls->name, c - 1);
-}
-
-/* The labels as the loss wants them, in `out` (n * c floats). */
-static lip_err prepare_labels(const lip_trainer *t, const lip_batch *b, float *out, lip_error *err)
-{
-    const struct lip__loss_class *loss = loss_class(t);
-    size_t n = b->n, c = t->model->output[0].dim[0], at, count = lip_shape_count(&b->y_shape);
-    const lip_shape *s = &b->y_shape;
-    bool column = (s->rank == 1 || (s->rank == 2 && s->dim[1] == 1)) && s->dim[0] == n;
-    bool full = s->rank == 2 && s->dim[0] == n && s->dim[1] == c;
-    char found[96];
-    lip_err rc = LIP_OK;
-
-    if (!(column && (c == 1 || loss->indices || loss->one_hot)) && !(full && !loss->indices))
-        return lip__fail(err, LIP_ESHAPE, "y_true has shape %s; %.60s on an output of %zu needs %s%s[%zu%s%s]",
-                         lip_shape_text(s, found, sizeof found), loss->cls.name, c,
-                         loss->one_hot && c > 1 ? "class indices or " : "", "", n, loss->indices ? "" : ",",
-                         loss->indices ? "" : c == 1 ? "1" : "classes");
-    if (!lip__all_finite(b->y, count, &at))
-        return lip__fail(err, LIP_ENONFINITE, "y_true holds %g at element %zu", (double)b->y[at], at);
-    if (loss->indices || (column && c > 1)) {
-        for (size_t i = 0; i < n; i++)
-            if ((rc = check_index(t, i, b->y[i], c, err)) != LIP_OK)
-                return rc;
-    }
-    if (column && c > 1 && !loss->indices) {
-        memset(out, 0, n * c * sizeof *out);
-        for (size_t i = 0; i < n; i++)
-            out[i * c + (size_t)b->y[i]] = 1;
-    } else {
-        memcpy(out, b->y, count * sizeof *out);
-    }
-    return loss->check ? loss->check(t->loss, n, c, out, err) : LIP_OK;
-}
-
-static lip_err check_weights(const lip_batch *b, lip_error *err)
-{
-    for (size_t i = 0; b->sample_weight && i < b->n; i++)
-        if (!(b->sample_weight[i] >= 0) || !isfinite(b->sample_weight[i]))
-            return lip__fail(err, isfinite(b->sample_weight[i]) ? LIP_ELABELS : LIP_ENONFINITE,
-                             "sample_weight: sample %zu has %g, needs a finite number >= 0", i, (double)b->sample_weight[i]);
-    return LIP_OK;
-}
-
-static lip_err check_batch(const lip_model *m, const lip_batch *b, lip_error *err)
-{
-    size_t at;
-
-    if (b->n == 0)
-        return lip__fail(err, LIP_ESHAPE, "the batch is empty, needs at least one sample");
-    if (m->n_inputs > 1 && !b->inputs)
-        return lip__fail(err, LIP_ESHAPE, "the model has %zu inputs, the batch one", m->n_inputs);
-    for (size_t i = 0; i < m->n_inputs; i++) {
-        const float *x = b->inputs ? b->inputs[i] : b->x;
-        size_t size = m->value[i].size;
-        if (!lip__all_finite(x, b->n * size, &at))
-            return lip__fail(err, LIP_ENONFINITE, "input \"%.100s\" holds %g in sample %zu", m->input_name[i], (double)x[at],
-                             at / size);
-    }
-    return check_weights(b, err);
-}
-
-static size_t fill_metrics(const lip_trainer *t, double loss, size_t n, const float *y, const float *p, lip_metric *metrics)
-{
-    size_t c = t->model->output[0].dim[0];
-
-    metrics[0] = (lip_metric){"loss", loss};
-    for (size_t i = 0; i < t->n_metrics; i++) {
-        const struct lip__metric_class *cls = (const struct lip__metric_class *)t->metric[i]->cls;
-        metrics[i + 1] = (lip_metric){t->metric_name[i], cls->value(t->metric[i], loss_class(t), n, c, y, p)};
-    }
-    return 1 + t->n_metrics;
 }
 
 /* ---- the step --------------------------------------------------------------------------------------- */
 
-/* Memory for a batch of n: every value and its gradient, labels, the threads' scratch. */
+/* Memory for a batch of n: the tape, labels, the threads' scratch. */
 static lip_err reserve(lip_trainer *t, size_t n, lip_error *err)
 {
-    const lip_model *m = t->model;
-    size_t c = m->output[0].dim[0], total = lip__round(n * m->widest) + lip__round(n * c) + lip_threads() * m->scratch +
-           lip__slots_scratch(m, n);
+    size_t labels = lip__judge_labels_size(&t->judge, n), scratch = lip__judge_scratch(&t->judge, n);
 
-    for (size_t v = m->n_inputs; v < m->n_values; v++)
-        total += 2 * lip__round(n * m->value[v].size);
-    if (t->batch_size < total) {
-        lip__free(t->batch);
-        t->batch_size = 0;
-        t->batch = lip__alloc(total, sizeof *t->batch);
-        if (!t->batch)
-            return lip__nomem(err, total * sizeof *t->batch);
-        t->batch_size = total;
+    if (t->labels_size < labels) {
+        lip__free(t->labels);
+        t->labels_size = 0;
+        if (!(t->labels = lip__alloc(labels, sizeof *t->labels)))
+            return lip__nomem(err, labels * sizeof *t->labels);
+        t->labels_size = labels;
     }
-    if (t->loss_size < 4 * c + 6 * n) {
+    if (t->loss_size < scratch) {
         lip__free(t->loss_scratch);
         t->loss_size = 0;
-        t->loss_scratch = lip__alloc(4 * c + 6 * n, sizeof *t->loss_scratch);
-        if (!t->loss_scratch)
-            return lip__nomem(err, (4 * c + 6 * n) * sizeof *t->loss_scratch);
-        t->loss_size = 4 * c + 6 * n;
+        if (!(t->loss_scratch = lip__alloc(scratch, sizeof *t->loss_scratch)))
+            return lip__nomem(err, scratch * sizeof *t->loss_scratch);
+        t->loss_size = scratch;
     }
-    float *at = t->batch;
-    t->area = at;
-    at += lip_threads() * m->scratch;
-    for (size_t v = m->n_inputs; v < m->n_values; v++) {
-        size_t size = lip__round(n * m->value[v].size);
-        t->activation[v] = at;
-        t->delta[v] = at + size;
-        at += 2 * size;
-    }
-    t->spare = at;
-    t->labels = at + lip__round(n * m->widest);
-    t->slots_scratch = t->labels + lip__round(n * c);
-    return LIP_OK;
+    return lip__tape_reserve(&t->tape, n, err);
 }
 
 /* The effective kernels of `arena` into the trainer's own, with what the backward pass will need. */
@@ -414,97 +349,32 @@ static const float *const *inputs_of(const lip_batch *b)
 static void forward(lip_trainer *t, const float *arena, const lip_batch *b)
 {
     const lip_model *m = t->model;
-    struct lip__run run = {.model = m, .data = t->data, .n = b->n, .x = inputs_of(b), .keep = t->activation,
-                           .memory = t->area, .area = m->scratch};
 
     for (size_t v = 0; v < m->n_variables; v++)
         t->data[v] = m->offset[v] < m->carried ? arena + m->offset[v] : t->wbar + (m->offset[v] - m->carried);
-    run.block = lip__block_size(m, b->n);
-    lip__run(&run);
+    t->tape.data = t->data;
+    t->tape.x = inputs_of(b);
+    t->tape.gradient = t->gradient;
+    lip__tape_forward(&t->tape);
+    for (size_t i = 0; i < m->n_outputs; i++)
+        t->output[i] = lip__tape_output(&t->tape, i);
 }
 
-/* dx of one input of one step, in blocks of samples. */
-struct back {
-    const lip_trainer *t;
-    const struct lip__step *s;
-    const float *const *w, *const *x;
-    const float *y, *dy;
-    float *dx;
-    size_t which, n, block;
-};
-
-static void back_block(void *ctx, size_t index, size_t thread)
+/* The losses of all outputs, and where their gradients go back from. */
+static double losses(lip_trainer *t, const lip_batch *b)
 {
-    const struct back *b = ctx;
-    const lip_model *m = b->t->model;
-    const struct lip__kind *kind = b->s->layer->kind;
-    size_t first = index * b->block, n = b->n - first < b->block ? b->n - first : b->block;
-    size_t out = m->value[b->s->out].size, in = m->value[b->s->from[b->which]].size;
-    struct lip__pass pass = {.n = n, .w = b->w, .scratch = b->t->area + thread * m->scratch};
-    const float *x[LIP__MAX_JOINED];
+    double sum = 0;
 
-    if (!kind->merge) {
-        kind->backward(b->s->layer, &pass, b->x[0] + first * in, b->y + first * out, b->dy + first * out, b->dx + first * in);
-        return;
-    }
-    for (size_t i = 0; i < b->s->n_from; i++)
-        x[i] = b->x[i] + first * m->value[b->s->from[i]].size;
-    kind->unmerge(b->s->layer, &pass, x, b->dy + first * out, b->which, b->dx + first * in);
-}
-
-/* Gradients of the step's variables and of the values it reads; a value that several steps read gathers a sum. */
-static void backward_step(lip_trainer *t, const struct lip__step *s, const lip_batch *b)
-{
-    const lip_model *m = t->model;
-    const float *x[LIP__MAX_JOINED], *w[LIP__MAX_READ];
-    float *dw[LIP__MAX_READ];
-    bool learns = false;
-
-    for (size_t r = 0; r < LIP__MAX_READ; r++) {
-        bool trains = s->train[r] != LIP__NOWHERE && m->variable[s->train[r]].trainable;
-        w[r] = s->read[r] == LIP__NOWHERE ? NULL : t->data[s->read[r]];
-        dw[r] = trains ? t->gradient + m->offset[s->train[r]] : NULL;
-        learns |= trains;
-    }
-    for (size_t i = 0; i < s->n_from; i++)
-        x[i] = m->value[s->from[i]].producer == LIP__NOWHERE ? inputs_of(b)[m->value[s->from[i]].input] : t->activation[s->from[i]];
-    if (learns) {
-        struct lip__pass pass = {.n = b->n, .w = w, .dw = dw, .scratch = t->area};
-        s->layer->kind->gradient(s->layer, &pass, x[0], t->delta[s->out]);
-    }
-    for (size_t i = 0; i < s->n_from; i++) {
-        size_t v = s->from[i], size = b->n * m->value[v].size;
-        if (!m->value[v].learns)
+    lip__tape_begin(&t->tape);
+    for (size_t h = 0; h < t->model->n_outputs; h++) {
+        if (!t->judge.head[h].loss)
             continue;
-        struct back back = {t, s, w, x, t->activation[s->out], t->delta[s->out], t->born[v] ? t->spare : t->delta[v], i, b->n,
-                            lip__block_size(m, b->n)};
-        lip__parallel((b->n + back.block - 1) / back.block, back_block, &back);
-        for (size_t j = 0; j < size && t->born[v]; j++)
-            t->delta[v][j] += t->spare[j];
-        t->born[v] = true;
+        t->each[h] = lip__judge_loss(&t->judge, t->now, b, t->labels, h, t->output[h], lip__tape_seed(&t->tape, h), NULL,
+                                     &t->now[h].mean, t->loss_scratch);
+        lip__tape_seeded(&t->tape, h);
+        sum += t->judge.head[h].weight * t->each[h];
     }
-}
-
-/* From dL/doutput back to whatever learns; gradients of effective kernels into t->gradient. */
-static void backward(lip_trainer *t, const lip_batch *b)
-{
-    const lip_model *m = t->model;
-
-    memset(t->born, 0, m->n_values * sizeof *t->born);
-    t->born[m->output_value[0]] = true;
-    for (size_t i = m->n_steps; i-- > 0;) {
-        size_t v = m->step[i].out;
-        if (!m->value[v].learns)
-            continue;
-        if (lip__slots_activity(m, i)) {
-            if (!t->born[v])
-                memset(t->delta[v], 0, b->n * m->value[v].size * sizeof *t->delta[v]);
-            t->born[v] = true;
-            lip__slots_activity_penalty(m, i, b->n, t->activation[v], t->delta[v], t->slots_scratch);
-        }
-        if (t->born[v])
-            backward_step(t, &m->step[i], b);
-    }
+    return sum;
 }
 
 /* dL/dkernel from dL/dwbar, in place. */
@@ -594,7 +464,7 @@ static lip_err prepare(lip_trainer *t, lip_state *s, bool lagging, double learni
     lip__clip(t->optimizer, t->n_clipped, t->clip_at, t->clip_n, t->gradient);
     lip__parallel(t->n_chunks, update_chunk, &update);
     memcpy(s->next + m->trained, t->carried, carried_size(m) * sizeof *s->next);
-    if ((rc = lip__slots_constrain(m, s->next, t->slots_scratch, err)) != LIP_OK)
+    if ((rc = lip__slots_constrain(m, s->next, t->tape.slots_scratch, err)) != LIP_OK)
         return rc;
     if (!lip__all_finite(s->next, m->trained, &at))
         return lip__fail(err, LIP_ENONFINITE, "the updated weights are not finite (%g); the learning rate is %g",
@@ -620,6 +490,7 @@ static void commit(lip_trainer *t, lip_state *s, bool lagging)
     t->slot_now = t->slot_next;
     t->slot_next = slots;
     t->steps++;
+    remember(t);
     lip__state_changed(s);
     if (!lagging)
         t->ready = s->generation;
@@ -639,10 +510,8 @@ static void begin_average(lip_trainer *t, const lip_state *s)
 /* Everything up to the update; the state is only read. */
 static lip_err differentiate(lip_trainer *t, const lip_state *s, const lip_batch *b, lip_step_report *report, lip_error *err)
 {
-    size_t c = t->model->output[0].dim[0];
-    size_t out = t->model->output_value[0];
+    struct lip__tape *tape = &t->tape;
     uint64_t start = lip__now_ns(), then;
-    const float *p;
     lip_err rc;
 
     if (t->ready != s->generation) {
@@ -654,19 +523,19 @@ static lip_err differentiate(lip_trainer *t, const lip_state *s, const lip_batch
     tell_layers(t, report);
     start = lip__now_ns();
     forward(t, s->now, b);
-    p = t->activation[out];
-    report->loss = lip__loss(t->loss, b->n, c, t->labels, p, b->sample_weight, t->delta[out], t->loss_scratch);
-    report->loss += lip__slots_penalty(t->model, s->now, NULL, t->slots_scratch);
+    report->loss = losses(t, b) + lip__slots_penalty(t->model, s->now, NULL, tape->slots_scratch);
     for (size_t i = 0; i < t->model->n_steps; i++)
-        report->loss += lip__slots_activity_penalty(t->model, i, b->n, t->activation[t->model->step[i].out], NULL, t->slots_scratch);
-    report->n_metrics = fill_metrics(t, report->loss, b->n, t->labels, p, report->metrics);
+        report->loss += lip__slots_activity_penalty(t->model, i, b->n, tape->activation[t->model->step[i].out], NULL,
+                                                    tape->slots_scratch);
+    report->n_metrics = lip__judge_tell(&t->judge, report->loss, t->each, b, t->labels, t->output, report->metrics,
+                                        t->loss_scratch);
     then = lip__now_ns();
     report->forward_ns = then - start;
     if (!isfinite(report->loss))
         return lip__fail(err, LIP_ENONFINITE, "the loss is %g", report->loss);
-    backward(t, b);
+    lip__tape_backward(tape, true);
     rc = backward_kernels(t, s->now, err);
-    lip__slots_penalty(t->model, s->now, t->gradient, t->slots_scratch);
+    lip__slots_penalty(t->model, s->now, t->gradient, tape->slots_scratch);
     report->gradient_norm = gradient_norm(t);
     report->backward_ns = lip__now_ns() - then;
     if (rc == LIP_OK && !isfinite(report->gradient_norm))
@@ -691,11 +560,12 @@ lip_err lip_train_step(lip_trainer *t, lip_state *s, const lip_batch *b, const l
         return lip__nomem(err, t->model->arena * sizeof(float));
     if (t->steps == 0)
         begin_average(t, s);
-    rc = check_batch(t->model, b, &why);
+    lip__judge_now(&t->judge, t->now);
+    rc = reserve(t, b->n, &why);
     if (rc == LIP_OK)
-        rc = reserve(t, b->n, &why);
-    if (rc == LIP_OK)
-        rc = prepare_labels(t, b, t->labels, &why);
+        rc = lip__judge_batch(&t->judge, b, t->labels, &why);
+    if (rc == LIP_OK && !b->pairs && lip__judge_needs_pairs(&t->judge))
+        rc = lip__fail(&why, LIP_EBOUND, "a metric needs the proven constants of the weights, and there are none");
     if (rc == LIP_OK)
         rc = differentiate(t, s, b, report, &why);
     if (rc == LIP_OK)
@@ -752,31 +622,72 @@ static lip_err activities(const lip_snapshot *p, const lip_batch *b, double *pen
 lip_err lip_evaluate(const lip_trainer *t, const lip_snapshot *p, lip_workspace *ws, const lip_batch *b, lip_metric *metrics,
                      size_t *n_metrics, lip_error *err)
 {
-    size_t c = t->model->output[0].dim[0], n = b->n;
-    float *y = NULL, *out = NULL;
-    double *scratch = NULL, penalty = 0;
-    lip_err rc;
+    const struct lip__judge *j = &t->judge;
+    size_t outputs = t->model->n_outputs, n = b->n;
+    float *labels = NULL, **out = NULL;
+    double *scratch = NULL, *each = NULL, penalty = 0, loss = 0;
+    struct lip__loss *now = NULL;
+    lip_err rc = LIP_OK;
 
     if (p->model != t->model)
         return lip__fail(err, LIP_EWEIGHTS, "the snapshot is another model's");
-    if ((rc = check_batch(t->model, b, err)) != LIP_OK)
-        return rc;
-    y = lip__alloc(n * c, sizeof *y);
-    out = lip__alloc(n * c, sizeof *out);
-    scratch = lip__alloc(4 * c + 6 * n, sizeof *scratch);
-    if (!y || !out || !scratch)
-        rc = lip__nomem(err, n * c * sizeof *y);
+    if (!b->pairs && lip__judge_needs_pairs(j))
+        return lip__fail(err, LIP_EBOUND, "a metric needs the proven constants of the weights, and there are none");
+    labels = lip__alloc(lip__judge_labels_size(j, n) + 1, sizeof *labels);
+    scratch = lip__alloc(lip__judge_scratch(j, n) + 1, sizeof *scratch);
+    now = lip__alloc(outputs, sizeof *now);
+    each = lip__alloc(outputs, sizeof *each);
+    out = lip__alloc(outputs, sizeof *out);
+    for (size_t i = 0; out && i < outputs; i++)
+        if (!(out[i] = lip__alloc(n * lip_shape_count(&t->model->output[i]) + 1, sizeof **out)))
+            rc = lip__nomem(err, n * sizeof **out);
+    if (!labels || !scratch || !now || !each || !out)
+        rc = lip__nomem(err, n * sizeof *labels);
     if (rc == LIP_OK)
-        rc = prepare_labels(t, b, y, err);
+        rc = lip__judge_batch(j, b, labels, err);
     if (rc == LIP_OK)
-        rc = lip_predict_graph(p, ws, n, inputs_of(b), &out, err);
+        rc = lip_predict_graph(p, ws, n, inputs_of(b), out, err);
     if (rc == LIP_OK)
         rc = activities(p, b, &penalty, err);
-    if (rc == LIP_OK)
-        *n_metrics = fill_metrics(t, lip__loss(t->loss, n, c, y, out, b->sample_weight, NULL, scratch) + p->penalty + penalty, n, y,
-                                  out, metrics);
-    lip__free(scratch);
+    if (rc == LIP_OK) {
+        lip__judge_now(j, now);
+        for (size_t h = 0; h < outputs; h++)
+            if (j->head[h].loss) {
+                each[h] = lip__judge_loss(j, now, b, labels, h, out[h], NULL, NULL, NULL, scratch);
+                loss += j->head[h].weight * each[h];
+            }
+        *n_metrics = lip__judge_tell(j, loss + p->penalty + penalty, each, b, labels, (const float *const *)out, metrics, scratch);
+    }
+    for (size_t i = 0; out && i < outputs; i++)
+        lip__free(out[i]);
     lip__free(out);
-    lip__free(y);
+    lip__free(each);
+    lip__free(now);
+    lip__free(scratch);
+    lip__free(labels);
     return rc;
+}
+
+bool lip_trainer_needs_pairs(const lip_trainer *t)
+{
+    return lip__judge_needs_pairs(&t->judge);
+}
+
+void lip_trainer_follow(lip_trainer *judge, const lip_trainer *from)
+{
+    size_t n = judge->model->n_outputs;
+
+    if (judge->model != from->model)
+        return;
+    for (size_t h = 0; h < n; h++) {
+        struct lip__loss *to = (struct lip__loss *)judge->judge.head[h].loss, *mine = (struct lip__loss *)from->judge.head[h].loss;
+        if (!to || !mine || to->base.cls != mine->base.cls)
+            continue;
+        pthread_mutex_lock(&judge->judge.lock);
+        to->alpha = mine->alpha;
+        to->min_margin = mine->min_margin;
+        to->tau = mine->tau;
+        to->mean = mine->mean;
+        pthread_mutex_unlock(&judge->judge.lock);
+    }
 }

@@ -6,8 +6,8 @@
 
 #include <onelip/train.h>
 
-#include "losses/metric.h"
-#include "model/model.h"
+#include "model/judge.h"
+#include "model/tape.h"
 #include "optim/optimizer.h"
 
 /* A piece of one trained variable, for the update. */
@@ -18,9 +18,8 @@ struct lip__chunk {
 
 struct lip_trainer {
     const lip_model *model;
-    struct lip__object *optimizer, *loss, *metric[LIP_MAX_METRICS - 1];
-    char *metric_name[LIP_MAX_METRICS - 1];
-    size_t n_metrics;
+    struct lip__object *optimizer;
+    struct lip__judge judge;
     uint64_t steps;
 
     size_t slots;
@@ -34,12 +33,15 @@ struct lip_trainer {
     uint64_t ready;              /* the generation that carried, wbar, scratch and info belong to; 0: none */
 
     const float **data;          /* where the forward pass finds each variable */
-    float *batch;                /* one allocation for what follows */
-    size_t batch_size;
-    float *area, **activation, **delta, *spare, *labels, *slots_scratch; /* activation, delta: of each value, of the whole batch */
-    bool *born; /* the value's delta has been written in this pass */
+    struct lip__tape tape;
+    float *labels;
+    size_t labels_size;
     double *loss_scratch;
     size_t loss_size;
+    struct lip__loss *now;       /* of each output: its loss as this step uses it */
+    double *each;                /* of each output: its loss's value */
+    const float **output;        /* of each output: what the forward pass made */
+    float *memory;               /* doubles that losses remember, in three floats each; a tensor of the state */
     struct lip__chunk *chunk;
     size_t n_chunks;
     size_t *clip_at, *clip_n, n_clipped; /* where the gradients of the trainable variables are */
@@ -50,9 +52,8 @@ struct lip_trainer {
     size_t n_tensors;
 };
 
-/* lip__trainer_make: takes the objects and names over, on failure too; not the arrays that hold them. */
-lip_err lip__trainer_make(const lip_model *model, struct lip__object *optimizer, struct lip__object *loss,
-                          struct lip__object **metrics, char **metric_names, size_t n_metrics, lip_trainer **trainer,
-                          lip_error *err);
+/* lip__trainer_make: takes the optimizer and the judge over, on failure too. */
+lip_err lip__trainer_make(const lip_model *model, struct lip__object *optimizer, struct lip__judge *judge,
+                          lip_trainer **trainer, lip_error *err);
 
 #endif

@@ -92,14 +92,6 @@ bool training_make(const lip_model *model, const json_t *object, const char *poi
     if (!only_default(config, "telemetry_every", json_is_integer(v) && json_integer_value(v) == 0, json_integer(0), pointer,
                       "telemetry is not built in; telemetry_every is 0", rp))
         goto done;
-    v = json_object_get(config, "loss_weights");
-    if (v && !json_is_null(v)) {
-        char at[200];
-        snprintf(at, sizeof at, "%s/loss_weights", pointer);
-        reply_at(rp, 501, "unsupported", at, "loss_weights are not built in: models have one output");
-        goto done;
-    }
-    json_object_del(config, "loss_weights");
     if (recipe_make(model, config, recipe, trainer, &err))
         reply_lip_error(rp, &err, ABOUT_DEFINITION, pointer);
     else

@@ -759,10 +759,43 @@ def loss_formula(class_name, config, y, p, sparse_ok=True):
         target = tf.reduce_sum(p * positive, axis=-1)
         other = tf.reduce_max(tf.where(positive > 0, -np.inf, p), axis=-1)
         return tf.nn.relu(f("min_margin") - (target - other))
+    if class_name in KERAS_LOSSES:
+        return keras_formula(class_name, config, y, p)
     tau = f("tau")
     if class_name.startswith("TauBinary"):
         return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(positive, tau * p), axis=-1) / tau
     return tf.nn.softmax_cross_entropy_with_logits(y, tau * p) / tau
+
+
+KERAS_LOSSES = ("MeanSquaredError", "MeanAbsoluteError", "Hinge", "BinaryCrossentropy", "CategoricalCrossentropy",
+                "SparseCategoricalCrossentropy")
+
+
+def keras_formula(class_name, config, y, p):
+    """The same for Keras's own losses, with its clipping."""
+    least = np.float64(np.float32(1e-7))
+    clip = lambda q: tf.clip_by_value(q, least, np.float64(np.float32(1) - np.float32(1e-7)))  # noqa: E731
+    c = p.shape[-1]
+    if class_name == "MeanSquaredError":
+        return tf.reduce_mean((p - y) ** 2, axis=-1)
+    if class_name == "MeanAbsoluteError":
+        return tf.reduce_mean(tf.abs(p - y), axis=-1)
+    if class_name == "Hinge":
+        return tf.reduce_mean(tf.maximum(1 - (2 * tf.cast(y > 0, tf.float64) - 1) * p, 0), axis=-1)
+    if class_name == "SparseCategoricalCrossentropy":
+        z = p if config["from_logits"] else tf.math.log(clip(p))
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(tf.cast(tf.reshape(y, [-1]), tf.int64), z)
+    smoothing = np.float64(np.float32(config["label_smoothing"]))
+    if class_name == "BinaryCrossentropy":
+        y = y * (1 - smoothing) + 0.5 * smoothing
+        if config["from_logits"]:
+            return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(y, p), axis=-1)
+        q = clip(p)
+        return -tf.reduce_mean(y * tf.math.log(q + least) + (1 - y) * tf.math.log(1 - q + least), axis=-1)
+    y = y * (1 - smoothing) + smoothing / c
+    if config["from_logits"]:
+        return tf.nn.softmax_cross_entropy_with_logits(y, p)
+    return -tf.reduce_sum(y * tf.math.log(clip(p / tf.reduce_sum(p, axis=-1, keepdims=True))), axis=-1)
 
 
 def loss_results(call, per_sample, y, p, weight, dtype):
@@ -785,9 +818,10 @@ def loss():
 
     def one(case, seed, kind, arguments, y, p, weight=None, eager=False):
         tf.config.run_functions_eagerly(eager)
-        made = getattr(lip.losses, kind)(**arguments)
+        home = lip.losses if hasattr(lip.losses, kind) else tf.keras.losses
+        made = getattr(home, kind)(**arguments)
         config = {"class_name": kind, "config": made.get_config()}
-        single = getattr(lip.losses, kind)(**arguments, reduction="none")
+        single = getattr(home, kind)(**arguments, reduction="none")
         given = {"y_true": y, "y_pred": p}
         if weight is not None:
             given["sample_weight"] = weight
@@ -861,6 +895,34 @@ def loss():
         if kind.startswith("TauSparse"):
             y = index.reshape(-1, 1)
         one(short, seed, kind, arguments, y, p, w)
+
+    # Keras's own. Probabilities include some beyond its limits, which it clips, and rows that do not sum to 1.
+    for kind, short, arguments in [
+        ("MeanSquaredError", "mse", {}),
+        ("MeanAbsoluteError", "mae", {}),
+        ("Hinge", "hinge", {}),
+        ("BinaryCrossentropy", "binary", {}),
+        ("BinaryCrossentropy", "binary-logits", dict(from_logits=True)),
+        ("BinaryCrossentropy", "binary-smooth", dict(label_smoothing=0.2)),
+        ("CategoricalCrossentropy", "categorical", {}),
+        ("CategoricalCrossentropy", "categorical-logits", dict(from_logits=True)),
+        ("CategoricalCrossentropy", "categorical-smooth", dict(from_logits=True, label_smoothing=0.1)),
+        ("SparseCategoricalCrossentropy", "sparse", {}),
+        ("SparseCategoricalCrossentropy", "sparse-logits", dict(from_logits=True)),
+    ]:
+        seed += 1
+        y, p, w, index = multi(seed)
+        if "rossentropy" in kind and not arguments.get("from_logits"):
+            p = (1 / (1 + np.exp(-p))).astype(np.float32)
+            p[4, :2] = [0.0, 1.0]
+        if kind.startswith("Sparse"):
+            y = index.reshape(-1, 1)
+        elif kind == "Hinge":
+            p[5] = 2 * y[5] - 1  # the margin just reached
+        elif kind.startswith("Mean"):
+            y = (y + 0.25).astype(np.float32)
+            p[6] = y[6]
+        one("keras_" + short, seed, kind, arguments, y, p, w)
 
     # A class nobody has, and a batch of positives only: in a traced function TensorFlow folds N - n + eps to 0 and
     # gives NaN for the second; eagerly it gives what the formula says.

@@ -554,7 +554,7 @@ static void check_loss(struct golden *g)
     size_t n = p->shape.dim[0], c = p->shape.dim[p->shape.rank - 1];
     const float *y = data(g, "y_true");
     double *scratch = doubles(4 * c + 6 * n);
-    float *per_sample = floats(n), *scale = floats(n), *dp = floats(n * c), value;
+    float *per_sample = floats(n), *dp = floats(n * c), value;
     struct lip__object *loss;
     lip_error err = {0};
 
@@ -563,15 +563,15 @@ static void check_loss(struct golden *g)
     const struct lip__loss_class *cls = (const struct lip__loss_class *)loss->cls;
     if (cls->check)
         OK(cls->check(loss, n, c, y, &err));
-    for (size_t i = 0; i < n; i++)
-        scale[i] = 1;
-    cls->value(loss, n, c, y, p->data, scale, per_sample, NULL, scratch);
+    lip__loss_begin(loss);
+    struct lip__scored scored = {.n = n, .c = c, .y = y, .p = p->data, .dp = dp, .per_sample = per_sample, .scratch = scratch};
+    value = (float)lip__loss(loss, &scored);
     compare_losses(g, LOSS, "per_sample", per_sample, n);
-    value = (float)lip__loss(loss, n, c, y, p->data, NULL, dp, scratch);
     compare_losses(g, LOSS, "value", &value, 1);
     compare(g, GRADIENT, "grad", dp, n * c);
     if (weight) {
-        value = (float)lip__loss(loss, n, c, y, p->data, weight->data, dp, scratch);
+        scored.sample_weight = weight->data;
+        value = (float)lip__loss(loss, &scored);
         compare_losses(g, LOSS, "value_weighted", &value, 1);
         compare(g, GRADIENT, "grad_weighted", dp, n * c);
     }

@@ -34,6 +34,7 @@ static struct lip__loss *make(const char *name, struct setting s)
     l->min_margin = s.min_margin;
     l->tau = s.tau;
     l->multi_gpu = s.multi_gpu;
+    lip__loss_begin(&l->base);
     return l;
 }
 
@@ -42,18 +43,16 @@ static double reduced(const struct lip__loss *l, size_t n, size_t c, const float
 {
     double scratch[4 * MOST + 6 * MOST];
 
-    return lip__loss(&l->base, n, c, y, p, weight, dp, scratch);
+    return lip__loss(&l->base, &(struct lip__scored){.n = n, .c = c, .y = y, .p = p, .sample_weight = weight, .dp = dp,
+                                                     .scratch = scratch});
 }
 
 /* Per-sample values, reduction none. */
 static void singles(const struct lip__loss *l, size_t n, size_t c, const float *y, const float *p, float *value)
 {
-    double scratch[4 * MOST + 4 * MOST];
-    float ones[MOST];
+    double scratch[4 * MOST + 6 * MOST];
 
-    for (size_t i = 0; i < n; i++)
-        ones[i] = 1;
-    ((const struct lip__loss_class *)l->base.cls)->value(&l->base, n, c, y, p, ones, value, NULL, scratch);
+    lip__loss(&l->base, &(struct lip__scored){.n = n, .c = c, .y = y, .p = p, .per_sample = value, .scratch = scratch});
 }
 
 static void expect(const char *name, struct setting s, size_t n, size_t c, const float *y, const float *p,
@@ -146,6 +145,75 @@ START_TEST(multiclass_values_are_those_of_deel_lip)
 }
 END_TEST
 
+/* 13.4. Each call moves the running mean, unless nobody keeps it. */
+START_TEST(soft_values_are_those_of_deel_lip)
+{
+    static const int class2[] = {0, 0, 0, 1, 1, 2}, class3[] = {0, 0, 0, 1, 1, 1, 2, 2};
+    static const float p2[] = {2, .2f, -.5f, -1,   -1.2f, .3f,   .8f,  2,     0,
+                               0, 1,   -.5f, 2.4f, -.4f,  -1.1f, -.1f, -1.7f, .6f};
+    static const float p3[] = {1.5f, .2f, -.5f, 1,    -1.2f, .3f,   .8f,  2,     -2,  0,    1,    -.5f,
+                               -.8f, 2,   0,    2.4f, -.4f,  -1.1f, -.1f, -1.7f, .6f, 1.2f, 1.3f, 2.5f};
+    static const double first[] = {1.0897621, 1.0834466};
+    double scratch[512];
+    float y[24];
+
+    for (int sign = 0; sign < 2; sign++) {
+        struct lip__loss *l = make("MulticlassSoftHKR", SET(.alpha = 5, .min_margin = .2));
+        one_hot(6, 3, class2, sign ? -1 : 0, y);
+        for (int call = 0; call < 2; call++)
+            ck_assert_double_eq_tol(lip__loss(&l->base, &(struct lip__scored){.n = 6, .c = 3, .y = y, .p = p2,
+                                                                             .mean = &l->mean, .scratch = scratch}),
+                                    first[call], 1e-6);
+        ck_assert_double_eq(reduced(l, 6, 3, y, p2, NULL, NULL), reduced(l, 6, 3, y, p2, NULL, NULL));
+        lip__object_free(&l->base);
+        one_hot(8, 3, class3, sign ? -1 : 0, y);
+        expect("MulticlassSoftHKR", SET(.alpha = 5, .min_margin = .2), 8, 3, y, p3,
+               LIST(-.10878129, .12582462, 2.2788424, -.17646402, -.38242298, 3.4523692, -.19672059, 1.1028761), 1);
+    }
+}
+END_TEST
+
+/* What torchlip 1.0.5 on torch 2 gives for data set 3. */
+START_TEST(torchlips_values)
+{
+    static const int class3[] = {0, 0, 0, 1, 1, 1, 2, 2};
+    static const float p[] = {1.5f, .2f, -.5f, 1,    -1.2f, .3f,   .8f,  2,     -2,  0,    1,    -.5f,
+                              -.8f, 2,   0,    2.4f, -.4f,  -1.1f, -.1f, -1.7f, .6f, 1.2f, 1.3f, 2.5f};
+    static const struct {
+        double alpha, temperature, penalty, margin, value[8], slope[9]; /* slope of the mean, of the first samples */
+    } wanted[] = {
+        {.9, 10, 1, 1, {.9500437, 2.4499998, 19.65, -.54929614, -1.5499893, 28.9, -.70000017, 11.110964},
+         {-.125, 1.249924, 7.6289e-5, -.125, 0, 1.25, -.125, 1.25, 0}},
+        {1, 1, 2, .5, {.68177414, .63496256, 2.2528121, .5424813, .4556464, 3.305614, .22451179, 2.0017314},
+         {0, .0906501, .0343499, 0, .0138889, .1111111, 0, .1245136, .0004864}},
+        {0, 1, 1, 1, {-1.0682259, -.61503744, 1.2028122, -.7075187, -1.7943536, 2.805614, -.6254882, -.7482685},
+         {-.125, .0906501, .0343499, -.125, .0138889, .1111111, -.125, .1245136, .0004864}}};
+    static const float two[] = {.25f, 1}, yes[] = {1, 0};
+    float y[24], value[8], dp[24];
+    struct lip__loss *l;
+
+    one_hot(8, 3, class3, 0, y);
+    for (size_t k = 0; k < sizeof wanted / sizeof *wanted; k++) {
+        l = make("LseHKRMulticlassLoss", SET(.alpha = wanted[k].alpha, .min_margin = wanted[k].margin));
+        l->temperature = wanted[k].temperature;
+        l->penalty = wanted[k].penalty;
+        singles(l, 8, 3, y, p, value);
+        reduced(l, 8, 3, y, p, NULL, dp);
+        for (size_t i = 0; i < 8; i++) /* the lists have eight digits, torch computes in float32 */
+            ck_assert_double_eq_tol(value[i], wanted[k].value[i], 1e-6 * fmax(1, fabs(wanted[k].value[i])));
+        for (size_t i = 0; i < 9; i++)
+            ck_assert_double_eq_tol(dp[i], wanted[k].slope[i], 2e-6);
+        lip__object_free(&l->base);
+    }
+    /* One other class, where torchlip divides by zero: its score is its own maximum. */
+    l = make("LseHKRMulticlassLoss", SET(.alpha = .5, .min_margin = 1));
+    ck_assert_double_eq_tol(reduced(l, 1, 2, yes, two, NULL, dp), .5 * .75 + .5 * (.25 + 1.5), 1e-6);
+    ck_assert_float_eq(dp[0], -1);
+    ck_assert_float_eq(dp[1], 1);
+    lip__object_free(&l->base);
+}
+END_TEST
+
 /* 17.4: N (l / n_c - (1 - l) / (N - n_c)). */
 START_TEST(processed_labels_give_the_same_sum)
 {
@@ -189,7 +257,9 @@ static const char *const all[] = {"KR",
                                   "MultiMargin",
                                   "CategoricalHinge",
                                   "TauCategoricalCrossentropy",
-                                  "TauSparseCategoricalCrossentropy"};
+                                  "TauSparseCategoricalCrossentropy",
+                                  "MulticlassSoftHKR",
+                                  "LseHKRMulticlassLoss"};
 enum { ALL = sizeof all / sizeof *all };
 
 /* Random labels of the loss's own kind and predictions, n samples of c classes. */
@@ -223,6 +293,7 @@ START_TEST(gradients_are_the_slopes_of_the_loss)
         struct lip__loss *l = make(all[_i], SET(.alpha = 5, .min_margin = 1, .tau = 3));
         float y[64], p[64], weight[64], dp[64], none[64];
 
+        l->alpha_mean = 1; /* the temperature of a soft loss is held constant by its gradient */
         draw(cls, &r, n, c, y, p, weight);
         if (trial % 3 == 0)
             l->reduction = "sum";
@@ -363,7 +434,15 @@ START_TEST(config_keys_come_in_keras_order)
                   {"CategoricalHinge", "reduction,name,min_margin,"},
                   {"TauCategoricalCrossentropy", "reduction,name,tau,"},
                   {"TauSparseCategoricalCrossentropy", "reduction,name,tau,"},
-                  {"TauBinaryCrossentropy", "reduction,name,tau,"}};
+                  {"TauBinaryCrossentropy", "reduction,name,tau,"},
+                  {"MulticlassSoftHKR", "reduction,name,alpha,min_margin,alpha_mean,temperature,"},
+                  {"LseHKRMulticlassLoss", "reduction,name,alpha,temperature,penalty,min_margin,"},
+                  {"MeanSquaredError", "reduction,name,fn,"},
+                  {"MeanAbsoluteError", "reduction,name,fn,"},
+                  {"Hinge", "reduction,name,fn,"},
+                  {"BinaryCrossentropy", "reduction,name,from_logits,label_smoothing,axis,fn,"},
+                  {"CategoricalCrossentropy", "reduction,name,from_logits,label_smoothing,axis,fn,"},
+                  {"SparseCategoricalCrossentropy", "reduction,name,from_logits,ignore_class,fn,"}};
     size_t n = 0;
 
     for (; lip__losses[n]; n++) {
@@ -374,7 +453,7 @@ START_TEST(config_keys_come_in_keras_order)
         ck_assert_str_eq(lip__losses[n]->name, wanted[n].name);
         ck_assert_str_eq(keys, wanted[n].keys);
     }
-    ck_assert_uint_eq(n, ALL);
+    ck_assert_uint_eq(n, sizeof wanted / sizeof *wanted);
 }
 END_TEST
 
@@ -424,6 +503,8 @@ static Suite *suite(void)
     tcase_add_test(core, crossentropies_do_not_overflow);
     tcase_add_test(core, labels_outside_the_convention_are_refused);
     tcase_add_test(core, options_are_read_and_checked);
+    tcase_add_test(core, soft_values_are_those_of_deel_lip);
+    tcase_add_test(core, torchlips_values);
     tcase_add_test(core, config_keys_come_in_keras_order);
     suite_add_tcase(s, core);
     return s;

@@ -18,8 +18,11 @@ extern "C" {
 
 typedef struct lip_trainer lip_trainer;
 
-/* lip_trainer_new: from the JSON object {"optimizer":…, "loss":…, "metrics":[…]}, each a Keras identifier
+/* lip_trainer_new: from the JSON object {"optimizer":…, "loss":…, "loss_weights":…, "metrics":[…]}, each a Keras identifier
  * or {"class_name","config"} (optimizer names in any case); other members are the caller's and ignored here.
+ * Of a model with several outputs loss may be an object by output name (outputs left out are not trained on), a list, or one
+ * loss for all; loss_weights an object or a list; metrics an object of lists, or one list for all. Every loss is a metric too.
+ * Outputs of several axes take Keras's own losses: each row along the last axis counts as a sample with its sample's weight.
  * Returns LIP_OK; LIP_EOPTION (unknown loss, optimizer, metric or key: text lists what there is), LIP_EDEFINITION,
  * LIP_EUNSUPPORTED, LIP_ESHAPE (loss against the model's output), LIP_EJSON, LIP_ENOMEM.
  * Memory: lip_trainer_free. Threads: one at a time. */
@@ -44,8 +47,14 @@ size_t lip_trainer_tensors(const lip_trainer *trainer);
 lip_named lip_trainer_tensor(const lip_trainer *trainer, size_t i); /* valid until the next step or free */
 lip_err lip_trainer_load(lip_trainer *trainer, uint64_t steps, const lip_named *tensors, size_t n, lip_error *err);
 
-/* A batch. y: of the output's shape ([n, ...]); or class indices of shape [n] or [n,1] where the output is
- * wider than 1, expanded here; the binary losses take (0,1) or (-1,1). */
+/* Labels of one output: its shape ([n, ...]); or class indices of shape [n] or [n,1] where the output is wider than 1,
+ * expanded here; the binary losses take (0,1) or (-1,1). */
+typedef struct lip_label_set {
+    lip_shape shape; /* batch axis included */
+    const float *data;
+} lip_label_set;
+
+/* A batch. */
 typedef struct lip_batch {
     size_t n;
     const float *x;
@@ -53,9 +62,11 @@ typedef struct lip_batch {
     const float *y;
     const float *sample_weight;  /* n, or NULL */
     const float *const *inputs;  /* one array for each of the model's inputs, instead of x; NULL: there is one, x */
+    const lip_label_set *labels; /* of each of the model's outputs, instead of y; data NULL where it has no loss. NULL: y */
+    const double *pairs;         /* lip_certifier_pairs of the weights that answer, for lip_trainer_needs_pairs; or NULL */
 } lip_batch;
 
-#define LIP_MAX_METRICS 16
+#define LIP_MAX_METRICS 64 /* losses of outputs included */
 
 typedef struct lip_metric {
     const char *name; /* lives as long as the trainer */
@@ -99,8 +110,18 @@ typedef struct lip_step_options {
 lip_err lip_train_step(lip_trainer *trainer, lip_state *state, const lip_batch *batch, const lip_step_options *options,
                        lip_step_report *report, lip_error *err);
 
+/* lip_trainer_needs_pairs: a metric judges by the proven constants of the weights (lip_certifier_pairs), which the batch
+ * has to bring: LIP_EBOUND without them. True for deel-lip's provable metrics whose lip_const is null. */
+bool lip_trainer_needs_pairs(const lip_trainer *trainer);
+
+/* lip_trainer_follow: the losses of `judge` (same model, made from the same training) take over the numbers that those of
+ * `from` have now: running means, and parameters that a callback moves. For a trainer that only evaluates, which other
+ * threads may do meanwhile; nobody steps `from` meanwhile. */
+void lip_trainer_follow(lip_trainer *judge, const lip_trainer *from);
+
 /* lip_evaluate: loss and metrics of a published snapshot, inference mode; changes nothing. metrics[0] is loss.
- * metrics: LIP_MAX_METRICS entries. Errors as lip_train_step. Threads: safe on distinct ws. */
+ * metrics: LIP_MAX_METRICS entries; with several outputs each loss follows, then the metrics. A running mean counts this
+ * batch in and is not kept. Errors as lip_train_step. Threads: safe on distinct ws. */
 lip_err lip_evaluate(const lip_trainer *trainer, const lip_snapshot *snapshot, lip_workspace *ws, const lip_batch *batch,
                      lip_metric *metrics, size_t *n_metrics, lip_error *err);
 

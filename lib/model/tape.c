@@ -1,0 +1,214 @@
+/* tape.c: the backward pass: each step in turn, in blocks of samples, from the outputs to the inputs. */
+#include "model/tape.h"
+
+#include <string.h>
+
+#include "model/slots.h"
+
+lip_err lip__tape_new(struct lip__tape *t, const lip_model *m, lip_error *err)
+{
+    *t = (struct lip__tape){.model = m};
+    t->activation = lip__alloc(m->n_values, sizeof *t->activation);
+    t->delta = lip__alloc(m->n_values, sizeof *t->delta);
+    t->born = lip__alloc(m->n_values, sizeof *t->born);
+    return t->activation && t->delta && t->born ? LIP_OK : lip__nomem(err, m->n_values * sizeof *t->delta);
+}
+
+void lip__tape_clear(struct lip__tape *t)
+{
+    lip__free(t->memory);
+    lip__free(t->born);
+    lip__free(t->delta);
+    lip__free(t->activation);
+    *t = (struct lip__tape){0};
+}
+
+lip_err lip__tape_reserve(struct lip__tape *t, size_t n, lip_error *err)
+{
+    const lip_model *m = t->model;
+    size_t total = lip__round(n * m->widest) + lip_threads() * m->scratch + lip__slots_scratch(m, n);
+    float *at;
+
+    for (size_t v = m->n_inputs; v < m->n_values; v++)
+        total += 2 * lip__round(n * m->value[v].size);
+    if (t->size < total) {
+        lip__free(t->memory);
+        t->size = 0;
+        t->memory = lip__alloc(total, sizeof *t->memory);
+        if (!t->memory)
+            return lip__nomem(err, total * sizeof *t->memory);
+        t->size = total;
+    }
+    t->n = n;
+    t->area = at = t->memory;
+    at += lip_threads() * m->scratch;
+    for (size_t v = m->n_inputs; v < m->n_values; v++) {
+        size_t size = lip__round(n * m->value[v].size);
+        t->activation[v] = at;
+        t->delta[v] = at + size;
+        at += 2 * size;
+    }
+    t->spare = at;
+    t->slots_scratch = at + lip__round(n * m->widest);
+    return LIP_OK;
+}
+
+static bool is_input(const struct lip__tape *t, size_t value)
+{
+    return t->model->value[value].producer == LIP__NOWHERE;
+}
+
+static const float *what(const struct lip__tape *t, size_t value)
+{
+    return is_input(t, value) ? t->x[t->model->value[value].input] : t->activation[value];
+}
+
+/* Where the gradient of a value goes; NULL: nobody asks for it. */
+static float *where(const struct lip__tape *t, size_t value)
+{
+    const struct lip__value *v = &t->model->value[value];
+
+    if (is_input(t, value))
+        return t->dx ? t->dx[v->input] : NULL;
+    return t->dx || v->learns ? t->delta[value] : NULL;
+}
+
+const float *lip__tape_output(const struct lip__tape *t, size_t i)
+{
+    return what(t, t->model->output_value[i]);
+}
+
+void lip__tape_forward(struct lip__tape *t)
+{
+    const lip_model *m = t->model;
+    struct lip__run run = {.model = m, .data = t->data, .n = t->n, .block = lip__block_size(m, t->n), .x = t->x,
+                           .keep = t->activation, .memory = t->area, .area = m->scratch};
+
+    lip__run(&run);
+}
+
+/* ---- backward ------------------------------------------------------------------------------------------- */
+
+void lip__tape_begin(struct lip__tape *t)
+{
+    memset(t->born, 0, t->model->n_values * sizeof *t->born);
+}
+
+float *lip__tape_seed(struct lip__tape *t, size_t i)
+{
+    size_t v = t->model->output_value[i];
+
+    return where(t, v) && t->born[v] ? t->spare : where(t, v);
+}
+
+/* A gradient of this value has come, in its own place or, when it is not the first, in the spare one. */
+static void gather(struct lip__tape *t, size_t value)
+{
+    size_t size = t->n * t->model->value[value].size;
+    float *sum = where(t, value);
+
+    for (size_t i = 0; i < size && t->born[value]; i++)
+        sum[i] += t->spare[i];
+    t->born[value] = true;
+}
+
+void lip__tape_seeded(struct lip__tape *t, size_t i)
+{
+    if (where(t, t->model->output_value[i]))
+        gather(t, t->model->output_value[i]);
+}
+
+/* dx of one input of one step, in blocks of samples. */
+struct back {
+    const struct lip__tape *t;
+    const struct lip__step *s;
+    const float *const *w, *const *x;
+    const float *y, *dy;
+    float *dx;
+    size_t which, block;
+};
+
+static void back_block(void *ctx, size_t index, size_t thread)
+{
+    const struct back *b = ctx;
+    const lip_model *m = b->t->model;
+    const struct lip__kind *kind = b->s->layer->kind;
+    size_t first = index * b->block, n = b->t->n - first < b->block ? b->t->n - first : b->block;
+    size_t out = m->value[b->s->out].size, in = m->value[b->s->from[b->which]].size;
+    struct lip__pass pass = {.n = n, .w = b->w, .scratch = b->t->area + thread * m->scratch};
+    const float *x[LIP__MAX_JOINED];
+
+    if (!kind->merge) {
+        kind->backward(b->s->layer, &pass, b->x[0] + first * in, b->y + first * out, b->dy + first * out, b->dx + first * in);
+        return;
+    }
+    for (size_t i = 0; i < b->s->n_from; i++)
+        x[i] = b->x[i] + first * m->value[b->s->from[i]].size;
+    kind->unmerge(b->s->layer, &pass, x, b->dy + first * out, b->which, b->dx + first * in);
+}
+
+/* Gradients of the step's variables and of the values it reads; a value that several steps read gathers a sum. */
+static void backward_step(struct lip__tape *t, const struct lip__step *s)
+{
+    const lip_model *m = t->model;
+    const float *x[LIP__MAX_JOINED], *w[LIP__MAX_READ];
+    float *dw[LIP__MAX_READ];
+    bool learns = false;
+
+    for (size_t r = 0; r < LIP__MAX_READ; r++) {
+        bool trains = t->gradient && s->train[r] != LIP__NOWHERE && m->variable[s->train[r]].trainable;
+        w[r] = s->read[r] == LIP__NOWHERE ? NULL : t->data[s->read[r]];
+        dw[r] = trains ? t->gradient + m->offset[s->train[r]] : NULL;
+        learns |= trains;
+    }
+    for (size_t i = 0; i < s->n_from; i++)
+        x[i] = what(t, s->from[i]);
+    if (learns) {
+        struct lip__pass pass = {.n = t->n, .w = w, .dw = dw, .scratch = t->area};
+        s->layer->kind->gradient(s->layer, &pass, x[0], t->delta[s->out]);
+    }
+    for (size_t i = 0; i < s->n_from; i++) {
+        float *dx = where(t, s->from[i]);
+        if (!dx)
+            continue;
+        struct back back = {.t = t, .s = s, .w = w, .x = x, .y = t->activation[s->out], .dy = t->delta[s->out],
+                            .dx = t->born[s->from[i]] ? t->spare : dx, .which = i, .block = lip__block_size(m, t->n)};
+        lip__parallel((t->n + back.block - 1) / back.block, back_block, &back);
+        gather(t, s->from[i]);
+    }
+}
+
+/* No seed reaches the step. */
+static void no_gradients(struct lip__tape *t, const struct lip__step *s)
+{
+    const lip_model *m = t->model;
+
+    for (size_t r = 0; t->gradient && r < LIP__MAX_READ; r++)
+        if (s->train[r] != LIP__NOWHERE)
+            memset(t->gradient + m->offset[s->train[r]], 0,
+                   lip_shape_count(&m->variable[s->train[r]].shape) * sizeof *t->gradient);
+}
+
+void lip__tape_backward(struct lip__tape *t, bool penalties)
+{
+    const lip_model *m = t->model;
+
+    for (size_t i = m->n_steps; i-- > 0;) {
+        size_t v = m->step[i].out;
+        if (!where(t, v))
+            continue;
+        if (penalties && lip__slots_activity(m, i)) {
+            if (!t->born[v])
+                memset(t->delta[v], 0, t->n * m->value[v].size * sizeof *t->delta[v]);
+            t->born[v] = true;
+            lip__slots_activity_penalty(m, i, t->n, t->activation[v], t->delta[v], t->slots_scratch);
+        }
+        if (t->born[v])
+            backward_step(t, &m->step[i]);
+        else
+            no_gradients(t, &m->step[i]);
+    }
+    for (size_t i = 0; i < m->n_inputs && t->dx; i++)
+        if (!t->born[i]) /* nothing in front of the seeds reads it */
+            memset(t->dx[i], 0, t->n * m->value[i].size * sizeof *t->dx[i]);
+}
