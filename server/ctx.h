@@ -8,6 +8,7 @@ struct config;    /* settings.h: the settings in force */
 struct store;     /* store.h: models in memory and on disk */
 struct metrics;   /* metrics.h */
 struct scheduler; /* scheduler.h */
+struct datasets;  /* datasets.h */
 struct keys;      /* keys.h */
 
 struct ctx {
@@ -15,6 +16,7 @@ struct ctx {
     struct store *store;
     struct metrics *metrics;
     struct scheduler *scheduler;
+    struct datasets *datasets;
     struct keys *keys; /* NULL: everybody may do everything */
     _Atomic bool ready;    /* every model that was to be loaded has loaded or failed */
     _Atomic bool draining; /* a SIGTERM has come */

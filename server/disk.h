@@ -58,9 +58,6 @@ bool shelf_load(struct model *model, struct model *from, const char *shelf, cons
 bool disk_mark(struct model *model, struct failure *f); /* write ahead.json */
 void disk_unmark(struct model *model);
 
-bool failure_set(struct failure *f, int status, const char *code, const char *format, ...)
-    __attribute__((format(printf, 4, 5))); /* always false */
-bool failure_errno(struct failure *f, int error, const char *what);
 bool failure_lip(struct failure *f, const lip_error *err);
 
 void epoch_draw(char epoch[9], const char *not_this);

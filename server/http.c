@@ -36,6 +36,8 @@
 #include "router.h"
 #include "scheduler.h"
 #include "settings.h"
+#include "spool.h"
+#include "store.h"
 #include "tls.h"
 
 #define NS 1000000000ull
@@ -51,6 +53,7 @@
 #define GONE_AFTER_NS NS            /* a client is looked for only when its request had to wait this long */
 #define TLS_VERSIONS "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
 #define BODIES 16                   /* largest bodies that may be in memory at a time */
+#define SPOOLED (1u << 20)          /* uploads longer than this, or of unknown length, go to disk */
 
 struct server {
     struct http *http;
@@ -93,6 +96,7 @@ struct exchange {
     const char *end;              /* behind the target, in MHD's memory */
     unsigned char *body;          /* room bytes and a NUL */
     size_t room, received;
+    struct spool spool;           /* open: the body goes here instead */
     uint64_t deadline_ns, queued_ns;
     enum coding coding;
     bool admitted, now, swallow, done, close, bad_query;
@@ -245,28 +249,85 @@ static void no_room(struct exchange *x)
     reply_error(&x->rp, 503, "out_of_memory", NULL, "too many large bodies at a time");
 }
 
+static void no_disk(struct exchange *x, int error)
+{
+    struct failure f = {0};
+
+    failure_errno(&f, error, "the upload");
+    reply_error(&x->rp, f.status, f.code, NULL, "%s", f.text);
+}
+
+/* The largest body of this request. */
+static long body_limit(const struct exchange *x)
+{
+    const struct config *config = x->server->http->ctx->config;
+
+    return x->rq.route && x->rq.route->flags & ROUTE_UPLOAD ? config->max_upload_bytes : config->max_body_bytes;
+}
+
 static void too_large(struct exchange *x, long limit)
 {
     rejected(x, "too_large");
     reply_error(&x->rp, 413, "too_large", NULL, "the body is larger than %ld bytes", limit);
 }
 
-/* Put the body in the place of its compressed form. false: the reply says why not. */
-static bool decompress(struct exchange *x)
+/* What arrived in the spool is the body. false: the reply says why not. */
+static bool map_body(struct exchange *x)
+{
+    int error = spool_map(&x->spool);
+
+    if (error) {
+        no_disk(x, error);
+        return false;
+    }
+    x->rq.body = x->spool.map;
+    x->rq.bytes = x->received = x->spool.size;
+    return true;
+}
+
+/* The body without its coding, in memory or in another spool. */
+static enum inflated inflate_to(struct exchange *x, long limit, int *error)
 {
     struct http *http = x->server->http;
-    long limit = http->ctx->config->max_body_bytes;
+    struct spool plain = {0};
+    enum inflated got;
     unsigned char *out;
     size_t bytes, room;
 
-    switch (inflate_body(x->coding, x->body, x->received, (size_t)limit, grow, http, &out, &bytes, &room)) {
+    if (!x->spool.open) {
+        got = inflate_body(x->coding, x->rq.body, x->rq.bytes, (size_t)limit, grow, http, &out, &bytes, &room);
+        if (got == INFLATED) {
+            grow(http, x->room, 0);
+            free(x->body);
+            x->rq.body = x->body = out;
+            x->rq.bytes = x->received = bytes;
+            x->room = room;
+        }
+        return got;
+    }
+    if ((*error = spool_open(&plain, store_folder(http->ctx->store), 0)))
+        return INFLATE_NO_ROOM;
+    if ((got = inflate_spool(x->coding, x->rq.body, x->rq.bytes, (size_t)limit, &plain, error)) == INFLATED) {
+        spool_close(&x->spool);
+        x->spool = plain;
+        return INFLATED;
+    }
+    spool_close(&plain);
+    return got;
+}
+
+/* Put the body in the place of its compressed form. false: the reply says why not. */
+static bool decompress(struct exchange *x)
+{
+    long limit = body_limit(x);
+    int error = 0;
+
+    switch (inflate_to(x, limit, &error)) {
     case INFLATED:
-        grow(http, x->room, 0);
-        free(x->body);
-        x->rq.body = x->body = out;
-        x->rq.bytes = x->received = bytes;
-        x->room = room;
-        return true;
+        return !x->spool.open || map_body(x);
+    case INFLATE_NO_ROOM:
+        no_disk(x, error);
+        return false;
     case INFLATE_DAMAGED:
         reply_error(&x->rp, 400, "bad_request", NULL, "the body is no whole %s data", x->guard.encoding);
         return false;
@@ -281,7 +342,7 @@ static bool decompress(struct exchange *x)
 
 static void handle(struct exchange *x)
 {
-    if (x->coding != CODING_NONE && x->received && !decompress(x)) {
+    if ((x->spool.open && !map_body(x)) || (x->coding != CODING_NONE && x->received && !decompress(x))) {
         x->done = true;
         return;
     }
@@ -369,6 +430,7 @@ static enum MHD_Result execute(struct exchange *x)
 static void forget_body(struct exchange *x)
 {
     grow(x->server->http, x->room, 0);
+    spool_close(&x->spool);
     free(x->body);
     x->body = NULL;
     x->room = x->received = 0;
@@ -391,10 +453,21 @@ static bool make_room(struct exchange *x, size_t room)
     return true;
 }
 
+/* A place on disk for an upload whose length is `room`, if that is known. false: the reply says why not. */
+static bool make_spool(struct exchange *x, size_t room)
+{
+    int error = spool_open(&x->spool, store_folder(x->server->http->ctx->store), room);
+
+    if (error)
+        no_disk(x, error);
+    return !error;
+}
+
 /* Some of the body. A failure lets the rest be swallowed; beyond what is swallowed only the connection's end helps. */
 static enum MHD_Result take(struct exchange *x, const char *data, size_t bytes)
 {
-    size_t limit = (size_t)x->server->http->ctx->config->max_body_bytes, room = x->room;
+    size_t limit = (size_t)body_limit(x), room = x->room;
+    int error;
 
     x->client->deadline_ns = x->rq.start_ns + BODY_NS + (x->received + bytes) * BODY_NS_PER_BYTE;
     if (x->swallow) {
@@ -403,18 +476,23 @@ static enum MHD_Result take(struct exchange *x, const char *data, size_t bytes)
     }
     if (x->received + bytes > limit)
         too_large(x, (long)limit);
-    else if (x->received + bytes > room) { /* only when it comes in chunks: the length was not known */
+    else if (!room && !x->spool.open && x->rq.route->flags & ROUTE_UPLOAD)
+        make_spool(x, 0);
+    else if (!x->spool.open && x->received + bytes > room) { /* only when it comes in chunks: the length was not known */
         room = room < 32768 ? 65536 : 2 * room;
         if (room < x->received + bytes)
             room = x->received + bytes;
         make_room(x, room < limit ? room : limit);
     }
+    if (!x->rp.status && x->spool.open && (error = spool_write(&x->spool, data, bytes)))
+        no_disk(x, error);
     if (x->rp.status) {
         forget_body(x);
         x->swallow = true;
         return MHD_YES;
     }
-    memcpy(x->body + x->received, data, bytes);
+    if (!x->spool.open)
+        memcpy(x->body + x->received, data, bytes);
     x->received += bytes;
     return MHD_YES;
 }
@@ -625,7 +703,7 @@ static void check_key(struct exchange *x)
 static void check_work(struct exchange *x)
 {
     struct http *http = x->server->http;
-    long limit = http->ctx->config->max_body_bytes;
+    long limit = body_limit(x);
 
     if (http->refusing && !(x->rq.route->flags & ROUTE_ALWAYS)) {
         refuse_draining(x);
@@ -635,6 +713,8 @@ static void check_work(struct exchange *x)
         reply_header(&x->rp, "Accept-Encoding", "gzip, deflate");
         reply_error(&x->rp, 415, "unsupported_encoding", NULL, "content coding \"%.40s\" is neither gzip nor deflate",
                     x->guard.encoding);
+    } else if (x->guard.length > SPOOLED && x->rq.route->flags & ROUTE_UPLOAD) {
+        make_spool(x, x->guard.length);
     } else if (x->guard.length) {
         make_room(x, x->guard.length);
     }

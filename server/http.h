@@ -79,6 +79,7 @@ enum route_flags {
                           a parameter are one after the other among themselves */
     ROUTE_OIP = 4,     /* Open Inference Protocol path: unknown members and query parameters are ignored */
     ROUTE_ALWAYS = 8,  /* answers while draining too: health, metrics */
+    ROUTE_UPLOAD = 16, /* takes max_upload_bytes; a large body is a mapped file, never in memory. Not with ROUTE_INLINE */
 };
 
 struct route {

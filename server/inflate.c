@@ -22,18 +22,21 @@ static int window_of(enum coding coding, const unsigned char *in, size_t n)
 {
     bool zlib_header = n >= 2 && (in[0] & 0x0f) == 8 && (in[0] << 8 | in[1]) % 31 == 0;
 
-    return coding == CODING_GZIP ? 15 + 16 : zlib_header ? 15 : -15;
+    return coding == CODING_GZIP ? 15 + 16 : coding == CODING_DEFLATE && zlib_header ? 15 : -15;
 }
 
 struct sink {
     unsigned char *out;
     size_t bytes, room, limit;
+    enum inflated (*more)(struct sink *s); /* room behind `bytes` */
     bool (*grow)(void *ctx, size_t from, size_t to);
     void *ctx;
+    struct spool *spool;
+    int error;
 };
 
 /* More room, up to one byte beyond the limit: that byte tells too large from just right. */
-static enum inflated more(struct sink *s)
+static enum inflated longer(struct sink *s)
 {
     size_t room = s->room ? 2 * s->room : FIRST_ROOM;
     unsigned char *out;
@@ -64,7 +67,7 @@ static enum inflated pump(z_stream *z, bool members, const unsigned char *in, si
         if (said == Z_STREAM_END && (!members || inflateReset(z) != Z_OK))
             return INFLATE_DAMAGED; /* something stands behind the end */
         if (s->bytes == s->room) {
-            enum inflated got = more(s);
+            enum inflated got = s->more(s);
 
             if (got != INFLATED)
                 return got;
@@ -89,7 +92,7 @@ enum inflated inflate_body(enum coding coding, const unsigned char *in, size_t n
                            bool (*grow)(void *ctx, size_t from, size_t to), void *ctx, unsigned char **out, size_t *bytes,
                            size_t *room)
 {
-    struct sink s = {.limit = limit, .grow = grow, .ctx = ctx};
+    struct sink s = {.limit = limit, .more = longer, .grow = grow, .ctx = ctx};
     z_stream z = {0};
     enum inflated got = INFLATE_NO_MEMORY;
 
@@ -110,4 +113,32 @@ enum inflated inflate_body(enum coding coding, const unsigned char *in, size_t n
     *bytes = s.bytes;
     *room = s.room;
     return INFLATED;
+}
+
+/* What is in `out` goes to the spool; `limit` is what may still come. */
+static enum inflated flush(struct sink *s)
+{
+    if (s->bytes > s->limit)
+        return INFLATE_TOO_LARGE;
+    if ((s->error = spool_write(s->spool, s->out, s->bytes)))
+        return INFLATE_NO_ROOM;
+    s->limit -= s->bytes;
+    s->bytes = 0;
+    return INFLATED;
+}
+
+enum inflated inflate_spool(enum coding coding, const unsigned char *in, size_t n, size_t limit, struct spool *out, int *error)
+{
+    struct sink s = {.limit = limit, .more = flush, .room = FIRST_ROOM, .out = malloc(FIRST_ROOM), .spool = out};
+    z_stream z = {0};
+    enum inflated got = INFLATE_NO_MEMORY;
+
+    if (s.out && inflateInit2(&z, window_of(coding, in, n)) == Z_OK) {
+        if ((got = pump(&z, coding == CODING_GZIP, in, n, &s)) == INFLATED)
+            got = flush(&s);
+        inflateEnd(&z);
+    }
+    free(s.out);
+    *error = s.error;
+    return got;
 }

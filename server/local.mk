@@ -7,8 +7,11 @@ noinst_LTLIBRARIES += %D%/libserver.la
 %C%_libserver_la_CPPFLAGS = $(SERVER_CPPFLAGS) -I$(top_builddir)/%D% -DWEB_ROOT='"$(webdir)"'
 %C%_libserver_la_SOURCES = \
 	%D%/checkpoint.c \
+	%D%/array.c \
 	%D%/codec.c \
 	%D%/cors.c \
+	%D%/csv.c \
+	%D%/datasets.c \
 	%D%/disk.c \
 	%D%/documents.c \
 	%D%/errors.c \
@@ -16,6 +19,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/guard.c \
 	%D%/head.c \
 	%D%/http.c \
+	%D%/idx.c \
 	%D%/inflate.c \
 	%D%/json_scan.c %D%/keys.c \
 	%D%/listen.c \
@@ -24,6 +28,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/notify.c \
 	%D%/npy.c \
 	%D%/number.c \
+	%D%/page.c \
 	%D%/recipe.c \
 	%D%/reply.c \
 	%D%/router.c \
@@ -31,13 +36,17 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/scheduler.c \
 	%D%/settings.c \
 	%D%/sha256.c \
+	%D%/spool.c \
 	%D%/stats.c \
 	%D%/store.c \
+	%D%/tensors_file.c \
 	%D%/text.c %D%/tls.c \
 	%D%/values.c \
 	%D%/handlers/checkpoints.c \
+	%D%/zip.c \
 	%D%/handlers/common.c \
 	%D%/handlers/condense.c \
+	%D%/handlers/datasets.c \
 	%D%/handlers/export.c \
 	%D%/handlers/health.c \
 	%D%/handlers/infer.c \
@@ -57,9 +66,11 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/handlers/weights.c
 
 noinst_HEADERS += \
+	%D%/array.h \
 	%D%/codec.h \
 	%D%/cors.h \
 	%D%/ctx.h \
+	%D%/datasets.h \
 	%D%/disk.h \
 	%D%/errors.def \
 	%D%/files.h \
@@ -74,16 +85,19 @@ noinst_HEADERS += \
 	%D%/notify.h \
 	%D%/npy.h \
 	%D%/number.h \
+	%D%/page.h \
 	%D%/router.h \
 	%D%/scheduler.h \
 	%D%/settings.def \
 	%D%/settings.h \
 	%D%/sha256.h \
+	%D%/spool.h \
 	%D%/stats.h \
 	%D%/store.h \
 	%D%/store_private.h \
 	%D%/text.h %D%/tls.h \
 	%D%/values.h \
+	%D%/zip.h \
 	%D%/handlers/common.h \
 	%D%/handlers/handlers.h \
 	%D%/handlers/training.h \

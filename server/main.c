@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "ctx.h"
+#include "datasets.h"
 #include "http.h"
 #include "keys.h"
 #include "listen.h"
@@ -164,6 +165,8 @@ static int start(struct daemon *d)
         return status;
     metrics_set(d->ctx.metrics, "onelip_build_info", "version=\"" PACKAGE_VERSION "\"", 1);
     if (!(d->ctx.store = store_open(c->state_dir, c->checkpoint_seconds, d->ctx.metrics, why, sizeof why)))
+        return give_up(why);
+    if (!(d->ctx.datasets = datasets_open(store_folder(d->ctx.store), why, sizeof why)))
         return give_up(why);
     if (!(d->listeners = listen_open(c, &d->n_listeners, &status, why, sizeof why)))
         return give_up(why), status;
@@ -322,6 +325,7 @@ static bool stop(struct daemon *d)
     scheduler_free(d->ctx.scheduler);
     if (d->loading)
         pthread_join(d->loader, NULL);
+    datasets_close(d->ctx.datasets);
     saved = !d->ctx.store || store_close(d->ctx.store);
     if (d->http && d->config.port_file)
         unlink(d->config.port_file);

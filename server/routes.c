@@ -3,6 +3,7 @@
 
 #define M "/v2/models/{m}"
 #define MV "/v2/models/{m}/versions/{v}"
+#define D "/v2/datasets/{d}"
 
 /* A path of the wire contract that this build has not. */
 #define LATER(method, path) {method, path, handle_unsupported, ROUTE_INLINE | ROUTE_OIP, NULL}
@@ -88,6 +89,14 @@ const struct route routes[] = {
     {"GET", M "/lipschitz", handle_lipschitz, 0, NULL},
     {"GET", MV "/lipschitz", handle_lipschitz, 0, NULL},
 
+    /* datasets */
+    {"GET", "/v2/datasets", handle_datasets_list, 0, NULL},
+    {"GET", D, handle_dataset_get, ROUTE_INLINE, NULL},
+    {"PUT", D, handle_dataset_put, ROUTE_WRITE | ROUTE_UPLOAD, NULL},
+    {"DELETE", D, handle_dataset_delete, ROUTE_WRITE, NULL},
+    {"GET", D "/{tensor}", handle_dataset_tensor_get, 0, NULL},
+    {"PUT", D "/{tensor}", handle_dataset_tensor_put, ROUTE_WRITE | ROUTE_UPLOAD, NULL},
+
     /* of the wire contract, not of this build */
     LATER("GET", "/"),
     LATER("GET", "/ui"),
@@ -119,12 +128,6 @@ const struct route routes[] = {
     LATER("POST", MV "/certify"),
     LATER("POST", M "/wasserstein"),
     LATER("POST", MV "/wasserstein"),
-    LATER("GET", "/v2/datasets"),
-    LATER("GET", "/v2/datasets/{d}"),
-    LATER("PUT", "/v2/datasets/{d}"),
-    LATER("DELETE", "/v2/datasets/{d}"),
-    LATER("GET", "/v2/datasets/{d}/{tensor}"),
-    LATER("PUT", "/v2/datasets/{d}/{tensor}"),
     LATER("GET", "/v2/jobs"),
     LATER("POST", "/v2/jobs"),
     LATER("GET", "/v2/jobs/{id}"),

@@ -26,6 +26,7 @@ struct config {
     bool insecure, triton_status;
     _Atomic long threads;
     _Atomic long max_body_bytes;             /* mutable */
+    _Atomic long max_upload_bytes;           /* mutable */
     _Atomic double request_timeout_seconds;  /* mutable */
     _Atomic double checkpoint_seconds;       /* mutable */
     _Atomic double drain_delay_seconds, exit_timeout_seconds;

@@ -539,6 +539,11 @@ void store_pace(struct store *s, double checkpoint_seconds)
     s->checkpoint_seconds = checkpoint_seconds;
 }
 
+int store_folder(const struct store *s)
+{
+    return s->root;
+}
+
 void store_save(struct store *s)
 {
     keep(s, true);

@@ -134,6 +134,8 @@ void store_save(struct store *store);
 /* store_close: write every unsaved step, then free. No request may be under way. false: something could not be saved. */
 bool store_close(struct store *store);
 
+int store_folder(const struct store *store); /* the state directory, open */
+
 /* store_get: a model by name, NULL if there is none. Give it back with store_put. */
 struct model *store_get(struct store *store, const char *name);
 void store_put(struct model *model);
@@ -143,6 +145,9 @@ void store_put(struct model *model);
 struct model **store_list(struct store *store, size_t *n);
 
 bool store_name_ok(const char *name);
+bool failure_set(struct failure *f, int status, const char *code, const char *format, ...)
+    __attribute__((format(printf, 4, 5))); /* always false */
+bool failure_errno(struct failure *f, int error, const char *what); /* of a write: a full disk is 507 */
 
 /* A model that is to be created or to replace another. What is taken by store_put_model is set to NULL. */
 struct draft {

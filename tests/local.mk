@@ -29,6 +29,7 @@ script_tests +=
 benches += %D%/bench/bench_layers
 script_tests += %D%/http/test_bad_input.py
 script_tests += %D%/http/test_checkpoints.py
+script_tests += %D%/http/test_datasets.py
 script_tests += %D%/http/test_disk.py
 script_tests += %D%/http/test_lipschitz.py
 script_tests += %D%/http/test_models.py

@@ -24,6 +24,8 @@ handler handle_checkpoints, handle_checkpoint, handle_checkpoint_create, handle_
     handle_checkpoint_delete; /* checkpoints.c */
 handler handle_export;                                                   /* export.c */
 handler handle_openapi, handle_problem, handle_docs, handle_docs_file;   /* web.c */
+handler handle_datasets_list, handle_dataset_get, handle_dataset_put, handle_dataset_delete, handle_dataset_tensor_get,
+    handle_dataset_tensor_put;                                           /* datasets.c */
 handler handle_unsupported;                                              /* unsupported.c: what api.md has and this build has not */
 
 #endif

@@ -121,7 +121,7 @@ void handle_tensor_get(struct ctx *ctx, const struct request *rq, struct reply *
         reply_header(rp, "Vary", "Accept");
         if (!codec_not_modified(rq, rp, etag)) {
             bytes = format == JSON  ? as_json(v->name, &v->shape, x, &size)
-                    : format == NPY ? npy_write(&v->shape, x, &size)
+                    : format == NPY ? npy_write(CODEC_FP32, &v->shape, x, &size)
                                     : as_raw(&v->shape, x, &size);
             if (bytes)
                 reply_bytes(rp, 200, formats[format].type, bytes, size);

@@ -113,7 +113,7 @@ class Daemon:
 
     def call(self, method, path, body=None, headers=None, timeout=120):
         connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
-        if body is not None and not isinstance(body, (bytes, str)):
+        if isinstance(body, (dict, list)):
             body = json.dumps(body)
         try:
             connection.request(method, path, body=body, headers=headers or {})

@@ -343,7 +343,7 @@ START_TEST(npy_comes_back)
     float x[6] = {1, -2, 0.1f, NAN, 1e-45f, 3e38f}, *y;
     char why[200];
     size_t size;
-    unsigned char *file = npy_write(&shape, x, &size);
+    unsigned char *file = npy_write(CODEC_FP32, &shape, x, &size);
 
     ck_assert_uint_eq((size - sizeof x) % 64, 0);
     ck_assert_msg(npy_read(file, size, &read, &y, why, sizeof why), "%s", why);
