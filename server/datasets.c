@@ -401,13 +401,11 @@ static bool add(struct dataset *d, const struct array *a, const char *name, doub
 
 static void stamp(struct dataset *d)
 {
-    time_t now = time(NULL);
-    struct tm utc;
     uint64_t bits = 0;
 
-    strftime(d->created_at, sizeof d->created_at, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+    time_text(d->created_at);
     if (getrandom(&bits, sizeof bits, 0) != sizeof bits)
-        bits = (uint64_t)now;
+        bits = (uint64_t)time(NULL);
     snprintf(d->id, sizeof d->id, "%016llx", (unsigned long long)bits);
 }
 

@@ -29,7 +29,7 @@ struct dataset {
     atomic_uint refs;
     char name[MODEL_NAME_MAX + 1];
     char id[17];          /* drawn when it was stored: another one of the same name has another */
-    char created_at[32];
+    char created_at[TIME_MAX];
     char *damage;         /* NULL, or why the file cannot be used; then nothing below is there */
     int fd;
     size_t samples, bytes, n;

@@ -28,7 +28,6 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/notify.c \
 	%D%/npy.c \
 	%D%/number.c \
-	%D%/page.c \
 	%D%/recipe.c \
 	%D%/reply.c \
 	%D%/router.c \
@@ -85,7 +84,6 @@ noinst_HEADERS += \
 	%D%/notify.h \
 	%D%/npy.h \
 	%D%/number.h \
-	%D%/page.h \
 	%D%/router.h \
 	%D%/scheduler.h \
 	%D%/settings.def \

@@ -9,7 +9,6 @@
 #include "datasets.h"
 #include "handlers.h"
 #include "npy.h"
-#include "page.h"
 #include "settings.h"
 #include "text.h"
 #include "values.h"
@@ -144,23 +143,21 @@ void handle_dataset_get(struct ctx *ctx, const struct request *rq, struct reply 
 /* GET /v2/datasets?limit=&after= */
 void handle_datasets_list(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
-    struct page page;
+    static const char *const names[] = {"limit", "after", NULL};
     struct dataset **list;
-    size_t n;
+    json_t *json;
+    size_t n = 0;
 
-    if (!page_begin(rq, rp, NULL, &page))
+    if (!codec_queries(rq, rp, names))
         return;
     list = datasets_list(ctx->datasets, &n);
-    for (size_t i = 0; list && i < n; i++)
-        if (page_wants(&page, list[i]->name))
-            page_add(&page, list[i]->name, dataset_json(list[i]));
-    for (size_t i = 0; list && i < n; i++)
+    json = list ? json_array() : NULL;
+    for (size_t i = 0; list && i < n; i++) {
+        json_array_append_new(json, dataset_json(list[i]));
         dataset_put(list[i]);
-    if (list)
-        page_end(&page, rp);
-    else
-        reply_no_memory(rp);
+    }
     free(list);
+    reply_list(rq, rp, json, "name");
 }
 
 /* DELETE /v2/datasets/{d}  ->  204 */
