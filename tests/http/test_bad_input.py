@@ -165,7 +165,7 @@ def plan(check):
             "input_layers": [["a", 0, 0], ["b", 0, 0]], "output_layers": [["y", 0, 0]]}}
         refused("several inputs are not built in", d.put("/v2/models/new", two), 501, "unsupported")
         for name, answer in [
-            ("jobs", d.post("/v2/jobs", {"type": "train", "model": "m"})), ("datasets", d.get("/v2/datasets")),
+            ("jobs", d.post("/v2/jobs", {"type": "train", "model": "m"})),
             ("pairs", d.get(m + "/lipschitz?pairs=true")),
             ("an idempotency key", d.post(step, batch(), Idempotency_Key="k")),
         ]:
