@@ -63,6 +63,10 @@ json_t *codec_real_or_null(double x);
 /* codec_shape: [null, 784] with `batch` (-1 or null) in front; batch NULL: none. Takes batch over. */
 json_t *codec_shape(const lip_shape *shape, json_t *batch);
 
+/* codec_hash_of: the tag of these bytes. */
+#define HASH_ETAG_MAX 40
+void codec_hash_of(char etag[HASH_ETAG_MAX], const void *bytes, size_t size);
+
 /* codec_hash_etag: sets ETag to a hash of these bytes; true when If-None-Match has it: the reply is then 304. */
 bool codec_hash_etag(const struct request *rq, struct reply *rp, const void *bytes, size_t size);
 

@@ -135,9 +135,10 @@ static json_t *effective(const lip_state *state)
 static json_t *describe(const struct view *v)
 {
     const struct facts *facts = v->facts;
-    json_t *json = json_pack("{s:i, s:s, s:s, s:I, s:I, s:s, s:s, s:o?, s:I, s:o, s:b, s:I, s:I}", "format", 1, "epoch",
+    json_t *json = json_pack("{s:i, s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:o?, s:I, s:o, s:b, s:I, s:I}", "format", 1, "epoch",
                              facts->epoch, "version", facts->version, "state_revision", (json_int_t)facts->state_revision,
                              "weights_revision", (json_int_t)facts->weights_revision, "created_at", facts->created_at,
+                             "opened_at", facts->opened_at, "frozen_at", facts->frozen_at,
                              "description", facts->description ? facts->description : "", "tags", json_deep_copy(facts->tags),
                              "max_batch_size", (json_int_t)facts->max_batch_size, "effective_kernels",
                              effective(v->state), "optimizer_kept", v->optimizer_kept, "unpublished",
@@ -416,7 +417,7 @@ static void sweep(struct model *model, int folder, const char *name, const char 
         snprintf(path, sizeof path, "%s%s", prefix, entry->d_name);
         for (int i = 0; i < PARTS; i++)
             used |= !strcmp(path, model->part[i].file);
-        if (used || !strcmp(path, STATE_FILE) || !strcmp(path, AHEAD_FILE) || !strcmp(entry->d_name, ".") ||
+        if (used || !strcmp(path, STATE_FILE) || !strcmp(path, AHEAD_FILE) || !strcmp(path, LABELS_FILE) || !strcmp(entry->d_name, ".") ||
             !strcmp(entry->d_name, "..") || !strcmp(path, "head"))
             continue;
         unlinkat(fd, entry->d_name, 0);
@@ -561,12 +562,13 @@ static bool load_facts(struct model *model, const json_t *json, struct failure *
 {
     struct facts *facts = &model->facts;
     const char *epoch, *created, *description;
-    const char *version = NULL;
+    const char *version = NULL, *opened = NULL, *frozen = NULL;
     json_int_t state, weights, batch, generation;
     json_t *tags;
 
-    if (json_unpack((json_t *)json, "{s:s, s:s, s:I, s:I, s:s, s:s, s:o, s:I, s:I}", "epoch", &epoch, "version", &version,
-                    "state_revision", &state, "weights_revision", &weights, "created_at", &created, "description", &description, "tags", &tags,
+    if (json_unpack((json_t *)json, "{s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:o, s:I, s:I}", "epoch", &epoch, "version", &version,
+                    "state_revision", &state, "weights_revision", &weights, "created_at", &created, "opened_at", &opened, "frozen_at", &frozen,
+                    "description", &description, "tags", &tags,
                     "max_batch_size", &batch, "generation", &generation) ||
         strlen(epoch) != 8 || !*version || strlen(version) >= VERSION_MAX || state < 1 || weights < 1 || weights > state || batch < 1)
         return damaged(f, STATE_FILE, "a member is missing or wrong");
@@ -575,6 +577,8 @@ static bool load_facts(struct model *model, const json_t *json, struct failure *
     facts->state_revision = facts->checkpointed_revision = (uint64_t)state;
     facts->weights_revision = (uint64_t)weights;
     snprintf(facts->created_at, sizeof facts->created_at, "%s", created);
+    snprintf(facts->opened_at, sizeof facts->opened_at, "%s", opened);
+    snprintf(facts->frozen_at, sizeof facts->frozen_at, "%s", frozen);
     facts->max_batch_size = (long)batch;
     facts->description = strdup(description);
     facts->tags = json_incref(tags);

@@ -221,11 +221,18 @@ bool codec_not_modified(const struct request *rq, struct reply *rp, const char *
     return true;
 }
 
-bool codec_hash_etag(const struct request *rq, struct reply *rp, const void *bytes, size_t size)
+void codec_hash_of(char etag[HASH_ETAG_MAX], const void *bytes, size_t size)
 {
-    char sum[65], etag[40];
+    char sum[65];
 
     sha256_text(bytes, size, sum);
-    snprintf(etag, sizeof etag, "\"%.16s\"", sum);
+    snprintf(etag, HASH_ETAG_MAX, "\"%.16s\"", sum);
+}
+
+bool codec_hash_etag(const struct request *rq, struct reply *rp, const void *bytes, size_t size)
+{
+    char etag[HASH_ETAG_MAX];
+
+    codec_hash_of(etag, bytes, size);
     return codec_not_modified(rq, rp, etag);
 }

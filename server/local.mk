@@ -41,6 +41,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/tensors_file.c \
 	%D%/text.c %D%/tls.c \
 	%D%/values.c \
+	%D%/version.c \
 	%D%/handlers/checkpoints.c \
 	%D%/zip.c \
 	%D%/handlers/common.c \
@@ -62,6 +63,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/handlers/training.c \
 	%D%/handlers/unsupported.c \
 	%D%/handlers/web.c \
+	%D%/handlers/versions.c \
 	%D%/handlers/weights.c
 
 noinst_HEADERS += \

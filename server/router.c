@@ -158,7 +158,8 @@ static enum route_found check_names(struct match *match)
         if (!strncmp(at, "{v}", 3) && !is_version(value))
             snprintf(match->why, sizeof match->why,
                      "failed to get model version from specified version string '%.60s' (wanted a positive integer)", value);
-        else if ((!strncmp(at, "{m}", 3) || !strncmp(at, "{d}", 3) || !strncmp(at, "{c}", 3)) && !is_name(value))
+        else if ((!strncmp(at, "{m}", 3) || !strncmp(at, "{d}", 3) || !strncmp(at, "{c}", 3) || !strncmp(at, "{label}", 7)) &&
+                 !is_name(value))
             snprintf(match->why, sizeof match->why,
                      "\"%.60s\" is not a name: 1 to 128 of A-Z a-z 0-9 . _ -, the first a letter, digit or _", value);
         else

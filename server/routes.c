@@ -5,6 +5,12 @@
 #define MV "/v2/models/{m}/versions/{v}"
 #define D "/v2/datasets/{d}"
 
+#define ML "/v2/models/{m}/labels/{label}"
+
+/* Below the head, below a version and below a label: reads act on that version; writes are refused where it is frozen. */
+#define AT_ANY(method, rest, handle, flags, small) \
+    {method, M rest, handle, flags, small}, {method, MV rest, handle, flags, small}, {method, ML rest, handle, flags, small}
+
 /* A path of the wire contract that this build has not. */
 #define LATER(method, path) {method, path, handle_unsupported, ROUTE_INLINE | ROUTE_OIP, NULL}
 
@@ -30,15 +36,11 @@ const struct route routes[] = {
     {"GET", "/v2/models", handle_models_list, ROUTE_OIP, NULL},
     {"GET", M, handle_model_get, READ, NULL},
     {"GET", MV, handle_model_get, READ, NULL},
-    {"GET", M "/ready", handle_model_ready, ALWAYS, NULL},
-    {"GET", MV "/ready", handle_model_ready, ALWAYS, NULL},
-    {"GET", M "/config", handle_config_get, READ, NULL},
-    {"GET", MV "/config", handle_config_get, READ, NULL},
-    {"POST", M "/infer", handle_infer, ROUTE_OIP, infer_is_small},
-    {"POST", MV "/infer", handle_infer, ROUTE_OIP, infer_is_small},
+    AT_ANY("GET", "/ready", handle_model_ready, ALWAYS, NULL),
+    AT_ANY("GET", "/config", handle_config_get, READ, NULL),
+    AT_ANY("POST", "/infer", handle_infer, ROUTE_OIP, infer_is_small),
     {"GET", "/v2/models/stats", handle_stats, ROUTE_OIP, NULL},
-    {"GET", M "/stats", handle_model_stats, READ, NULL},
-    {"GET", MV "/stats", handle_model_stats, READ, NULL},
+    AT_ANY("GET", "/stats", handle_model_stats, READ, NULL),
     {"GET", "/v2/repository/index", handle_repository_index, ROUTE_OIP, NULL},
     {"POST", "/v2/repository/index", handle_repository_index, ROUTE_OIP, NULL},
 
@@ -47,47 +49,46 @@ const struct route routes[] = {
     {"PUT", M, handle_model_put, ROUTE_WRITE, NULL},
     {"PATCH", M, handle_model_patch, ROUTE_WRITE, NULL},
     {"DELETE", M, handle_model_delete, ROUTE_WRITE, NULL},
-    {"GET", M "/definition", handle_definition, ROUTE_INLINE, NULL},
-    {"GET", MV "/definition", handle_definition, ROUTE_INLINE, NULL},
+    AT_ANY("GET", "/definition", handle_definition, ROUTE_INLINE, NULL),
+
+    /* versions and labels */
+    {"GET", M "/versions", handle_versions, 0, NULL},
+    {"POST", M "/versions", handle_version_create, ROUTE_WRITE, NULL},
+    {"DELETE", MV, handle_version_delete, ROUTE_WRITE, NULL},
+    {"GET", M "/labels", handle_labels, 0, NULL},
+    {"GET", ML, handle_label, 0, NULL},
+    {"PUT", ML, handle_label_put, ROUTE_WRITE, NULL},
+    {"DELETE", ML, handle_label_delete, ROUTE_WRITE, NULL},
 
     /* training */
     {"GET", M "/training", handle_training_get, 0, NULL},
-    {"PUT", M "/training", handle_training_put, ROUTE_WRITE, NULL},
-    {"PATCH", M "/training", handle_training_patch, ROUTE_WRITE, NULL},
-    {"POST", M "/train_step", handle_train_step, ROUTE_WRITE, NULL},
-    {"POST", M "/evaluate", handle_evaluate, 0, NULL},
-    {"POST", MV "/evaluate", handle_evaluate, 0, NULL},
+    AT_ANY("PUT", "/training", handle_training_put, ROUTE_WRITE, NULL),
+    AT_ANY("PATCH", "/training", handle_training_patch, ROUTE_WRITE, NULL),
+    AT_ANY("POST", "/train_step", handle_train_step, ROUTE_WRITE, NULL),
+    AT_ANY("POST", "/evaluate", handle_evaluate, 0, NULL),
 
     /* weights and layers */
-    {"GET", M "/weights", handle_weights_get, 0, NULL},
-    {"GET", MV "/weights", handle_weights_get, 0, NULL},
-    {"PUT", M "/weights", handle_weights_put, ROUTE_WRITE, NULL},
-    {"GET", M "/weights/{l}/{variable}", handle_tensor_get, 0, NULL},
-    {"GET", M "/weights/{l}/{inner}/{variable}", handle_tensor_get, 0, NULL},
-    {"GET", MV "/weights/{l}/{variable}", handle_tensor_get, 0, NULL},
-    {"GET", MV "/weights/{l}/{inner}/{variable}", handle_tensor_get, 0, NULL},
-    {"PUT", M "/weights/{l}/{variable}", handle_tensor_put, ROUTE_WRITE, NULL},
-    {"PUT", M "/weights/{l}/{inner}/{variable}", handle_tensor_put, ROUTE_WRITE, NULL},
-    {"GET", M "/layers", handle_layers, 0, NULL},
-    {"GET", MV "/layers", handle_layers, 0, NULL},
-    {"GET", M "/layers/{l}", handle_layer, 0, NULL},
-    {"GET", MV "/layers/{l}", handle_layer, 0, NULL},
-    {"PATCH", M "/layers/{l}", handle_layer_patch, ROUTE_WRITE, NULL},
-    {"POST", M "/refresh", handle_refresh, ROUTE_WRITE, NULL},
-    {"POST", M "/condense", handle_condense, ROUTE_WRITE, NULL},
+    AT_ANY("GET", "/weights", handle_weights_get, 0, NULL),
+    AT_ANY("PUT", "/weights", handle_weights_put, ROUTE_WRITE, NULL),
+    AT_ANY("GET", "/weights/{l}/{variable}", handle_tensor_get, 0, NULL),
+    AT_ANY("GET", "/weights/{l}/{inner}/{variable}", handle_tensor_get, 0, NULL),
+    AT_ANY("PUT", "/weights/{l}/{variable}", handle_tensor_put, ROUTE_WRITE, NULL),
+    AT_ANY("PUT", "/weights/{l}/{inner}/{variable}", handle_tensor_put, ROUTE_WRITE, NULL),
+    AT_ANY("GET", "/layers", handle_layers, 0, NULL),
+    AT_ANY("GET", "/layers/{l}", handle_layer, 0, NULL),
+    AT_ANY("PATCH", "/layers/{l}", handle_layer_patch, ROUTE_WRITE, NULL),
+    AT_ANY("POST", "/refresh", handle_refresh, ROUTE_WRITE, NULL),
+    AT_ANY("POST", "/condense", handle_condense, ROUTE_WRITE, NULL),
     {"GET", M "/checkpoints", handle_checkpoints, 0, NULL},
     {"POST", M "/checkpoints", handle_checkpoint_create, ROUTE_WRITE, NULL},
     {"GET", M "/checkpoints/{c}", handle_checkpoint, 0, NULL},
     {"DELETE", M "/checkpoints/{c}", handle_checkpoint_delete, ROUTE_WRITE, NULL},
     {"POST", M "/checkpoints/{c}/restore", handle_checkpoint_restore, ROUTE_WRITE, NULL},
-    {"GET", M "/export", handle_export, 0, NULL},
-    {"GET", MV "/export", handle_export, 0, NULL},
+    AT_ANY("GET", "/export", handle_export, 0, NULL),
 
     /* bounds */
-    {"GET", M "/layers/{l}/singular_values", handle_singular_values, 0, NULL},
-    {"GET", MV "/layers/{l}/singular_values", handle_singular_values, 0, NULL},
-    {"GET", M "/lipschitz", handle_lipschitz, 0, NULL},
-    {"GET", MV "/lipschitz", handle_lipschitz, 0, NULL},
+    AT_ANY("GET", "/layers/{l}/singular_values", handle_singular_values, 0, NULL),
+    AT_ANY("GET", "/lipschitz", handle_lipschitz, 0, NULL),
 
     /* datasets */
     {"GET", "/v2/datasets", handle_datasets_list, 0, NULL},
@@ -113,14 +114,6 @@ const struct route routes[] = {
     LATER("POST", M "/generate"),
     LATER("POST", M "/generate_stream"),
     LATER("PATCH", M "/config"),
-    LATER("GET", M "/versions"),
-    LATER("POST", M "/versions"),
-    LATER("DELETE", MV),
-    LATER("GET", M "/labels"),
-    LATER("GET", M "/labels/{label}"),
-    LATER("PUT", M "/labels/{label}"),
-    LATER("DELETE", M "/labels/{label}"),
-    LATER("POST", M "/labels/{label}/infer"),
     LATER("POST", M "/gradients"),
     LATER("POST", MV "/gradients"),
     LATER("POST", M "/tighten"),

@@ -57,6 +57,10 @@ void model_free(struct model *m)
     lip_state_free(m->state);
     facts_clear(&m->facts);
     stats_put(m->stats);
+    for (size_t i = 0; i < m->n_versions; i++)
+        store_put(m->version[i]);
+    free(m->version);
+    json_decref(m->labels);
     pthread_mutex_destroy(&m->writing);
     pthread_mutex_destroy(&m->lock);
     pthread_mutex_destroy(&m->marking);
@@ -172,6 +176,7 @@ static struct facts facts_of(const struct draft *d)
     struct facts facts = {.description = d->description, .tags = d->tags, .max_batch_size = d->max_batch_size};
 
     time_text(facts.created_at);
+    memcpy(facts.opened_at, facts.created_at, sizeof facts.opened_at);
     memcpy(facts.version, "1", 2);
     return facts;
 }
@@ -270,6 +275,25 @@ static struct model *create(struct store *s, const char *name, struct draft *d, 
     return NULL;
 }
 
+/* Whether the model, or its newest version when the head is damaged, has this very definition. */
+static bool same_definition(const struct model *m, const lip_model *other)
+{
+    const lip_state *state = m->state;
+    char *a, *b;
+    bool same;
+
+    for (size_t i = m->n_versions; !state && i-- > 0;)
+        state = m->version[i]->state;
+    if (!state)
+        return false;
+    a = lip_model_definition(lip_state_model(state), false);
+    b = lip_model_definition(other, false);
+    same = a && b && !strcmp(a, b);
+    lip_free(a);
+    lip_free(b);
+    return same;
+}
+
 /* Under `changing` and the model's `writing`. */
 static bool replace_model(struct model *m, struct draft *d, struct failure *f)
 {
@@ -280,14 +304,20 @@ static bool replace_model(struct model *m, struct draft *d, struct failure *f)
                         .trainer = d->trainer,
                         .training = d->recipe ? d->recipe->config : NULL,
                         .facts = &facts};
-    int folder = disk_open(m, f);
+    int folder;
     bool ok = false;
 
-    if (folder < 0)
+    if (m->n_versions && !same_definition(m, lip_state_model(d->state)))
+        return failure_set(f, 409, "has_versions", "model '%s' has frozen versions of another definition", m->name);
+    if ((folder = disk_open(m, f)) < 0)
         return false;
     facts.state_revision = facts.weights_revision = m->facts.state_revision + 1;
     if (m->facts.created_at[0])
         memcpy(facts.created_at, m->facts.created_at, sizeof facts.created_at);
+    if (m->facts.version[0]) {
+        memcpy(facts.version, m->facts.version, sizeof facts.version);
+        memcpy(facts.opened_at, m->facts.opened_at, sizeof facts.opened_at);
+    }
     epoch_draw(facts.epoch, m->facts.epoch);
     if (mkdirat(folder, "head", 0700) && errno != EEXIST) {
         failure_errno(f, errno, "head");
@@ -491,6 +521,7 @@ static void load(struct model *m)
     m->stage = ok ? MODEL_READY : MODEL_UNAVAILABLE;
     m->facts.damage = ok ? NULL : strdup(f.text);
     pthread_mutex_unlock(&m->lock);
+    versions_load(m);
     pthread_mutex_unlock(&m->writing);
     if (ok)
         log_info("model %s loaded at revision %llu", m->name, (unsigned long long)m->facts.state_revision);

@@ -69,7 +69,9 @@ struct facts {
     char version[VERSION_MAX]; /* of the head, or of the frozen version that this is: "1", "2", … */
     uint64_t state_revision, weights_revision, checkpointed_revision;
     char created_at[TIME_MAX];
-    char *description; /* malloc'd */
+    char opened_at[TIME_MAX]; /* when this version became the head */
+    char frozen_at[TIME_MAX]; /* "": it is the head */
+    char *description; /* malloc'd; of a frozen version, its own */
     json_t *tags;
     long max_batch_size;
     char *damage; /* NULL, or why its files cannot be used: the model is UNAVAILABLE */
@@ -85,8 +87,10 @@ enum { PART_DEFINITION, PART_WEIGHTS, PART_SERVED, PART_OPTIMIZER, PART_TRAINING
 
 enum model_stage { MODEL_LOADING, MODEL_READY, MODEL_UNAVAILABLE };
 
+/* The head of a name or, with frozen, one of its immutable versions: then nothing but stats ever changes. */
 struct model {
     atomic_uint refs;
+    bool frozen;
     struct store *store;
     char name[MODEL_NAME_MAX + 1];
 
@@ -104,6 +108,9 @@ struct model {
     struct recipe *recipe;
     struct facts facts;
     enum model_stage stage;
+    struct model **version; /* of a head: its frozen versions, the oldest first, a reference to each */
+    size_t n_versions;
+    json_t *labels; /* of a head: {"stable":"1"}, NULL when there are none; immutable, only replaced */
     uint64_t dirty_ns; /* when the first unsaved step was made; 0: none */
 
     pthread_mutex_t marking; /* ahead.json */
@@ -213,6 +220,25 @@ bool model_describe(struct model *model, char *description, json_t *tags, struct
 bool model_before_step(struct model *model, bool publish, bool sync, struct failure *f);
 bool model_stepped(struct model *model, bool publish, bool sync, struct failure *f);
 void model_unstep(struct model *model);
+
+/* ---- versions and labels: version.c ------------------------------------------------------------------------------ */
+
+/* model_version: the frozen version of that number, or the head itself when it is its number; counted. NULL: none.
+ * model_versions: all frozen ones, the oldest first, counted; *n of them. Memory: free() after store_put of each. NULL: out of
+ * memory. model_labels: a copy. None of them needs `writing`. */
+struct model *model_version(struct model *head, const char *number);
+struct model **model_versions(struct model *head, size_t *n);
+json_t *model_labels(struct model *head);
+
+/* The caller holds the head's `writing`.
+ *
+ * version_freeze  the head, as it is, becomes an immutable version, and the head takes the next number with the same weights.
+ *                 labels (may be NULL): a list of names for it. On disk when it returns the version, counted; NULL: f
+ * version_remove  a frozen one without labels; else 409 in_use, 404 unknown_version
+ * label_set       number NULL: take the label away. 404 not_found, unknown_version */
+struct model *version_freeze(struct model *head, const char *description, const json_t *labels, struct failure *f);
+bool version_remove(struct model *head, const char *number, struct failure *f);
+bool label_set(struct model *head, const char *label, const char *number, struct failure *f);
 
 /* ---- checkpoints: checkpoint.c ----------------------------------------------------------------------------------- */
 

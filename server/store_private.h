@@ -40,6 +40,9 @@ bool model_write(struct model *model, const struct view *view, bool definition, 
 struct model *model_new(struct store *store, const char *name);
 void model_free(struct model *model);
 
+/* versions_load: the frozen versions and labels of a head that was loaded, or could not be. */
+void versions_load(struct model *head);
+
 /* model_view: the head as it is, with these facts. */
 struct view model_view(struct model *model, const struct facts *facts);
 uint64_t now_ns(void); /* CLOCK_MONOTONIC */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "metrics.h"
 #include "sha256.h"
 
 void reply_failure(struct reply *rp, const struct failure *f)
@@ -19,23 +20,32 @@ void reply_failure(struct reply *rp, const struct failure *f)
 
 /* ---- models ----------------------------------------------------------------------------------------------- */
 
+struct model *find_head(struct ctx *ctx, const struct request *rq, struct reply *rp)
+{
+    struct model *head = store_get(ctx->store, rq->param[0]);
+
+    if (!head)
+        reply_error(rp, 404, "unknown_model", NULL, "Request for unknown model: '%s' is not found", rq->param[0]);
+    return head;
+}
+
 struct model *find_model(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
-    struct model *model = store_get(ctx->store, rq->param[0]);
+    struct model *head = find_head(ctx, rq, rp), *model = head;
+    const char *label = path_param(rq, "{label}"), *number = path_param(rq, "{v}");
+    json_t *labels = head && label ? model_labels(head) : NULL;
 
-    if (!model) {
-        reply_error(rp, 404, "unknown_model", NULL, "Request for unknown model: '%s' is not found", rq->param[0]);
-        return NULL;
-    }
-    if (strstr(rq->route->template, "{v}")) {
-        const char *version = rq->param[1] + strspn(rq->param[1], "0");
-        if (strcmp(version, "1") != 0) {
+    if (label)
+        number = json_string_value(json_object_get(labels, label));
+    if (head && (number || label)) {
+        if (!number || !(model = model_version(head, number))) {
             reply_error(rp, 404, "unknown_version", NULL, "Request for unknown model: '%s' version %s is not found",
                         rq->param[0], rq->param[1]);
-            store_put(model);
-            return NULL;
+            model = NULL;
         }
+        store_put(head);
     }
+    json_decref(labels);
     return model;
 }
 
@@ -70,8 +80,8 @@ static bool ready(struct model *model, struct reply *rp)
         return true;
     case MODEL_LOADING:
         reply_header(rp, "Retry-After", "1");
-        reply_error(rp, 503, "loading", NULL, "Request for unknown model: '%s' version 1 is not at ready state: loading",
-                    model->name);
+        reply_error(rp, 503, "loading", NULL, "Request for unknown model: '%s' version %s is not at ready state: loading",
+                    model->name, model->facts.version);
         return false;
     case MODEL_UNAVAILABLE:
         break;
@@ -83,6 +93,12 @@ static bool ready(struct model *model, struct reply *rp)
 struct published *find_now(struct model *model, struct reply *rp)
 {
     return ready(model, rp) ? model_now(model) : NULL;
+}
+
+/* As it is sent and hashed; malloc'd. */
+static char *document_text(const json_t *json)
+{
+    return json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(17));
 }
 
 bool precondition(const struct request *rq, struct model *present, struct reply *rp)
@@ -112,10 +128,29 @@ bool precondition(const struct request *rq, struct model *present, struct reply 
     return false;
 }
 
-struct model *write_begin(struct ctx *ctx, const struct request *rq, struct reply *rp)
+bool precondition_document(const struct request *rq, const json_t *present, struct reply *rp)
 {
-    struct model *model = find_model(ctx, rq, rp);
+    const char *wanted = request_header(rq, "If-Match"), *unwanted = request_header(rq, "If-None-Match");
+    char *text = present ? document_text(present) : NULL;
+    char etag[HASH_ETAG_MAX] = "";
+    bool ok;
 
+    if (text)
+        codec_hash_of(etag, text, strlen(text));
+    free(text);
+    ok = (!wanted || (etag[0] && codec_tag_listed(wanted, etag, false))) &&
+         (!unwanted || !etag[0] || !codec_tag_listed(unwanted, etag, true));
+    if (ok)
+        return true;
+    if (etag[0])
+        reply_header(rp, "ETag", "%s", etag);
+    reply_error(rp, 412, "precondition_failed", NULL, etag[0] ? "the document is %s, not what the request asks for" : "there is no such document%s", etag);
+    return false;
+}
+
+/* Takes the reference over. */
+static struct model *begin(struct model *model, const struct request *rq, struct reply *rp)
+{
     if (!model)
         return NULL;
     pthread_mutex_lock(&model->writing);
@@ -125,6 +160,23 @@ struct model *write_begin(struct ctx *ctx, const struct request *rq, struct repl
         return model;
     write_end(model);
     return NULL;
+}
+
+struct model *write_begin(struct ctx *ctx, const struct request *rq, struct reply *rp)
+{
+    struct model *model = find_model(ctx, rq, rp);
+
+    if (!model || !model->frozen)
+        return begin(model, rq, rp);
+    reply_error(rp, 409, "version_frozen", NULL, "version %s of model '%s' is frozen and does not change", model->facts.version,
+                model->name);
+    store_put(model);
+    return NULL;
+}
+
+struct model *head_begin(struct ctx *ctx, const struct request *rq, struct reply *rp)
+{
+    return begin(find_head(ctx, rq, rp), rq, rp);
 }
 
 void write_end(struct model *model)
@@ -157,6 +209,14 @@ void labels_of(char labels[LABELS_MAX], const char *model, const char *version)
     snprintf(labels, LABELS_MAX, "model=\"%s\",version=\"%s\"", model, version);
 }
 
+void forget_metrics(struct ctx *ctx, const char *model, const char *version)
+{
+    char labels[LABELS_MAX];
+
+    labels_of(labels, model, version);
+    metrics_drop(ctx->metrics, labels);
+}
+
 void reply_state(struct reply *rp, struct model *model)
 {
     char etag[ETAG_MAX];
@@ -174,7 +234,7 @@ void reply_state(struct reply *rp, struct model *model)
 
 void reply_json_tagged(const struct request *rq, struct reply *rp, json_t *body)
 {
-    char *text = body ? json_dumps(body, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
+    char *text = body ? document_text(body) : NULL;
 
     json_decref(body);
     if (!text)
@@ -250,12 +310,27 @@ static json_t *warnings(const lip_model *m)
     return list;
 }
 
-json_t *model_document(struct model *model, char *etag)
+/* All versions by number, the head's last; *head: its own. */
+static json_t *version_numbers(struct model *head, char number[VERSION_MAX])
+{
+    json_t *list = json_array();
+
+    pthread_mutex_lock(&head->lock);
+    for (size_t i = 0; i < head->n_versions; i++)
+        json_array_append_new(list, json_string(head->version[i]->facts.version));
+    memcpy(number, head->facts.version, VERSION_MAX);
+    pthread_mutex_unlock(&head->lock);
+    json_array_append_new(list, json_string(number));
+    return list;
+}
+
+json_t *model_document(struct model *head, struct model *model, char *etag)
 {
     struct published *now = model_now(model);
     const lip_model *m = now ? lip_snapshot_model(now->snapshot) : NULL;
     struct facts facts;
     json_t *json;
+    char number[VERSION_MAX];
     size_t parameters = 0;
 
     if (etag)
@@ -268,10 +343,12 @@ json_t *model_document(struct model *model, char *etag)
         etag_of(etag, facts.epoch, facts.version, facts.state_revision, NULL);
     for (size_t i = 0; m && i < lip_model_layers(m); i++)
         parameters += lip_layer_parameters(lip_model_layer(m, i));
-    json = json_pack("{s:s, s:[s], s:s, s:o, s:o, s:s, s:s, s:{}}", "name", model->name, "versions", "1", "platform",
+    json = json_pack("{s:s, s:o, s:s, s:o, s:o, s:s, s:s, s:o}", "name", model->name, "versions",
+                     version_numbers(head, number), "platform",
                      "onelip_keras_json", "inputs", m ? tensors(m, true) : json_array(), "outputs",
                      m ? tensors(m, false) : json_array(), "state",
-                     m ? "READY" : facts.damage ? "UNAVAILABLE" : "LOADING", "head", "1", "labels");
+                     m ? "READY" : facts.damage ? "UNAVAILABLE" : "LOADING", "head", number, "labels",
+                     model_labels(head));
     if (json && facts.damage)
         json_object_set_new(json, "reason", text_json(facts.damage));
     if (json && facts.state_revision)

@@ -13,8 +13,9 @@
 
 void reply_failure(struct reply *rp, const struct failure *f);
 
-/* find_model: the model of the path, also an unavailable one; 404 for an unknown one or another version than the head.
- * Give it back with store_put. */
+/* find_head: the model of the path, also an unavailable one; else 404. find_model: the frozen version of it that the path
+ * names by {v} or {label}, else the head. Give it back with store_put. */
+struct model *find_head(struct ctx *ctx, const struct request *rq, struct reply *rp);
 struct model *find_model(struct ctx *ctx, const struct request *rq, struct reply *rp);
 
 /* path_param: the segment of the path that the route calls `name` ("{l}"), wherever it stands; NULL: the route has none. */
@@ -26,12 +27,18 @@ bool find_layer(const struct request *rq, const char *model, const lip_model *m,
 /* find_now: what it serves; 503 while it cannot. */
 struct published *find_now(struct model *model, struct reply *rp);
 
-/* write_begin: the model of the path with `writing` held, ready, and If-Match satisfied. write_end: unlock, give it back. */
+/* write_begin: the model of the path with `writing` held, ready, and If-Match satisfied; 409 version_frozen below a frozen
+ * version. head_begin: its head, whatever else the path names. write_end: unlock, give it back. */
 struct model *write_begin(struct ctx *ctx, const struct request *rq, struct reply *rp);
+struct model *head_begin(struct ctx *ctx, const struct request *rq, struct reply *rp);
 void write_end(struct model *model);
 
 /* precondition: If-Match against the head's state; 412 with current_revision. present NULL: there is no such model. */
 bool precondition(const struct request *rq, struct model *present, struct reply *rp);
+
+/* precondition_document: If-Match and If-None-Match against a document whose tag is a hash of it (reply_json_tagged); present
+ * NULL: there is none yet. */
+bool precondition_document(const struct request *rq, const json_t *present, struct reply *rp);
 
 /* etag_of: "<epoch>-<version>-<revision>", or with -<hash of options> behind it. */
 void etag_of(char etag[ETAG_MAX], const char *epoch, const char *version, uint64_t revision, const char *options);
@@ -44,6 +51,9 @@ void reply_weights_revision(struct reply *rp, uint64_t revision);
 #define LABELS_MAX (MODEL_NAME_MAX + VERSION_MAX + 32)
 void labels_of(char labels[LABELS_MAX], const char *model, const char *version);
 
+/* forget_metrics: all series of one version. */
+void forget_metrics(struct ctx *ctx, const char *model, const char *version);
+
 /* reply_list: the page of all (taken over; NULL: out of memory) that ?limit= (20, up to 1000) and ?after= (a value of the
  * member key) ask for: {"object":"list", "data", "has_more", "next"}. */
 void reply_list(const struct request *rq, struct reply *rp, json_t *all, const char *key);
@@ -51,8 +61,9 @@ void reply_list(const struct request *rq, struct reply *rp, json_t *all, const c
 /* reply_json_tagged: 200 with body (taken over; NULL: out of memory) and a hash of it as its ETag, or 304. */
 void reply_json_tagged(const struct request *rq, struct reply *rp, json_t *body);
 
-/* model_document: api.md 2.3. etag (may be NULL): its tag, "" while it has none. NULL: out of memory. */
-json_t *model_document(struct model *model, char *etag);
+/* model_document: api.md 2.3, of a head or of one of its versions. etag (may be NULL): its tag, "" while it has none. NULL: out
+ * of memory. */
+json_t *model_document(struct model *head, struct model *model, char *etag);
 
 /* layer_document: one layer with its config, as GET and PATCH of layers/{l} give it. name: of a layer of the model. */
 json_t *layer_document(struct published *now, const char *name);

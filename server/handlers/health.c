@@ -57,6 +57,23 @@ void handle_model_ready(struct ctx *ctx, const struct request *rq, struct reply 
     store_put(model);
 }
 
+static void index_entry(json_t *list, struct model *model, bool only_ready)
+{
+    char why[512], version[VERSION_MAX];
+    enum model_stage stage = model_stage(model, why, sizeof why);
+
+    if (stage != MODEL_READY && only_ready)
+        return;
+    pthread_mutex_lock(&model->lock);
+    memcpy(version, model->facts.version, sizeof version);
+    pthread_mutex_unlock(&model->lock);
+    json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:o}", "name", model->name, "version", version, "state",
+                                          stage == MODEL_READY     ? "READY"
+                                          : stage == MODEL_LOADING ? "LOADING"
+                                                                   : "UNAVAILABLE",
+                                          "reason", text_json(why)));
+}
+
 /* POST (or GET) /v2/repository/index  {"ready":true}  ->  [{"name","version","state","reason"}, …] */
 void handle_repository_index(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
@@ -65,14 +82,16 @@ void handle_repository_index(struct ctx *ctx, const struct request *rq, struct r
     struct model **all = body ? store_list(ctx->store, &n) : NULL;
 
     for (size_t i = 0; all && i < n; i++) {
-        char why[512];
-        enum model_stage stage = model_stage(all[i], why, sizeof why);
-        if (stage == MODEL_READY || !json_is_true(json_object_get(body, "ready")))
-            json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:o}", "name", all[i]->name, "version", "1", "state",
-                                                  stage == MODEL_READY     ? "READY"
-                                                  : stage == MODEL_LOADING ? "LOADING"
-                                                                           : "UNAVAILABLE",
-                                                  "reason", text_json(why)));
+        bool only_ready = json_is_true(json_object_get(body, "ready"));
+        size_t frozen = 0;
+        struct model **versions = model_versions(all[i], &frozen);
+
+        for (size_t k = 0; versions && k < frozen; k++) {
+            index_entry(list, versions[k], only_ready);
+            store_put(versions[k]);
+        }
+        free(versions);
+        index_entry(list, all[i], only_ready);
         store_put(all[i]);
     }
     if (body)

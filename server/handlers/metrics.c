@@ -6,6 +6,18 @@
 #include "common.h"
 #include "handlers.h"
 
+static void set_revision(struct ctx *ctx, struct model *model)
+{
+    struct published *now = model_now(model);
+    char labels[LABELS_MAX];
+
+    if (now) {
+        labels_of(labels, model->name, now->version);
+        metrics_set(ctx->metrics, "onelip_weights_revision", labels, (double)now->weights_revision);
+    }
+    published_put(now);
+}
+
 /* GET /metrics  ->  Prometheus's text format */
 void handle_metrics(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
@@ -15,13 +27,14 @@ void handle_metrics(struct ctx *ctx, const struct request *rq, struct reply *rp)
 
     (void)rq;
     for (size_t i = 0; all && i < n; i++) {
-        char labels[LABELS_MAX];
-        struct published *now = model_now(all[i]);
-        if (now) {
-            labels_of(labels, all[i]->name, now->version);
-            metrics_set(ctx->metrics, "onelip_weights_revision", labels, (double)now->weights_revision);
+        size_t frozen = 0;
+        struct model **versions = model_versions(all[i], &frozen);
+        for (size_t k = 0; versions && k < frozen; k++) {
+            set_revision(ctx, versions[k]);
+            store_put(versions[k]);
         }
-        published_put(now);
+        free(versions);
+        set_revision(ctx, all[i]);
         store_put(all[i]);
     }
     free(all);

@@ -272,7 +272,7 @@ static void create(struct ctx *ctx, const struct request *rq, struct reply *rp, 
     if (created)
         reply_header(rp, "Location", "/v2/models/%s", name);
     reply_state(rp, model);
-    reply_json(rp, created ? 201 : 200, model_document(model, NULL));
+    reply_json(rp, created ? 201 : 200, model_document(model, model, NULL));
 done:
     store_put(present);
     store_put(model);
@@ -324,7 +324,7 @@ void handle_models_list(struct ctx *ctx, const struct request *rq, struct reply 
         } else if (!after || strcmp(all[i]->name, after) > 0) {
             if ((more = json_array_size(list) == (size_t)most))
                 break;
-            json_array_append_new(list, model_document(all[i], NULL));
+            json_array_append_new(list, model_document(all[i], all[i], NULL));
             last = all[i]->name;
         }
     }
@@ -344,19 +344,22 @@ void handle_models_list(struct ctx *ctx, const struct request *rq, struct reply 
 /* GET /v2/models/{m}  ->  the model document */
 void handle_model_get(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
-    struct model *model = find_model(ctx, rq, rp);
+    struct model *model = find_model(ctx, rq, rp), *head = model ? find_head(ctx, rq, rp) : NULL;
     json_t *json;
     char etag[ETAG_MAX];
 
-    if (!model)
+    if (!head) {
+        store_put(model);
         return;
-    json = model_document(model, etag); /* the tag of the document that was made, whatever has happened since */
+    }
+    json = model_document(head, model, etag); /* the tag of the document that was made, whatever has happened since */
     if (json && etag[0])
         reply_weights_revision(rp, (uint64_t)json_integer_value(json_object_get(json, "weights_revision")));
     if (json && etag[0] && codec_not_modified(rq, rp, etag))
         json_decref(json);
     else
         reply_json(rp, 200, json);
+    store_put(head);
     store_put(model);
 }
 

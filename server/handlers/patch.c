@@ -175,7 +175,7 @@ void handle_model_patch(struct ctx *ctx, const struct request *rq, struct reply 
         if (((!k && !word) || patch_constants(model, k, word, rp)) && ((!json_object_get(body, "description") && !json_object_get(body, "tags")) ||
                                              patch_description(model, body, rp))) {
             reply_state(rp, model);
-            reply_json(rp, 200, model_document(model, NULL));
+            reply_json(rp, 200, model_document(model, model, NULL));
         }
         write_end(model);
     }
@@ -236,9 +236,9 @@ void handle_layer_patch(struct ctx *ctx, const struct request *rq, struct reply 
     if (v && !json_is_boolean(v))
         reply_at(rp, 422, "bad_definition", "/trainable", "trainable needs true or false");
     else if ((!(v = json_object_get(body, "k_coef_lip")) || good_k(v, "/k_coef_lip", rp)) && (model = write_begin(ctx, rq, rp))) {
-        if (patch_layer(model, rq->param[1], body, rp) && (now = model_now(model))) {
+        if (patch_layer(model, path_param(rq, "{l}"), body, rp) && (now = model_now(model))) {
             reply_state(rp, model);
-            reply_json(rp, 200, layer_document(now, rq->param[1]));
+            reply_json(rp, 200, layer_document(now, path_param(rq, "{l}")));
             published_put(now);
         }
         write_end(model);

@@ -35,14 +35,32 @@ static json_t *stats_of(struct model *model)
     return json;
 }
 
+static void add_versions(json_t *list, struct model *head)
+{
+    size_t n = 0;
+    struct model **all = model_versions(head, &n);
+
+    for (size_t i = 0; all && i < n; i++) {
+        json_array_append_new(list, stats_of(all[i]));
+        store_put(all[i]);
+    }
+    free(all);
+}
+
 /* GET /v2/models/{m}[/versions/{v}]/stats  ->  {"model_stats":[…]} */
 void handle_model_stats(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
     struct model *model = find_model(ctx, rq, rp);
 
+    json_t *list;
+
     if (!model)
         return;
-    reply_json(rp, 200, json_pack("{s:[o]}", "model_stats", stats_of(model)));
+    list = json_array();
+    if (!path_param(rq, "{v}") && !path_param(rq, "{label}"))
+        add_versions(list, model);
+    json_array_append_new(list, stats_of(model));
+    reply_json(rp, 200, json_pack("{s:o}", "model_stats", list));
     store_put(model);
 }
 
@@ -55,6 +73,7 @@ void handle_stats(struct ctx *ctx, const struct request *rq, struct reply *rp)
 
     (void)rq;
     for (size_t i = 0; all && i < n; i++) {
+        add_versions(list, all[i]);
         json_array_append_new(list, stats_of(all[i]));
         store_put(all[i]);
     }

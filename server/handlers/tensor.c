@@ -22,7 +22,8 @@ static const struct {
 /* "d1/kernel" of the path: what stands behind /weights/. */
 static const char *variable_name(const struct request *rq, char *name, size_t size)
 {
-    size_t i = strstr(rq->route->template, "{v}") ? 2 : 1, n = 0;
+    bool of_version = strstr(rq->route->template, "{v}") || strstr(rq->route->template, "{label}");
+    size_t i = of_version ? 2 : 1, n = 0;
 
     name[0] = 0;
     for (; i < MAX_PARAMS && rq->param[i] && n < size; i++)

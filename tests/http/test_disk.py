@@ -39,6 +39,7 @@ def plan(check):
             ("creating", lambda: d.put("/v2/models/new", MLP)), ("replacing", lambda: d.put(m, MLP)),
             ("condense", lambda: d.post(m + "/condense")), ("refresh", lambda: d.post(m + "/refresh")),
             ("weights", lambda: d.put(m + "/weights", weights)), ("training", lambda: d.put(m + "/training", TRAINING)),
+            ("freezing", lambda: d.post(m + "/versions", {"labels": ["a"]})), ("a checkpoint", lambda: d.post(m + "/checkpoints")),
             ("a synchronous step", lambda: d.post(m + "/train_step", batch())),
         ]:
             answer = call()
