@@ -3,13 +3,14 @@
 
 #define M "/v2/models/{m}"
 #define MV "/v2/models/{m}/versions/{v}"
+#define ML "/v2/models/{m}/labels/{label}"
 #define D "/v2/datasets/{d}"
 
-#define ML "/v2/models/{m}/labels/{label}"
-
-/* Below the head, below a version and below a label: reads act on that version; writes are refused where it is frozen. */
+/* Below the model, below a version and below a label of it. AT_ANY: what reads acts on the version of the path. AT_HEAD: what
+ * writes acts on the head, and is refused where the path names a frozen version. */
 #define AT_ANY(method, rest, handle, flags, small) \
     {method, M rest, handle, flags, small}, {method, MV rest, handle, flags, small}, {method, ML rest, handle, flags, small}
+#define AT_HEAD AT_ANY
 
 /* A path of the wire contract that this build has not. */
 #define LATER(method, path) {method, path, handle_unsupported, ROUTE_INLINE | ROUTE_OIP, NULL}
@@ -62,23 +63,23 @@ const struct route routes[] = {
 
     /* training */
     {"GET", M "/training", handle_training_get, 0, NULL},
-    AT_ANY("PUT", "/training", handle_training_put, ROUTE_WRITE, NULL),
-    AT_ANY("PATCH", "/training", handle_training_patch, ROUTE_WRITE, NULL),
-    AT_ANY("POST", "/train_step", handle_train_step, ROUTE_WRITE, NULL),
+    AT_HEAD("PUT", "/training", handle_training_put, ROUTE_WRITE, NULL),
+    AT_HEAD("PATCH", "/training", handle_training_patch, ROUTE_WRITE, NULL),
+    AT_HEAD("POST", "/train_step", handle_train_step, ROUTE_WRITE, NULL),
     AT_ANY("POST", "/evaluate", handle_evaluate, 0, NULL),
 
     /* weights and layers */
     AT_ANY("GET", "/weights", handle_weights_get, 0, NULL),
-    AT_ANY("PUT", "/weights", handle_weights_put, ROUTE_WRITE, NULL),
+    AT_HEAD("PUT", "/weights", handle_weights_put, ROUTE_WRITE, NULL),
     AT_ANY("GET", "/weights/{l}/{variable}", handle_tensor_get, 0, NULL),
     AT_ANY("GET", "/weights/{l}/{inner}/{variable}", handle_tensor_get, 0, NULL),
-    AT_ANY("PUT", "/weights/{l}/{variable}", handle_tensor_put, ROUTE_WRITE, NULL),
-    AT_ANY("PUT", "/weights/{l}/{inner}/{variable}", handle_tensor_put, ROUTE_WRITE, NULL),
+    AT_HEAD("PUT", "/weights/{l}/{variable}", handle_tensor_put, ROUTE_WRITE, NULL),
+    AT_HEAD("PUT", "/weights/{l}/{inner}/{variable}", handle_tensor_put, ROUTE_WRITE, NULL),
     AT_ANY("GET", "/layers", handle_layers, 0, NULL),
     AT_ANY("GET", "/layers/{l}", handle_layer, 0, NULL),
-    AT_ANY("PATCH", "/layers/{l}", handle_layer_patch, ROUTE_WRITE, NULL),
-    AT_ANY("POST", "/refresh", handle_refresh, ROUTE_WRITE, NULL),
-    AT_ANY("POST", "/condense", handle_condense, ROUTE_WRITE, NULL),
+    AT_HEAD("PATCH", "/layers/{l}", handle_layer_patch, ROUTE_WRITE, NULL),
+    AT_HEAD("POST", "/refresh", handle_refresh, ROUTE_WRITE, NULL),
+    AT_HEAD("POST", "/condense", handle_condense, ROUTE_WRITE, NULL),
     {"GET", M "/checkpoints", handle_checkpoints, 0, NULL},
     {"POST", M "/checkpoints", handle_checkpoint_create, ROUTE_WRITE, NULL},
     {"GET", M "/checkpoints/{c}", handle_checkpoint, 0, NULL},
@@ -116,11 +117,14 @@ const struct route routes[] = {
     LATER("PATCH", M "/config"),
     LATER("POST", M "/gradients"),
     LATER("POST", MV "/gradients"),
+    LATER("POST", ML "/gradients"),
     LATER("POST", M "/tighten"),
     LATER("POST", M "/certify"),
     LATER("POST", MV "/certify"),
+    LATER("POST", ML "/certify"),
     LATER("POST", M "/wasserstein"),
     LATER("POST", MV "/wasserstein"),
+    LATER("POST", ML "/wasserstein"),
     LATER("GET", "/v2/jobs"),
     LATER("POST", "/v2/jobs"),
     LATER("GET", "/v2/jobs/{id}"),

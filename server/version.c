@@ -137,7 +137,7 @@ bool label_set(struct model *head, const char *label, const char *number, struct
 
 /* ---- freezing ------------------------------------------------------------------------------------------ */
 
-/* The head in memory as an immutable version with these facts, whose description is taken over. NULL: f. */
+/* The head in memory as an immutable version with these facts, whose description and tags are taken over. NULL: f. */
 static struct model *frozen_copy(struct model *head, struct facts *facts, struct failure *f)
 {
     struct model *v = model_new(head->store, head->name);
@@ -151,6 +151,7 @@ static struct model *frozen_copy(struct model *head, struct facts *facts, struct
     v->frozen = true;
     v->facts = *facts;
     facts->description = NULL;
+    facts->tags = NULL;
     v->stage = MODEL_READY;
     stats_put(v->stats);
     v->stats = stats_get(head->stats);
@@ -252,7 +253,7 @@ struct model *version_freeze(struct model *head, const char *description, const 
     facts.checkpointed_revision = facts.state_revision;
     if (head->unpublished)
         facts.weights_revision = facts.state_revision;
-    facts.tags = NULL;
+    facts.tags = json_deep_copy(head->facts.tags);
     facts.description = strdup(description ? description : "");
     view = model_view(head, &facts);
     view.served = NULL;
@@ -280,6 +281,7 @@ struct model *version_freeze(struct model *head, const char *description, const 
         v = NULL;
     }
     free(facts.description);
+    json_decref(facts.tags);
     json_decref(labels);
     image_clear(&image);
     return v;

@@ -195,7 +195,7 @@ static struct model *label_begin(struct ctx *ctx, const struct request *rq, stru
 /* PUT /v2/models/{m}/labels/{label} {"version":"1"}  ->  {"label", "version"} */
 void handle_label_put(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
-    static const char *const none[] = {NULL}, *const members[] = {"version", "label", NULL};
+    static const char *const none[] = {NULL}, *const members[] = {"version", NULL};
     const char *label = path_param(rq, "{label}");
     char number[VERSION_MAX] = "";
     struct failure f = {0};
@@ -207,8 +207,6 @@ void handle_label_put(struct ctx *ctx, const struct request *rq, struct reply *r
     v = json_object_get(body, "version");
     if (json_is_string(v))
         snprintf(number, sizeof number, "%s", json_string_value(v));
-    else if (json_is_integer(v))
-        snprintf(number, sizeof number, "%lld", (long long)json_integer_value(v));
     if (!codec_members(rp, body, "", members)) {
         ;
     } else if (!number[0] || strspn(number, "0123456789") != strlen(number)) {

@@ -29,8 +29,9 @@ def table():
             expression = wider
         return "".join(re.findall(r'"([^"]*)"', expression))
 
-    for opening, method, path in re.findall(r'^    (LATER\(|\{)"([A-Z]+)", ([^,)]+)[,)]', text, re.M):
-        routes[method.lower(), re.sub(r"{\w+}", "{}", joined(path))] = opening == "{"
+    for opening, method, path in re.findall(r'^    (LATER\(|AT_ANY\(|AT_HEAD\(|\{)"([A-Z]+)", ([^,)]+)[,)]', text, re.M):
+        for of in {"AT_ANY(": ("M ", "MV ", "ML "), "AT_HEAD(": ("M ",)}.get(opening, ("",)):  # AT_HEAD: elsewhere it is 409
+            routes[method.lower(), re.sub(r"{\w+}", "{}", joined(of + path))] = opening != "LATER("
     return routes
 
 
@@ -91,6 +92,8 @@ def examples(check, d, api, built):
                 values["id"] = stage.job
             target = path.format(**values) + queries.get(name, "")
             body = kind = None
+            if name == "deleteVersion":
+                d.delete("/v2/models/demo/labels/stable")
             if name in files:
                 body, kind = files[name]()
             elif "requestBody" in op:

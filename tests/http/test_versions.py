@@ -83,7 +83,7 @@ def plan(check):
               and d.get(m + "/labels").json == {"labels": {"stable": "1", "canary": "2"}})
         same = d.put(m + "/labels/canary", {"version": "1"}, If_Match='"0"')
         check("If-Match guards it", same.status == 412 and d.get(m + "/labels/canary").json["version"] == "2", same)
-        check("and lets pass", d.put(m + "/labels/canary", {"version": 1}, If_Match=put.headers["ETag"]).json["version"] == "1")
+        check("and lets pass", d.put(m + "/labels/canary", {"version": "1"}, If_Match=put.headers["ETag"]).json["version"] == "1")
         check("If-None-Match: * makes only new ones", d.put(m + "/labels/canary", {"version": "2"}, If_None_Match="*").status == 412)
         for name, answer, status, code in [
             ("a label of an unknown version", d.put(m + "/labels/x", {"version": "9"}), 404, "unknown_version"),
