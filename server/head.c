@@ -51,6 +51,8 @@ void published_put(struct published *now)
         free(now->reports);
         now->reports = next;
     }
+    for (size_t i = 0; i < NORMS; i++)
+        lip_certifier_free(now->certifier[i]);
     lip_snapshot_put(now->snapshot);
     stats_put(now->stats);
     pthread_mutex_destroy(&now->lock);

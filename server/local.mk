@@ -44,6 +44,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/version.c \
 	%D%/handlers/checkpoints.c \
 	%D%/zip.c \
+	%D%/handlers/certify.c \
 	%D%/handlers/common.c \
 	%D%/handlers/condense.c \
 	%D%/handlers/datasets.c \

@@ -43,15 +43,18 @@ struct report {
     char *key, *text; /* malloc'd */
 };
 
-/* What readers see. Immutable but for the reports, counted. */
+enum { NORMS = LIP_LINF + 1 };
+
+/* What readers see. Immutable but for what is kept beside it, counted. */
 struct published {
     atomic_uint refs;
     lip_snapshot *snapshot;
     char epoch[9], version[VERSION_MAX];
     uint64_t weights_revision;
     struct stats *stats;  /* of its version; counted */
-    pthread_mutex_t lock; /* of reports */
+    pthread_mutex_t lock; /* of what follows */
     struct report *reports;
+    lip_certifier *certifier[NORMS]; /* NULL: not asked for yet */
 };
 
 /* The training resource. Immutable, counted. */

@@ -34,6 +34,7 @@ script_tests += %D%/http/test_disk.py
 script_tests += %D%/http/test_lipschitz.py
 script_tests += %D%/http/test_models.py
 script_tests += %D%/http/test_openapi.py
+script_tests += %D%/http/test_certify.py
 script_tests += %D%/http/test_patch.py
 script_tests += %D%/http/test_singular_values.py
 script_tests += %D%/http/test_weights.py

@@ -7,7 +7,9 @@
 #include <string.h>
 
 #include "metrics.h"
+#include "settings.h"
 #include "sha256.h"
+#include "store_private.h"
 
 void reply_failure(struct reply *rp, const struct failure *f)
 {
@@ -407,6 +409,74 @@ json_t *changes_json(const lip_change *changes, size_t n, const char *distance, 
         json_array_append_new(list, one);
     }
     return list;
+}
+
+/* ---- native paths ------------------------------------------------------------------------------------------------- */
+
+bool native_parameters(struct ctx *ctx, const struct request *rq, const struct codec_body *body, const char *const *names,
+                       uint64_t *deadline, struct reply *rp)
+{
+    static const char *const common[] = {"priority", "timeout", "binary_data_output", "headers"};
+    const char *known[32];
+    size_t n = 0;
+
+    *deadline = rq->start_ns + (uint64_t)(ctx->config->request_timeout_seconds * 1e9);
+    for (size_t i = 0; i < sizeof common / sizeof *common; i++)
+        known[n++] = common[i];
+    for (size_t i = 0; names && names[i]; i++)
+        known[n++] = names[i];
+    known[n] = NULL;
+    if (!json_is_object(body->parameters))
+        return true;
+    if (!codec_members(rp, body->parameters, "/parameters", known))
+        return false;
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *v = json_object_get(body->parameters, common[i]);
+        char pointer[48];
+        snprintf(pointer, sizeof pointer, "/parameters/%s", common[i]);
+        if (v && (!json_is_integer(v) || json_integer_value(v) < 0)) {
+            reply_at(rp, 400, "bad_parameter", pointer, "parameter '%s' needs an integer that is not negative", common[i]);
+            return false;
+        }
+    }
+    json_int_t us = json_integer_value(json_object_get(body->parameters, "timeout"));
+    if (us > 0 && (double)us * 1e3 < (double)(*deadline - rq->start_ns))
+        *deadline = rq->start_ns + (uint64_t)us * 1000;
+    return in_time(*deadline, rp);
+}
+
+bool in_time(uint64_t deadline, struct reply *rp)
+{
+    if (now_ns() < deadline)
+        return true;
+    reply_error(rp, 504, "deadline_exceeded", NULL, "Request timeout expired");
+    return false;
+}
+
+const lip_certifier *find_certifier(struct published *now, lip_norm norm, struct reply *rp)
+{
+    lip_certifier *made = NULL;
+    const lip_certifier *found;
+    lip_error err = {0};
+
+    pthread_mutex_lock(&now->lock);
+    found = now->certifier[norm];
+    pthread_mutex_unlock(&now->lock);
+    if (found)
+        return found;
+    if (lip_certifier_new(now->snapshot, norm, &made, &err)) {
+        reply_lip_error(rp, &err, ABOUT_WEIGHTS, NULL);
+        return NULL;
+    }
+    pthread_mutex_lock(&now->lock);
+    if (!now->certifier[norm]) {
+        now->certifier[norm] = made;
+        made = NULL;
+    }
+    found = now->certifier[norm];
+    pthread_mutex_unlock(&now->lock);
+    lip_certifier_free(made);
+    return found;
 }
 
 /* ---- odds and ends ------------------------------------------------------------------------------------------------ */

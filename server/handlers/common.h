@@ -74,6 +74,16 @@ json_t *model_config(struct model *model);
 /* thread_workspace: this thread's scratch for forward passes; freed when the thread ends. NULL: out of memory. */
 lip_workspace *thread_workspace(void);
 
+/* native_parameters: that "parameters" has no member but `names` (NULL-terminated, may be NULL) and what every native path
+ * takes, and those right. deadline: when the answer is due, on now_ns()'s clock. */
+bool native_parameters(struct ctx *ctx, const struct request *rq, const struct codec_body *body, const char *const *names,
+                       uint64_t *deadline, struct reply *rp);
+/* in_time: whether the deadline is still ahead; else 504. */
+bool in_time(uint64_t deadline, struct reply *rp);
+
+/* find_certifier: of the snapshot, kept with it; borrowed from now. NULL: the reply says why. */
+const lip_certifier *find_certifier(struct published *now, lip_norm norm, struct reply *rp);
+
 /* telemetry_json: api.md 3.6's "telemetry" of a snapshot and the batch that was trained on. NULL: err. */
 json_t *telemetry_json(const lip_snapshot *snapshot, const lip_batch *batch, lip_error *err);
 
