@@ -236,7 +236,7 @@ static void summarise(json_t *into, const double *radius, size_t n, const struct
     for (size_t i = 0; i < n; i++)
         sum += radius[i];
     json_object_set_new(into, "provable_accuracy", reals(share, w->n_epsilons));
-    json_object_set_new(into, "mean_radius", n ? codec_real(sum / (double)n) : json_null());
+    json_object_set_new(into, "mean_radius", codec_real(n ? sum / (double)n : 0));
 }
 
 /* deel-lip's radii, in `radius`; null where it has no formula. */
