@@ -9,8 +9,11 @@
 #include "settings.h"
 #include "store_private.h"
 
-#define SLICE_FLOPS 1e9 /* between two looks at the clock */
-enum { MOST_EPSILONS = 4096, SLICE_LEAST = 64, SLICE_MOST = 4096 };
+/* How many samples are worked on between two looks at the clock. */
+#define SLICE_FLOPS  1e9
+#define LOCAL_FLOPS  5e6 /* of a local certificate, at least */
+#define ATTACK_STEPS 500 /* forward passes of an attack, about */
+enum { MOST_EPSILONS = 4096, SLICE_LEAST = 32, SLICE_MOST = 4096 };
 
 static const char *const norms[] = {[LIP_L2] = "l2", [LIP_L1] = "l1", [LIP_LINF] = "linf", NULL};
 static const char *const arithmetics[] = {[LIP_FLOAT64] = "float64", [LIP_FLOAT32] = "float32", NULL};
@@ -18,7 +21,7 @@ static const char *const arithmetics[] = {[LIP_FLOAT64] = "float64", [LIP_FLOAT3
 struct wish {
     lip_norm norm;
     lip_certify_options options;
-    bool local, attack, curve;
+    bool attack, curve;
     double *epsilon;
     size_t n_epsilons;
     uint64_t deadline;
@@ -51,7 +54,7 @@ static bool read_flags(const json_t *parameters, struct wish *w, struct reply *r
     const struct {
         const char *name;
         bool *value;
-    } flags[] = {{"local", &w->local},
+    } flags[] = {{"local", &w->options.local},
                  {"attack", &w->attack},
                  {"curve", &w->curve},
                  {"negative_robustness", &w->options.negative_robustness}};
@@ -105,7 +108,7 @@ static bool read_wish(struct ctx *ctx, const struct request *rq, const struct co
     const json_t *scale = json_object_get(body->parameters, "input_scale");
     size_t norm = LIP_L2, arithmetic = LIP_FLOAT64;
 
-    w->local = true;
+    w->options.local = true;
     w->options.input_scale = 1;
     if (!native_parameters(ctx, rq, body, names, &w->deadline, rp) || !read_word(body->parameters, "norm", norms, &norm, rp) ||
         !read_word(body->parameters, "arithmetic", arithmetics, &arithmetic, rp) || !read_flags(body->parameters, w, rp) ||
@@ -119,10 +122,6 @@ static bool read_wish(struct ctx *ctx, const struct request *rq, const struct co
     }
     if (scale)
         w->options.input_scale = json_number_value(scale);
-    if (w->attack) {
-        reply_at(rp, 501, "unsupported", "/parameters/attack", "attacks are not built in");
-        return false;
-    }
     return true;
 }
 
@@ -133,8 +132,9 @@ struct work {
     const float *x;
     float *owned, *y; /* owned: what to free of x */
     int64_t *label, *predicted; /* label NULL: none came */
-    double *margin, *radius;
-    const char **method;
+    double *margin, *radius, *attack_radius;
+    float *attack;
+    const char **method, **reason;
 };
 
 static void work_clear(struct work *k)
@@ -145,7 +145,10 @@ static void work_clear(struct work *k)
     free(k->predicted);
     free(k->margin);
     free(k->radius);
+    free(k->attack_radius);
+    free(k->attack);
     free(k->method);
+    free(k->reason);
 }
 
 static bool read_labels(struct codec_body *body, struct work *k, struct reply *rp)
@@ -173,27 +176,38 @@ static bool read_labels(struct codec_body *body, struct work *k, struct reply *r
     return ok;
 }
 
-static bool work_room(struct work *k, struct reply *rp)
+static bool work_room(struct work *k, bool attack, struct reply *rp)
 {
-    size_t n = k->n + 1, values;
+    size_t n = k->n + 1, values, inputs;
+    bool fits = !__builtin_mul_overflow(n, k->classes, &values) && !__builtin_mul_overflow(n, k->in, &inputs);
 
-    if (!__builtin_mul_overflow(n, k->classes, &values)) {
-        k->y = calloc(values, sizeof *k->y);
-        k->predicted = calloc(n, sizeof *k->predicted);
-        k->margin = calloc(n, sizeof *k->margin);
-        k->radius = calloc(n, sizeof *k->radius);
-        k->method = calloc(n, sizeof *k->method);
-    }
-    if (k->y && k->predicted && k->margin && k->radius && k->method)
+    if (fits && (k->y = calloc(values, sizeof *k->y)) && (k->predicted = calloc(n, sizeof *k->predicted)) &&
+        (k->margin = calloc(n, sizeof *k->margin)) && (k->radius = calloc(n, sizeof *k->radius)) &&
+        (k->method = calloc(n, sizeof *k->method)) && (k->reason = calloc(n, sizeof *k->reason)) &&
+        (!attack || ((k->attack_radius = calloc(n, sizeof *k->attack_radius)) && (k->attack = calloc(inputs, sizeof *k->attack)))))
         return true;
     reply_no_memory(rp);
     return false;
 }
 
+/* The other side of n samples from i on. What is answered wrongly needs no attack. */
+static lip_err attack(const lip_certifier *c, const struct wish *w, struct work *k, size_t i, size_t n, lip_error *err)
+{
+    lip_err rc = lip_attack(c, &w->options, 0, n, k->x + i * k->in, k->attack_radius + i, k->attack + i * k->in, err);
+
+    for (size_t r = i; !rc && k->label && r < i + n; r++)
+        if (k->label[r] != k->predicted[r]) {
+            k->attack_radius[r] = 0;
+            memcpy(k->attack + r * k->in, k->x + r * k->in, k->in * sizeof *k->attack);
+        }
+    return rc;
+}
+
 /* In slices, so that a deadline is noticed. */
 static bool certify(const lip_certifier *c, const lip_model *m, const struct wish *w, struct work *k, struct reply *rp)
 {
-    double slice = fmin(SLICE_MOST, fmax(SLICE_LEAST, SLICE_FLOPS / fmax(1, lip_model_flops(m))));
+    double each = lip_model_flops(m) * (w->attack ? ATTACK_STEPS : 1) + (w->options.local ? LOCAL_FLOPS : 1);
+    double slice = fmin(SLICE_MOST, fmax(SLICE_LEAST, SLICE_FLOPS / each));
     lip_workspace *ws = thread_workspace();
     lip_error err = {0};
 
@@ -205,13 +219,13 @@ static bool certify(const lip_certifier *c, const lip_model *m, const struct wis
         n = k->n - i < (size_t)slice ? k->n - i : (size_t)slice;
         if (!in_time(w->deadline, rp))
             return false;
-        if (lip_certify(c, ws, &w->options, n, k->x + i * k->in, k->label ? k->label + i : NULL, k->y + i * k->classes,
-                        k->predicted + i, k->margin + i, k->radius + i, &err)) {
+        const lip_certificates out = {k->y + i * k->classes, k->predicted + i, k->margin + i,
+                                      k->radius + i,         k->method + i,    k->reason + i};
+        if (lip_certify(c, ws, &w->options, n, k->x + i * k->in, k->label ? k->label + i : NULL, &out, &err) ||
+            (w->attack && attack(c, w, k, i, n, &err))) {
             reply_lip_error(rp, &err, ABOUT_TENSORS, "/inputs");
             return false;
         }
-        for (size_t r = i; r < i + n; r++)
-            k->method[r] = k->classes == 1 ? "norm" : "pair";
     }
     return true;
 }
@@ -261,6 +275,27 @@ static json_t *curve(const struct work *k, double *r, double *share)
     return json_pack("{s:o, s:o}", "radius", reals(r, k->n), "accuracy", reals(share, k->n));
 }
 
+/* Why samples that are answered rightly have no radius, each reason once. */
+static json_t *warnings(const struct work *k)
+{
+    json_t *list = json_array(), *one;
+    size_t at;
+
+    for (size_t i = 0; i < k->n; i++) {
+        bool known = false;
+        if (!k->reason[i] || (k->label && k->label[i] != k->predicted[i]))
+            continue;
+        json_array_foreach(list, at, one)
+            if (!strcmp(json_string_value(json_object_get(one, "text")), k->reason[i])) {
+                json_object_set_new(one, "samples", json_integer(json_integer_value(json_object_get(one, "samples")) + 1));
+                known = true;
+            }
+        if (!known)
+            json_array_append_new(list, json_pack("{s:s, s:i, s:s}", "code", "no_radius", "samples", 1, "text", k->reason[i]));
+    }
+    return list;
+}
+
 /* {"certificate": …}. NULL: out of memory. */
 static json_t *certificate(const lip_certifier *c, const struct wish *w, const struct work *k)
 {
@@ -276,6 +311,7 @@ static json_t *certificate(const lip_certifier *c, const struct wish *w, const s
         summarise(json, k->radius, k->n, w, share);
         json_object_set_new(json, "curve", w->curve ? curve(k, r, share) : json_null());
         json_object_set_new(json, "reference", reference(c, w, k, r, share));
+        json_object_set_new(json, "warnings", warnings(k));
     }
     free(r);
     free(share);
@@ -315,11 +351,13 @@ static void answer(struct ctx *ctx, const struct request *rq, struct reply *rp, 
         {.name = "margin", .shape = shape_of(NULL, k.n), .type = CODEC_FP64},
         {.name = "radius", .shape = shape_of(NULL, k.n), .type = CODEC_FP64},
         {.name = "method", .shape = shape_of(NULL, k.n), .type = CODEC_BYTES},
+        {.name = "attack_radius", .shape = shape_of(NULL, k.n), .type = CODEC_FP64},
+        {.name = "attack", .shape = shape_of(lip_model_input_shape(m, 0), k.n)},
     };
-    size_t n = sizeof results / sizeof *results;
-    if (!read_labels(&body, &k, rp) || !work_room(&k, rp))
+    size_t n = sizeof results / sizeof *results - (w.attack ? 0 : 2);
+    if (!read_labels(&body, &k, rp) || !work_room(&k, w.attack, rp))
         goto done;
-    const void *const data[] = {k.y, k.predicted, k.margin, k.radius, k.method};
+    const void *const data[] = {k.y, k.predicted, k.margin, k.radius, k.method, k.attack_radius, k.attack};
     for (size_t i = 0; i < n; i++)
         results[i].data = data[i];
     if (!codec_choose(&body, model->name, results, &n, rp))
@@ -348,7 +386,8 @@ done:
     codec_clear_body(&body);
 }
 
-/* POST /v2/models/{m}/certify  infer's body, y_true, "epsilons"  ->  {"certificate", "outputs":[y, label, margin, radius, method]} */
+/* POST /v2/models/{m}/certify  infer's body, y_true, "epsilons"  ->  {"certificate", "outputs":[y, label, margin, radius, method,
+ * with "attack" attack_radius, attack]} */
 void handle_certify(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
     static const char *const none[] = {NULL};

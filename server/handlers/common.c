@@ -464,7 +464,7 @@ const lip_certifier *find_certifier(struct published *now, lip_norm norm, struct
     pthread_mutex_unlock(&now->lock);
     if (found)
         return found;
-    if (lip_certifier_new(now->snapshot, norm, &made, &err)) {
+    if (lip_certifier_new(now->snapshot, &(lip_certifier_options){.norm = norm}, &made, &err)) {
         reply_lip_error(rp, &err, ABOUT_WEIGHTS, NULL);
         return NULL;
     }

@@ -8,6 +8,8 @@
 #include "handlers.h"
 #include "store_private.h"
 
+enum { FEW = 10 }; /* at each end, where the whole spectrum is too much */
+
 struct wish {
     size_t k; /* 0: the whole spectrum */
     bool kernel;
@@ -35,13 +37,13 @@ static bool read_wish(const struct request *rq, struct wish *w, struct reply *rp
     return true;
 }
 
-/* k of the values, from the largest down or from the smallest up. */
+/* k of the values that there are, from the largest down or from the smallest up. */
 static json_t *values(const lip_spectrum *s, size_t k, bool largest)
 {
     json_t *list = json_array();
 
     for (size_t i = 0; i < k; i++)
-        json_array_append_new(list, codec_real(s->value[largest ? i : s->count - 1 - i]));
+        json_array_append_new(list, codec_real(s->value[largest ? i : s->largest + s->smallest - 1 - i]));
     return list;
 }
 
@@ -49,7 +51,7 @@ static json_t *document(const struct model *model, const struct published *now, 
                         const lip_spectrum *s)
 {
     lip_effective e = lip_snapshot_effective(now->snapshot, layer);
-    size_t k = w->k && w->k < s->count ? w->k : s->count;
+    size_t k = w->k && w->k < s->largest ? w->k : s->largest;
 
     return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:[I, I], s:I, s:o, s:o, s:{s:o, s:o}, s:s, s:o}", "model_name", model->name,
                      "model_version", now->version, "weights_revision", (json_int_t)now->weights_revision, "layer",
@@ -57,7 +59,7 @@ static json_t *document(const struct model *model, const struct published *now, 
                      w->kernel ? "kernel" : "layer", "operator", w->kernel ? "dense" : s->kind, "shape", (json_int_t)s->inputs,
                      (json_int_t)s->outputs, "count", (json_int_t)s->count, "largest", values(s, k, true), "smallest",
                      values(s, k, false), "enclosure", "lower", codec_real_or_null(s->norm.lower), "upper",
-                     codec_real_or_null(s->norm.upper), "method", "svd", "effective_kernel",
+                     codec_real_or_null(s->norm.upper), "method", s->method, "effective_kernel",
                      e == LIP_NONE ? json_null() : json_string(e == LIP_STORED ? "stored" : "computed"));
 }
 
@@ -70,6 +72,7 @@ static void answer(const struct request *rq, struct reply *rp, const struct mode
     char options[64], etag[ETAG_MAX];
     uint64_t start = now_ns();
     size_t layer;
+    lip_err rc;
 
     if (!find_layer(rq, model->name, m, &layer, rp))
         return;
@@ -78,7 +81,12 @@ static void answer(const struct request *rq, struct reply *rp, const struct mode
     reply_weights_revision(rp, now->weights_revision);
     if (codec_not_modified(rq, rp, etag))
         return;
-    switch (lip_bound_spectrum(now->snapshot, layer, w->kernel, 0, &s, &err)) {
+    rc = lip_bound_spectrum(now->snapshot, layer, w->kernel, w->k, &s, &err);
+    if (rc == LIP_EUNSUPPORTED && !w->k) { /* too much for the whole of it */
+        err = (lip_error){0};
+        rc = lip_bound_spectrum(now->snapshot, layer, w->kernel, FEW, &s, &err);
+    }
+    switch (rc) {
     case LIP_OK:
         rp->compute_ns = now_ns() - start;
         reply_json(rp, 200, document(model, now, layer, w, &s));

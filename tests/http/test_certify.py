@@ -61,9 +61,23 @@ def plan(check):
             radius = outputs(certify(norm=norm))["radius"]
             true_there = [min((row[c] - row[j]) / dual[norm]([kernel[i][c] - kernel[i][j] for i in range(3)]) for j in range(3) if j != c)
                           for row, c in zip(logits, label)]
-            # Against other norms than l2 a constant of one matrix alone comes from its l2 norm: at most sqrt(3) too large.
-            check(f"{norm}: no radius is beyond the truth", all(t / 1.74 - 1e-5 <= r <= t for r, t in zip(radius, true_there)),
+            check(f"{norm}: likewise", all(t * (1 - 1e-5) - 1e-6 <= r <= t for r, t in zip(radius, true_there)),
                   list(zip(radius, true_there))[:5])
+        attacked = certify(labels=label[:-1] + [(label[-1] + 1) % 3], attack=True, input_scale=0.5)
+        both = outputs(attacked)
+        found = floats(struct.pack("<150f", *both["attack"]))  # JSON has the shortest decimals of these
+        moved = [found[3 * i:3 * i + 3] for i in range(50)]
+        check("an attack gives the other end of the interval", all(r <= a < 1.05 * 2 * t + 1e-6 for r, a, t in
+              list(zip(both["radius"], both["attack_radius"], true))[:-1]) and both["attack_radius"][-1] == 0 and moved[-1] == x[-1],
+              list(zip(both["radius"], both["attack_radius"], true)))
+        check("and a point that proves it", all(a != b for a, b in list(zip(outputs(certify(points=moved))["label"], label))[:-1])
+              and all(math.dist(a, b) * 2 <= r * (1 + 1e-12) for a, b, r in zip(moved, x, both["attack_radius"])))
+        # attack_radius may be "Infinity": a model that answers one thing only
+        constant = d.create("constant", LINEAR)
+        d.put(constant + "/weights/y/kernel", tensor("y/kernel", [3, 3], [0] * 9))
+        d.put(constant + "/weights/y/bias", tensor("y/bias", [3], [0, 1, 0]))
+        nowhere = certify(path=constant, points=x[:2], attack=True)
+        check("none found is Infinity", outputs(nowhere)["attack_radius"] == ["Infinity"] * 2, nowhere)
         plain = outputs(certify())["radius"]
         scaled = outputs(certify(input_scale=0.25))["radius"]
         check("input_scale: radii in the caller's units", all(math.isclose(4 * a, b, rel_tol=1e-12) for a, b in zip(plain, scaled)))
@@ -110,6 +124,10 @@ def plan(check):
         check("a raw request is one sample", one.headers["Inference-Header-Content-Length"]
               and struct.unpack("<d", one.body[-16:-8])[0] == plain[0], one)
 
+        big = certify(points=[[3e38, 1e38, 0.0], x[0]])
+        check("what could overflow has no radius, and that is said", outputs(big)["radius"][0] == 0 and outputs(big)["radius"][1] > 0
+              and outputs(big)["method"][0] == "none" and any(w["code"] == "no_radius" and w["samples"] == 1 and "overflow" in w["text"]
+                                                              for w in big.json["certificate"]["warnings"]), big)
         # errors, each with its place
         good = {"inputs": [tensor("x", [1, 3], [1, 2, 3])]}
         for body, status, code, pointer in (
