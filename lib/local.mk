@@ -5,7 +5,7 @@ noinst_LTLIBRARIES += %D%/libcore.la
 	%D%/bounds/attack.c %D%/bounds/certificate.c %D%/bounds/conv.c %D%/bounds/dense.c %D%/bounds/embed.c %D%/bounds/map.c %D%/bounds/network.c \
 	%D%/bounds/pairs.c %D%/bounds/spectrum.c %D%/bounds/stage.c %D%/bounds/tangent.c %D%/bounds/telemetry.c \
 	%D%/io/keras_json.c %D%/io/safetensors.c %D%/io/training_json.c \
-	%D%/layers/activation.c %D%/layers/conv2d.c %D%/layers/conv2d_transpose.c %D%/layers/dense.c %D%/layers/distributions.c %D%/layers/family.c \
+	%D%/layers/activation.c %D%/layers/batch_normalization.c %D%/layers/conv2d.c %D%/layers/conv2d_transpose.c %D%/layers/dense.c %D%/layers/distributions.c %D%/layers/dropout.c %D%/layers/family.c \
 	%D%/layers/fields.c %D%/layers/flatten.c %D%/layers/global_pooling.c %D%/layers/group_sort.c \
 	%D%/layers/householder.c %D%/layers/initializers.c %D%/layers/input_layer.c %D%/layers/layer.c %D%/layers/max_min.c \
 	%D%/layers/merge.c %D%/layers/moves.c %D%/layers/pad_conv2d.c %D%/layers/pooling.c %D%/layers/rectifiers.c %D%/layers/constraints.c %D%/layers/regularizers.c %D%/layers/reparam.c %D%/layers/sampling.c \

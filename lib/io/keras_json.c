@@ -309,6 +309,9 @@ static lip_err read_field(const json_t *v, const struct lip__field *f, void *obj
         case LIP__PAIR:
             memset(at, 0, 2 * sizeof(size_t));
             return LIP_OK;
+        case LIP__INTS:
+            memset(at, 0, sizeof(struct lip__ints));
+            return LIP_OK;
         case LIP__STRING:
             lip__free(*(char **)at);
             *(char **)at = NULL;
@@ -544,6 +547,8 @@ static json_t *write_field(const struct lip__field *f, const void *object, bool 
         return json_pack("[I, I]", (json_int_t)((const size_t *)at)[0], (json_int_t)((const size_t *)at)[1]);
     case LIP__INTS: {
         const struct lip__ints *list = (const struct lip__ints *)at;
+        if (f->flags & LIP__NONE_OK && !list->n)
+            return json_null();
         json_t *array = json_array();
         for (size_t i = 0; array && i < list->n; i++)
             if (json_array_append_new(array, json_integer(list->v[i]))) {

@@ -21,15 +21,15 @@ void lip__declare_kernel(lip_layer *l, const lip_shape *kernel, size_t outputs, 
 {
     const struct lip__reparam *r = l->kind->reparam;
 
-    lip__declare(l, "kernel", LIP_KERNEL, kernel, kernel_initializer);
+    lip__declare(l, "kernel", LIP_KERNEL, kernel, kernel_initializer, l->kernel_regularizer, l->kernel_constraint);
     if (use_bias)
-        lip__declare(l, "bias", LIP_BIAS, &LIP__SHAPE(outputs), bias_initializer);
+        lip__declare(l, "bias", LIP_BIAS, &LIP__SHAPE(outputs), bias_initializer, l->bias_regularizer, l->bias_constraint);
     if (r && r->has_u) {
-        lip__declare(l, "u", LIP_U, &LIP__SHAPE(1, outputs), NULL);
-        lip__declare(l, "sigma", LIP_SIGMA, &LIP__SHAPE(1, 1), NULL);
+        lip__declare(l, "u", LIP_U, &LIP__SHAPE(1, outputs), NULL, NULL, NULL);
+        lip__declare(l, "sigma", LIP_SIGMA, &LIP__SHAPE(1, 1), NULL, NULL, NULL);
     }
     if (r)
-        lip__declare(l, "wbar", LIP_WBAR, kernel, NULL);
+        lip__declare(l, "wbar", LIP_WBAR, kernel, NULL, NULL, NULL);
 }
 
 lip_err lip__conv_check(lip_layer *l, lip_error *err)

@@ -27,7 +27,7 @@
 /* A proven constant computed with a few roundings, moved up past them. */
 #define LIP__UP(x) ((x) * (1 + 0x1p-48))
 
-enum { LIP__SPECTRAL_INITIALIZER = 0, LIP__GLOROT_UNIFORM = 1, LIP__ZEROS = 2 };
+enum { LIP__SPECTRAL_INITIALIZER = 0, LIP__GLOROT_UNIFORM = 1, LIP__ZEROS = 2, LIP__ONES = 3 };
 
 #define LIP__K_FIELD {"k_coef_lip", LIP__FLOAT, LIP__FIELD(lip_layer, k), .def = 1, .min = 0, .max = INFINITY}
 

@@ -60,7 +60,8 @@ static lip_err build(lip_layer *l, lip_error *err)
         return lip__layer_fail(l, err, LIP_ESHAPE, "its input has shape [], needs at least one axis beside the batch");
     if (channels(l) % 2)
         return lip__layer_fail(l, err, LIP_ESHAPE, "2 has to be a divisor of the number of channels, which is %zu", channels(l));
-    lip__declare(l, "theta", LIP_OTHER, &LIP__SHAPE(channels(l) / 2), h->theta_initializer ? h->theta_initializer : &quarter_turns);
+    lip__declare(l, "theta", LIP_OTHER, &LIP__SHAPE(channels(l) / 2), h->theta_initializer ? h->theta_initializer : &quarter_turns,
+                 NULL, NULL);
     return LIP_OK;
 }
 

@@ -103,10 +103,11 @@ lip_layer *lip__layer_copy(const lip_layer *l, const struct lip__kind *kind)
 }
 
 void lip__declare(lip_layer *layer, const char *name, lip_role role, const lip_shape *shape,
-                  const struct lip__object *initializer)
+                  const struct lip__object *initializer, const struct lip__object *regularizer,
+                  const struct lip__object *constraint)
 {
     assert(layer->n_declared < sizeof layer->declared / sizeof *layer->declared);
-    layer->declared[layer->n_declared++] = (struct lip__declared){name, role, *shape, initializer};
+    layer->declared[layer->n_declared++] = (struct lip__declared){name, role, *shape, initializer, regularizer, constraint};
 }
 
 /* A None is NAN where the table allows it; anything else that is not finite would spoil every number behind it. */

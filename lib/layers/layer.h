@@ -123,8 +123,19 @@ enum { LIP__LIPSCHITZ = 1,  /* deel-lip's LipschitzLayer: takes its share of a S
        LIP__ACTIVATES = 8, /* may stand in an activation slot */
        LIP__POINTWISE = 16 /* each number by itself, without variables: any order of the axes will do */ };
 
+/* A forward and backward pass of a training step; inference has none. */
+struct lip__training {
+    uint64_t seed, step;
+    float *stats;         /* model->stats floats: what observe left, of each step */
+    float *const *moved;  /* of each variable whose role is LIP_MOVING: where its next value goes; it holds the present one */
+};
+
 struct lip__pass {
     size_t n;                /* samples of this call */
+    size_t first;            /* place of its first one in the batch */
+    const struct lip__training *training; /* NULL: inference */
+    float *stats;            /* training: kind->stats floats */
+    float *const *moved;     /* observe: of each of w that is LIP_MOVING */
     const float *const *w;   /* what the forward pass reads: [0] effective kernel, [1] bias (NULL: none), ... */
     float *const *dw;        /* gradient(): where to put dL/dw, overwritten; NULL entries are not wanted */
     float *scratch;          /* kind->scratch floats of this thread, 64-byte aligned */
@@ -142,6 +153,11 @@ struct lip__kind {
     lip_err (*build)(lip_layer *, lip_error *);
     /* effective kernel <- kernel, u. NULL: the kernel is used as it is. See lip__reparam below. */
     const struct lip__reparam *reparam;
+    /* Kinds that see the whole batch in training, one thread: before forward, and before gradient and backward. What they find
+     * out goes to pass->stats, kind->stats floats. NULL: none. */
+    size_t (*stats)(const lip_layer *);
+    void (*observe)(const lip_layer *, const struct lip__pass *, const float *x);
+    void (*observe_back)(const lip_layer *, const struct lip__pass *, const float *x, const float *dy);
     /* n samples, one thread. x and y do not overlap. */
     void (*forward)(const lip_layer *, const struct lip__pass *, const float *x, float *y);
     /* Kinds that join several tensors have these three instead of build, forward and backward: out from the shapes in
@@ -185,6 +201,7 @@ struct lip_layer {
         lip_role role;
         lip_shape shape;
         const struct lip__object *initializer; /* NULL: role's own (u normal, sigma one, wbar computed) */
+        const struct lip__object *regularizer, *constraint; /* NULL: none */
     } declared[6];
     size_t n_declared;
     bool has_batch_shape; /* its config carried batch_input_shape */
@@ -198,7 +215,8 @@ void lip__layer_free(lip_layer *layer);
 /* lip__layer_copy: a new layer of `kind`, named like this one and with its options; not built. NULL: out of memory. */
 lip_layer *lip__layer_copy(const lip_layer *layer, const struct lip__kind *kind);
 void lip__declare(lip_layer *layer, const char *name, lip_role role, const lip_shape *shape,
-                  const struct lip__object *initializer);
+                  const struct lip__object *initializer, const struct lip__object *regularizer,
+                  const struct lip__object *constraint);
 /* lip__layer_build: kind->check and kind->build on this input shape, then the activation on its output. Checks that every
  * number is finite and every shape fits memory, so that nobody behind it has to. */
 lip_err lip__layer_build(lip_layer *layer, const lip_shape *in, lip_error *err);

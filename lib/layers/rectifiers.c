@@ -16,7 +16,8 @@
 struct rectifier {
     lip_layer base;
     double number; /* alpha or theta */
-    struct lip__object *alpha_initializer; /* PReLU */
+    struct lip__object *alpha_initializer, *alpha_regularizer, *alpha_constraint; /* PReLU */
+    struct lip__ints shared; /* PReLU: axes along which alpha is one number; the batch is axis 0 */
 };
 
 static size_t count(const lip_layer *l, const struct lip__pass *p)
@@ -105,9 +106,35 @@ static double threshold_constant(const lip_layer *l)
 
 static lip_err prelu_build(lip_layer *l, lip_error *err)
 {
-    (void)err;
-    lip__declare(l, "alpha", LIP_OTHER, &l->in, ((const struct rectifier *)l)->alpha_initializer);
+    const struct rectifier *r = (const struct rectifier *)l;
+    lip_shape shape = l->in;
+
+    for (size_t i = 0; i < r->shared.n; i++) {
+        if (r->shared.v[i] < 1 || r->shared.v[i] > (long)l->in.rank)
+            return lip__layer_fail(l, err, LIP_EDEFINITION, "shared_axes holds %ld, needs axes from 1 to %zu", r->shared.v[i],
+                                   l->in.rank);
+        shape.dim[r->shared.v[i] - 1] = 1;
+    }
+    lip__declare(l, "alpha", LIP_OTHER, &shape, r->alpha_initializer, r->alpha_regularizer, r->alpha_constraint);
     return LIP_OK;
+}
+
+/* Which alpha belongs to number j of a sample. */
+static size_t place(const lip_layer *l, size_t j)
+{
+    const struct lip__ints *shared = &((const struct rectifier *)l)->shared;
+    size_t at = 0, stride = 1;
+
+    if (!shared->n)
+        return j;
+    for (size_t d = l->in.rank; d-- > 0; j /= l->in.dim[d]) {
+        bool is_shared = false;
+        for (size_t i = 0; i < shared->n; i++)
+            is_shared |= shared->v[i] == (long)d + 1;
+        at += is_shared ? 0 : j % l->in.dim[d] * stride;
+        stride *= is_shared ? 1 : l->in.dim[d];
+    }
+    return at;
 }
 
 static void prelu_forward(const lip_layer *l, const struct lip__pass *p, const float *x, float *y)
@@ -116,7 +143,7 @@ static void prelu_forward(const lip_layer *l, const struct lip__pass *p, const f
 
     for (size_t s = 0; s < p->n; s++)
         for (size_t i = s * n, j = 0; j < n; i++, j++)
-            y[i] = x[i] < 0 ? p->w[0][j] * x[i] : x[i];
+            y[i] = x[i] < 0 ? p->w[0][place(l, j)] * x[i] : x[i];
 }
 
 static void prelu_backward(const lip_layer *l, const struct lip__pass *p, const float *x, const float *y, const float *dy,
@@ -127,18 +154,21 @@ static void prelu_backward(const lip_layer *l, const struct lip__pass *p, const 
     (void)y;
     for (size_t s = 0; s < p->n; s++)
         for (size_t i = s * n, j = 0; j < n; i++, j++)
-            dx[i] = x[i] < 0 ? p->w[0][j] * dy[i] : x[i] > 0 ? dy[i] : 0;
+            dx[i] = x[i] < 0 ? p->w[0][place(l, j)] * dy[i] : x[i] > 0 ? dy[i] : 0;
 }
 
 static void prelu_gradient(const lip_layer *l, const struct lip__pass *p, const float *x, const float *dy)
 {
-    size_t n = lip_shape_count(&l->in);
+    size_t n = lip_shape_count(&l->in), slopes = lip_shape_count(&l->declared[0].shape);
 
-    for (size_t j = 0; p->dw[0] && j < n; j++) {
+    if (!p->dw[0])
+        return;
+    memset(p->dw[0], 0, slopes * sizeof *p->dw[0]);
+    for (size_t j = 0; j < n; j++) {
         double sum = 0;
         for (size_t s = 0; s < p->n; s++)
             sum += x[s * n + j] < 0 ? (double)x[s * n + j] * dy[s * n + j] : 0;
-        p->dw[0][j] = (float)sum;
+        p->dw[0][place(l, j)] += (float)sum;
     }
 }
 
@@ -147,7 +177,7 @@ static double prelu_weighed(const lip_layer *l, const float *const *w)
 {
     double most = 1;
 
-    for (size_t j = 0; j < lip_shape_count(&l->in); j++)
+    for (size_t j = 0; j < lip_shape_count(&l->declared[0].shape); j++)
         most = fmax(most, fabs((double)w[0][j]));
     return most;
 }
@@ -167,9 +197,9 @@ static const struct lip__field elu_fields[] = NUMBER("alpha", 1, -INFINITY);
 static const struct lip__field threshold_fields[] = NUMBER("theta", 1, 0);
 static const struct lip__field prelu_fields[] = {
     {"alpha_initializer", LIP__OBJECT, LIP__FIELD(rectifier, alpha_initializer), .def = LIP__ZEROS, .of = lip__initializers},
-    {.name = "alpha_regularizer", .type = LIP__NULL},
-    {.name = "alpha_constraint", .type = LIP__NULL},
-    {.name = "shared_axes", .type = LIP__NULL},
+    {"alpha_regularizer", LIP__OBJECT, LIP__FIELD(rectifier, alpha_regularizer), .def = NAN, .of = lip__regularizers},
+    {"alpha_constraint", LIP__OBJECT, LIP__FIELD(rectifier, alpha_constraint), .def = NAN, .of = lip__constraints},
+    {"shared_axes", LIP__INTS, LIP__FIELD(rectifier, shared), .def = NAN, .min = 1, .max = LIP_MAX_RANK, .flags = LIP__NONE_OK},
     {.name = NULL},
 };
 

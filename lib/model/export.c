@@ -94,7 +94,8 @@ lip_err lip_snapshot_vanilla(const lip_snapshot *p, const lip_model *vanilla, li
     for (size_t i = 0; i < m->n_steps; i++)
         for (size_t r = 0; r < LIP__MAX_READ; r++)
             if (m->step[i].read[r] != LIP__NOWHERE) {
-                const lip_variable *v = &m->variable[m->step[i].train[r]];
+                bool kernel = m->step[i].train[r] != LIP__NOWHERE; /* its effective one goes where the raw one was */
+                const lip_variable *v = &m->variable[kernel ? m->step[i].train[r] : m->step[i].read[r]];
                 tensors[n++] = (lip_named){v->name, v->shape, p->data[m->step[i].read[r]]};
             }
     lip_err rc = make_state(vanilla, tensors, n, state, err);

@@ -74,6 +74,17 @@ static float *locate(const struct lip__run *run, float *const *buffer, size_t va
     return v->output != LIP__NOWHERE ? run->y[v->output] + first * v->size : buffer[v->slot];
 }
 
+struct lip__pass lip__step_pass(const struct lip__step *s, const float *const *data, const struct lip__training *training,
+                                size_t first, size_t n, const float **w, float **moved)
+{
+    for (size_t r = 0; r < LIP__MAX_READ; r++) {
+        w[r] = s->read[r] == LIP__NOWHERE ? NULL : data[s->read[r]];
+        moved[r] = training && s->read[r] != LIP__NOWHERE ? training->moved[s->read[r]] : NULL;
+    }
+    return (struct lip__pass){.n = n, .first = first, .training = training, .w = w, .moved = moved,
+                              .stats = training ? training->stats + s->stats : NULL};
+}
+
 static void run_block(void *ctx, size_t index, size_t thread)
 {
     const struct lip__run *run = ctx;
@@ -85,15 +96,15 @@ static void run_block(void *ctx, size_t index, size_t thread)
         buffer[i] = at;
         at += lip__round(run->block * m->slot[i]);
     }
-    for (size_t i = 0; i < m->n_steps; i++) {
+    for (size_t i = run->from; i < (run->to ? run->to : m->n_steps); i++) {
         const struct lip__step *s = &m->step[i];
         const float *w[LIP__MAX_READ], *x[LIP__MAX_JOINED];
-        for (size_t r = 0; r < LIP__MAX_READ; r++)
-            w[r] = s->read[r] == LIP__NOWHERE ? NULL : run->data[s->read[r]];
+        float *moved[LIP__MAX_READ];
         for (size_t j = 0; j < s->n_from; j++)
             x[j] = locate(run, buffer, s->from[j], first);
         float *y = locate(run, buffer, s->out, first);
-        struct lip__pass pass = {.n = n, .w = w, .scratch = area};
+        struct lip__pass pass = lip__step_pass(s, run->data, run->training, first, n, w, moved);
+        pass.scratch = area;
         if (s->layer->kind->merge)
             s->layer->kind->merge(s->layer, &pass, x, y);
         else
@@ -101,9 +112,34 @@ static void run_block(void *ctx, size_t index, size_t thread)
     }
 }
 
+/* The whole batch, for a layer that wants to see it before its first sample goes on. */
+static void observe(const struct lip__run *run, size_t step)
+{
+    const struct lip__step *s = &run->model->step[step];
+    const float *w[LIP__MAX_READ];
+    float *moved[LIP__MAX_READ];
+    struct lip__pass pass = lip__step_pass(s, run->data, run->training, 0, run->n, w, moved);
+
+    pass.scratch = run->memory;
+    s->layer->kind->observe(s->layer, &pass, locate(run, NULL, s->from[0], 0));
+}
+
 void lip__run(const struct lip__run *run)
 {
-    lip__parallel((run->n + run->block - 1) / run->block, run_block, (void *)run);
+    const lip_model *m = run->model;
+    struct lip__run part = *run;
+
+    part.to = run->to ? run->to : m->n_steps;
+    for (size_t end = part.to; run->training && part.from < end;) {
+        for (part.to = part.from + 1; part.to < end && !m->step[part.to].layer->kind->observe;)
+            part.to++;
+        if (m->step[part.from].layer->kind->observe)
+            observe(run, part.from);
+        lip__parallel((run->n + run->block - 1) / run->block, run_block, &part);
+        part.from = part.to;
+    }
+    if (!run->training)
+        lip__parallel((run->n + run->block - 1) / run->block, run_block, &part);
 }
 
 lip_err lip_predict_graph(const lip_snapshot *snapshot, lip_workspace *ws, size_t n, const float *const *x, float *const *y,

@@ -104,6 +104,19 @@ static size_t find(const lip_model *m, const lip_layer *l, lip_role role, const 
     return LIP__NOWHERE;
 }
 
+const struct lip__declared *lip__declared_of(const lip_model *m, size_t variable)
+{
+    const lip_variable *v = &m->variable[variable];
+    const char *name = strrchr(v->name, '/') + 1;
+    size_t owner = (size_t)(name - v->name) - 1;
+
+    for (const lip_layer *l = v->layer; l; l = l == v->layer ? v->layer->activation : NULL)
+        for (size_t d = 0; d < l->n_declared && strlen(l->name) == owner && !strncmp(l->name, v->name, owner); d++)
+            if (!strcmp(l->declared[d].name, name))
+                return &l->declared[d];
+    return NULL;
+}
+
 static void add_kernel(lip_model *m, size_t top, const lip_layer *l, size_t kernel, size_t wbar)
 {
     const lip_shape *shape = &m->variable[kernel].shape;
@@ -474,10 +487,12 @@ static void bind(lip_model *m, struct lip__step *s)
         s->read[i] = s->train[i] = LIP__NOWHERE;
     for (size_t d = 0; d < l->n_declared; d++) {
         const struct lip__declared *v = &l->declared[d];
-        if (!lip__trains(v->role))
+        if (!lip__reads(v->role))
             continue;
         s->train[n] = find(m, l, v->role, v->name);
         s->read[n] = v->role == LIP_KERNEL && wbar != LIP__NOWHERE ? wbar : s->train[n];
+        if (!lip__trains(v->role))
+            s->train[n] = LIP__NOWHERE;
         if (wbar != LIP__NOWHERE && s->read[n] == wbar)
             add_kernel(m, s->top, l, s->train[n], wbar);
         n++;
@@ -485,6 +500,8 @@ static void bind(lip_model *m, struct lip__step *s)
     size_t scratch = l->kind->scratch ? lip__round(l->kind->scratch(l)) : 0;
     if (scratch > m->scratch)
         m->scratch = scratch;
+    s->stats = m->stats;
+    m->stats += l->kind->stats ? lip__round(l->kind->stats(l)) : 0;
     m->flops += l->kind->flops ? l->kind->flops(l) : 2.0 * (double)lip_shape_count(&l->out);
 }
 

@@ -69,6 +69,7 @@ struct lip__step {
     bool turns;                 /* it only turns what one layer hands to others, and belongs to none */
     size_t read[LIP__MAX_READ]; /* variables that forward reads: wbar in place of kernel; LIP__NOWHERE: none */
     size_t train[LIP__MAX_READ];/* where their gradients belong: kernel in place of wbar */
+    size_t stats;               /* where its layer's statistics lie in a training pass's, in floats */
     size_t *from, n_from;       /* values */
     size_t out;                 /* a value */
 };
@@ -106,6 +107,8 @@ struct lip_model {
     size_t trained, carried, arena; /* ends of the groups, in floats */
     size_t widest;  /* largest value of one sample, in floats */
     size_t scratch; /* floats a step needs per thread, a multiple of 16 */
+    bool shared;    /* a layer is used more than once */
+    size_t stats;   /* floats that layers' statistics of a batch take */
     double flops;
     char **warning;
     size_t n_warnings;
@@ -130,6 +133,15 @@ static inline bool lip__trains(lip_role role)
 {
     return role == LIP_KERNEL || role == LIP_BIAS || role == LIP_OTHER;
 }
+
+/* What a forward pass reads under its own name: those, and what only training moves. */
+static inline bool lip__reads(lip_role role)
+{
+    return lip__trains(role) || role == LIP_MOVING;
+}
+
+/* lip__declared_of: what the layer said of a variable. */
+const struct lip__declared *lip__declared_of(const lip_model *model, size_t variable);
 
 /* lip__state_next: the other arena, made at the first call; NULL: out of memory. */
 float *lip__state_next(lip_state *state);
@@ -167,12 +179,18 @@ struct lip__run {
     const float *const *x;    /* of each input */
     float *const *y;          /* of each output */
     float *const *keep;
+    const struct lip__training *training; /* NULL: inference; else `keep` too */
+    size_t from, to; /* steps of this run; both 0: all */
     float *memory; /* lip_threads() areas, one behind the other */
     size_t area;   /* floats of one */
 };
 size_t lip__block_size(const lip_model *model, size_t n);
 size_t lip__run_area(const lip_model *model, size_t block); /* floats, for a run without keep */
 void lip__run(const struct lip__run *run);
+
+/* lip__step_pass: what a step's layer is handed for samples first.. of a batch, scratch left out. w, moved: LIP__MAX_READ. */
+struct lip__pass lip__step_pass(const struct lip__step *step, const float *const *data, const struct lip__training *training,
+                                size_t first, size_t n, const float **w, float **moved);
 
 /* lip__kernel_effective: wbar of one kernel from kernel and u. u_new, sigma: out, NULL for Frobenius. scratch: the
  * reparametrisation's. Returns LIP_OK, LIP_EZERO for a zero kernel, LIP_ENONFINITE; the text names the variable. */

@@ -6,16 +6,6 @@
 
 #include <string.h>
 
-static const struct lip__object *regularizer_of(const lip_variable *v)
-{
-    return v->role == LIP_KERNEL ? v->layer->kernel_regularizer : v->role == LIP_BIAS ? v->layer->bias_regularizer : NULL;
-}
-
-static const struct lip__object *constraint_of(const lip_variable *v)
-{
-    return v->role == LIP_KERNEL ? v->layer->kernel_constraint : v->role == LIP_BIAS ? v->layer->bias_constraint : NULL;
-}
-
 static const struct lip__regularizer_class *regularizer_class(const struct lip__object *o)
 {
     return (const struct lip__regularizer_class *)o->cls;
@@ -54,7 +44,7 @@ lip_err lip__slots_check(const lip_model *m, lip_error *err)
     lip_err rc = LIP_OK;
 
     for (size_t v = 0; v < m->n_variables && rc == LIP_OK; v++) {
-        const struct lip__object *r = regularizer_of(&m->variable[v]), *c = constraint_of(&m->variable[v]);
+        const struct lip__object *r = lip__declared_of(m, v)->regularizer, *c = lip__declared_of(m, v)->constraint;
         lip_error why = {0};
         if (r && regularizer_class(r)->check)
             rc = regularizer_class(r)->check(r, &m->variable[v].shape, &why);
@@ -71,7 +61,7 @@ size_t lip__slots_scratch(const lip_model *m, size_t n)
     size_t most = 0, need;
 
     for (size_t v = 0; v < m->n_variables; v++) {
-        const struct lip__object *r = regularizer_of(&m->variable[v]), *c = constraint_of(&m->variable[v]);
+        const struct lip__object *r = lip__declared_of(m, v)->regularizer, *c = lip__declared_of(m, v)->constraint;
         need = r && regularizer_class(r)->scratch ? regularizer_class(r)->scratch(r, &m->variable[v].shape) : 0;
         most = need > most ? need : most;
         need = c && constraint_class(c)->scratch ? constraint_class(c)->scratch(c, &m->variable[v].shape) : 0;
@@ -92,7 +82,7 @@ double lip__slots_penalty(const lip_model *m, const float *arena, float *gradien
 
     for (size_t v = 0; v < m->n_variables; v++) {
         const lip_variable *var = &m->variable[v];
-        const struct lip__object *r = regularizer_of(var);
+        const struct lip__object *r = lip__declared_of(m, v)->regularizer;
         if (r)
             sum += regularizer_class(r)->value(r, &var->shape, arena + m->offset[v], 1,
                                                gradient && var->trainable ? gradient + m->offset[v] : NULL, scratch);
@@ -117,7 +107,7 @@ lip_err lip__slots_constrain(const lip_model *m, float *arena, float *scratch, l
 {
     for (size_t v = 0; v < m->n_variables; v++) {
         const lip_variable *var = &m->variable[v];
-        const struct lip__object *c = constraint_of(var);
+        const struct lip__object *c = lip__declared_of(m, v)->constraint;
         lip_err rc = c && var->trainable ? constraint_class(c)->apply(c, &var->shape, arena + m->offset[v], scratch, err) : LIP_OK;
         if (rc != LIP_OK)
             return rc;

@@ -101,25 +101,13 @@ static void initialize_role(lip_role role, lip_random *random, float *x, size_t 
             x[i] = role == LIP_SIGMA;
 }
 
-static const struct lip__object *initializer_of(const lip_model *m, size_t v)
-{
-    const lip_layer *top = m->variable[v].layer;
-    const char *name = strrchr(m->variable[v].name, '/') + 1;
-
-    for (const lip_layer *l = top; l; l = l == top ? top->activation : NULL)
-        for (size_t d = 0; d < l->n_declared; d++)
-            if (!strcmp(l->declared[d].name, name) && l->declared[d].role == m->variable[v].role)
-                return l->declared[d].initializer;
-    return NULL;
-}
-
 static lip_err initialize(lip_state *s, uint64_t seed, lip_error *err)
 {
     const lip_model *m = s->model;
 
     for (size_t v = 0; v < m->n_variables; v++) {
         const lip_variable *var = &m->variable[v];
-        const struct lip__object *initializer = initializer_of(m, v);
+        const struct lip__object *initializer = lip__declared_of(m, v)->initializer;
         lip_random random = {seed, lip_random_stream(var->name), 0};
         float *x = s->now + m->offset[v];
         if (!initializer) {

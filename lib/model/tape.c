@@ -11,12 +11,17 @@ lip_err lip__tape_new(struct lip__tape *t, const lip_model *m, lip_error *err)
     t->activation = lip__alloc(m->n_values, sizeof *t->activation);
     t->delta = lip__alloc(m->n_values, sizeof *t->delta);
     t->born = lip__alloc(m->n_values, sizeof *t->born);
-    return t->activation && t->delta && t->born ? LIP_OK : lip__nomem(err, m->n_values * sizeof *t->delta);
+    t->found = lip__alloc(m->n_variables + 1, sizeof *t->found);
+    t->again = lip__alloc(m->shared ? m->trained : 1, sizeof *t->again);
+    return t->activation && t->delta && t->born && t->found && t->again ? LIP_OK
+                                                                        : lip__nomem(err, m->n_values * sizeof *t->delta);
 }
 
 void lip__tape_clear(struct lip__tape *t)
 {
     lip__free(t->memory);
+    lip__free(t->again);
+    lip__free(t->found);
     lip__free(t->born);
     lip__free(t->delta);
     lip__free(t->activation);
@@ -82,7 +87,7 @@ void lip__tape_forward(struct lip__tape *t)
 {
     const lip_model *m = t->model;
     struct lip__run run = {.model = m, .data = t->data, .n = t->n, .block = lip__block_size(m, t->n), .x = t->x,
-                           .keep = t->activation, .memory = t->area, .area = m->scratch};
+                           .keep = t->activation, .training = t->training, .memory = t->area, .area = m->scratch};
 
     lip__run(&run);
 }
@@ -92,6 +97,7 @@ void lip__tape_forward(struct lip__tape *t)
 void lip__tape_begin(struct lip__tape *t)
 {
     memset(t->born, 0, t->model->n_values * sizeof *t->born);
+    memset(t->found, 0, t->model->n_variables * sizeof *t->found);
 }
 
 float *lip__tape_seed(struct lip__tape *t, size_t i)
@@ -122,7 +128,7 @@ void lip__tape_seeded(struct lip__tape *t, size_t i)
 struct back {
     const struct lip__tape *t;
     const struct lip__step *s;
-    const float *const *w, *const *x;
+    const float *const *x;
     const float *y, *dy;
     float *dx;
     size_t which, block;
@@ -135,9 +141,11 @@ static void back_block(void *ctx, size_t index, size_t thread)
     const struct lip__kind *kind = b->s->layer->kind;
     size_t first = index * b->block, n = b->t->n - first < b->block ? b->t->n - first : b->block;
     size_t out = m->value[b->s->out].size, in = m->value[b->s->from[b->which]].size;
-    struct lip__pass pass = {.n = n, .w = b->w, .scratch = b->t->area + thread * m->scratch};
-    const float *x[LIP__MAX_JOINED];
+    const float *x[LIP__MAX_JOINED], *w[LIP__MAX_READ];
+    float *moved[LIP__MAX_READ];
+    struct lip__pass pass = lip__step_pass(b->s, b->t->data, b->t->training, first, n, w, moved);
 
+    pass.scratch = b->t->area + thread * m->scratch;
     if (!kind->merge) {
         kind->backward(b->s->layer, &pass, b->x[0] + first * in, b->y + first * out, b->dy + first * out, b->dx + first * in);
         return;
@@ -147,31 +155,49 @@ static void back_block(void *ctx, size_t index, size_t thread)
     kind->unmerge(b->s->layer, &pass, x, b->dy + first * out, b->which, b->dx + first * in);
 }
 
+/* A layer that is used twice has the sum of both gradients. */
+static void add_up(struct lip__tape *t, const struct lip__step *s, float *const *dw)
+{
+    const lip_model *m = t->model;
+
+    for (size_t r = 0; r < LIP__MAX_READ; r++) {
+        size_t v = s->train[r], n = dw[r] ? lip_shape_count(&m->variable[v].shape) : 0;
+        for (size_t i = 0; i < n && t->found[v]; i++)
+            t->gradient[m->offset[v] + i] += dw[r][i];
+        if (dw[r])
+            t->found[v] = true;
+    }
+}
+
 /* Gradients of the step's variables and of the values it reads; a value that several steps read gathers a sum. */
 static void backward_step(struct lip__tape *t, const struct lip__step *s)
 {
     const lip_model *m = t->model;
     const float *x[LIP__MAX_JOINED], *w[LIP__MAX_READ];
-    float *dw[LIP__MAX_READ];
+    float *dw[LIP__MAX_READ], *moved[LIP__MAX_READ];
+    struct lip__pass pass = lip__step_pass(s, t->data, t->training, 0, t->n, w, moved);
     bool learns = false;
 
     for (size_t r = 0; r < LIP__MAX_READ; r++) {
-        bool trains = t->gradient && s->train[r] != LIP__NOWHERE && m->variable[s->train[r]].trainable;
-        w[r] = s->read[r] == LIP__NOWHERE ? NULL : t->data[s->read[r]];
-        dw[r] = trains ? t->gradient + m->offset[s->train[r]] : NULL;
+        size_t v = s->train[r];
+        bool trains = t->gradient && v != LIP__NOWHERE && m->variable[v].trainable;
+        dw[r] = trains ? (t->found[v] ? t->again : t->gradient) + m->offset[v] : NULL;
         learns |= trains;
     }
     for (size_t i = 0; i < s->n_from; i++)
         x[i] = what(t, s->from[i]);
-    if (learns) {
-        struct lip__pass pass = {.n = t->n, .w = w, .dw = dw, .scratch = t->area};
+    pass.dw = dw;
+    pass.scratch = t->area;
+    if (t->training && s->layer->kind->observe_back)
+        s->layer->kind->observe_back(s->layer, &pass, x[0], t->delta[s->out]);
+    if (learns)
         s->layer->kind->gradient(s->layer, &pass, x[0], t->delta[s->out]);
-    }
+    add_up(t, s, dw);
     for (size_t i = 0; i < s->n_from; i++) {
         float *dx = where(t, s->from[i]);
         if (!dx)
             continue;
-        struct back back = {.t = t, .s = s, .w = w, .x = x, .y = t->activation[s->out], .dy = t->delta[s->out],
+        struct back back = {.t = t, .s = s, .x = x, .y = t->activation[s->out], .dy = t->delta[s->out],
                             .dx = t->born[s->from[i]] ? t->spare : dx, .which = i, .block = lip__block_size(m, t->n)};
         lip__parallel((t->n + back.block - 1) / back.block, back_block, &back);
         gather(t, s->from[i]);
@@ -184,7 +210,7 @@ static void no_gradients(struct lip__tape *t, const struct lip__step *s)
     const lip_model *m = t->model;
 
     for (size_t r = 0; t->gradient && r < LIP__MAX_READ; r++)
-        if (s->train[r] != LIP__NOWHERE)
+        if (s->train[r] != LIP__NOWHERE && !t->found[s->train[r]])
             memset(t->gradient + m->offset[s->train[r]], 0,
                    lip_shape_count(&m->variable[s->train[r]].shape) * sizeof *t->gradient);
 }

@@ -12,12 +12,15 @@ struct lip__tape {
     size_t n;
     float *gradient; /* of the trained group, overwritten where a variable is trainable; NULL: of no variable */
     float **dx;      /* gradients of the inputs, one array each; NULL: of no input */
+    const struct lip__training *training; /* a pass of a training step; NULL: inference */
 
     float *memory; /* one allocation for what follows */
     size_t size;
     float *area, *spare;         /* the threads' scratch; one value of the whole batch */
     float **activation, **delta; /* of each value: what it is and its gradient. Entries of inputs stay NULL. */
     bool *born;                  /* the value's gradient has been written in this pass */
+    bool *found;                 /* the variable's has */
+    float *again;                /* the gradient of a variable that another step has left one of: where layers are shared */
     float *slots_scratch;
 };
 

@@ -116,12 +116,14 @@ lip_err lip__trainer_make(const lip_model *m, struct lip__object *optimizer, str
     t->told = lip__alloc(m->n_kernels + 1, sizeof *t->told);
     t->scratch = lip__alloc(m->n_kernels + 1, sizeof *t->scratch);
     t->data = lip__alloc(m->n_variables + 1, sizeof *t->data);
+    t->stats = lip__alloc(m->stats + 1, sizeof *t->stats);
+    t->moved = lip__alloc(m->n_variables + 1, sizeof *t->moved);
     t->now = lip__alloc(m->n_outputs, sizeof *t->now);
     t->each = lip__alloc(m->n_outputs, sizeof *t->each);
     t->output = lip__alloc(m->n_outputs, sizeof *t->output);
     t->memory = lip__alloc(3 * m->n_outputs, sizeof *t->memory);
     if (!t->slot_now || !t->slot_next || !t->gradient || !t->carried || !t->wbar || !t->info || !t->told || !t->scratch ||
-        !t->data || !t->now || !t->each || !t->output || !t->memory)
+        !t->data || !t->stats || !t->moved || !t->now || !t->each || !t->output || !t->memory)
         rc = lip__nomem(err, (2 * t->slots + 1) * m->trained * sizeof(float));
     for (size_t i = 0; rc == LIP_OK && i < m->n_kernels; i++) {
         size_t need = lip__kernel_scratch(&m->kernel[i], true);
@@ -162,6 +164,8 @@ void lip_trainer_free(lip_trainer *t)
     lip__free(t->output);
     lip__free(t->each);
     lip__free(t->now);
+    lip__free(t->moved);
+    lip__free(t->stats);
     lip__free(t->data);
     lip__free(t->scratch);
     lip__free(t->told);
@@ -350,8 +354,12 @@ static void forward(lip_trainer *t, const float *arena, const lip_batch *b)
 {
     const lip_model *m = t->model;
 
-    for (size_t v = 0; v < m->n_variables; v++)
+    for (size_t v = 0; v < m->n_variables; v++) {
         t->data[v] = m->offset[v] < m->carried ? arena + m->offset[v] : t->wbar + (m->offset[v] - m->carried);
+        t->moved[v] = m->variable[v].role == LIP_MOVING ? carried_at(t, v) : NULL;
+        if (t->moved[v]) /* averages start from the present ones */
+            memcpy(t->moved[v], arena + m->offset[v], lip_shape_count(&m->variable[v].shape) * sizeof *arena);
+    }
     t->tape.data = t->data;
     t->tape.x = inputs_of(b);
     t->tape.gradient = t->gradient;
@@ -508,8 +516,10 @@ static void begin_average(lip_trainer *t, const lip_state *s)
 }
 
 /* Everything up to the update; the state is only read. */
-static lip_err differentiate(lip_trainer *t, const lip_state *s, const lip_batch *b, lip_step_report *report, lip_error *err)
+static lip_err differentiate(lip_trainer *t, const lip_state *s, const lip_batch *b, uint64_t seed, lip_step_report *report,
+                             lip_error *err)
 {
+    const struct lip__training training = {.seed = seed, .step = t->steps + 1, .stats = t->stats, .moved = t->moved};
     struct lip__tape *tape = &t->tape;
     uint64_t start = lip__now_ns(), then;
     lip_err rc;
@@ -522,6 +532,7 @@ static lip_err differentiate(lip_trainer *t, const lip_state *s, const lip_batch
     }
     tell_layers(t, report);
     start = lip__now_ns();
+    tape->training = &training;
     forward(t, s->now, b);
     report->loss = losses(t, b) + lip__slots_penalty(t->model, s->now, NULL, tape->slots_scratch);
     for (size_t i = 0; i < t->model->n_steps; i++)
@@ -534,6 +545,7 @@ static lip_err differentiate(lip_trainer *t, const lip_state *s, const lip_batch
     if (!isfinite(report->loss))
         return lip__fail(err, LIP_ENONFINITE, "the loss is %g", report->loss);
     lip__tape_backward(tape, true);
+    tape->training = NULL;
     rc = backward_kernels(t, s->now, err);
     lip__slots_penalty(t->model, s->now, t->gradient, tape->slots_scratch);
     report->gradient_norm = gradient_norm(t);
@@ -567,7 +579,7 @@ lip_err lip_train_step(lip_trainer *t, lip_state *s, const lip_batch *b, const l
     if (rc == LIP_OK && !b->pairs && lip__judge_needs_pairs(&t->judge))
         rc = lip__fail(&why, LIP_EBOUND, "a metric needs the proven constants of the weights, and there are none");
     if (rc == LIP_OK)
-        rc = differentiate(t, s, b, report, &why);
+        rc = differentiate(t, s, b, o->seed, report, &why);
     if (rc == LIP_OK)
         rc = prepare(t, s, o->lagging, report->learning_rate, report, &why);
     if (rc == LIP_ENONFINITE && o->skip_nonfinite) {

@@ -341,6 +341,9 @@ def variables(entry):
     kind = entry["class_name"]
     if kind in ("Householder", "PReLU"):
         return ["theta" if kind == "Householder" else "alpha"]
+    if kind == "BatchNormalization":
+        return [n for n, flag in (("gamma", "scale"), ("beta", "center")) if entry["config"][flag]] + [
+            "moving_mean", "moving_variance"]
     slot = entry["config"].get("activation")
     inner = [f"{slot['config']['name']}/{n}" for n in variables(slot)] if isinstance(slot, dict) else []
     if "kernel_initializer" not in entry["config"]:
@@ -375,8 +378,10 @@ def draw_weights(rng, text, start="gauss"):
                 value = normal(rng, *shape[n], scale=0.3)
             elif n == "u":
                 value = normal(rng, *shape[n])
-            elif n in ("theta", "alpha"):
+            elif n in ("theta", "alpha", "gamma", "beta", "moving_mean"):
                 value = normal(rng, *shape[n], scale=0.8)
+            elif n == "moving_variance":
+                value = 0.25 + np.square(normal(rng, *shape[n]))
             else:
                 value = np.ones(shape[n], np.float32)
             weights[f"{entry['config']['name']}/{name}"] = value
@@ -388,6 +393,16 @@ def named(prefix, weights):
 
 
 # ---- layer -----------------------------------------------------------------------------------------
+
+
+def unbias(chain, weights, shape, out):
+    """TensorFlow fuses the normalisation of images along their channels in float32 only, and then the moving variance follows
+    the batch's with N - 1 in the divisor: float64 is made to do the same."""
+    for layer in chain.layers:
+        if isinstance(layer, KL.BatchNormalization) and len(shape) == 4 and layer.axis[0] == 3:
+            n, name = np.prod(shape[:-1]), f"{layer.name}/moving_variance"
+            old = np.asarray(weights[name], np.float64) * layer.momentum
+            out["after/" + name] = old + (out["after/" + name] - old) * n / (n - 1)
 
 
 def one_pass(text, weights, x, dy, dtype):
@@ -405,7 +420,9 @@ def one_pass(text, weights, x, dy, dtype):
     out["dx"] = tape.gradient(product, x).numpy()
     for name, variable in chain.trainable():
         out["grad/" + name] = tape.gradient(product, variable).numpy()
-    out.update(chain.get("after/", ("u", "sigma", "wbar")))
+    out.update(chain.get("after/", ("u", "sigma", "wbar", "moving_mean", "moving_variance")))
+    if dtype == "float64":
+        unbias(chain, weights, x.shape, out)
     trained = chain.get("")
     if any(name.endswith("/wbar") for name in trained):
         out["y_vanilla"] = chain(x, False).numpy()
@@ -648,6 +665,7 @@ def layer():
 
     # Activations with variables in a slot: kernel, bias, theta, u, sigma, wbar.
     seeds = iter(range(61000, 69000, 20))
+    more_seeds = iter(range(70000, 79000, 20))  # of what was added later
     for case, make_slot in [
         ("householder", lambda: Householder(name="turn", theta_initializer=turn)),
         ("prelu", lambda: KL.PReLU(name="slope")),
@@ -659,6 +677,17 @@ def layer():
         one("slot-spectral_dense-" + case, next(seeds), lambda: SpectralDense(6, activation=make_slot(), name="d1"), (5,))
         one("slot-spectral_conv2d-" + case, next(seeds),
             lambda: SpectralConv2D(4, (2, 3), activation=make_slot(), name="c1"), (3, 4, 2), batch=2)
+
+    for case, make_layer, shape in [
+        ("batch_normalization", lambda: KL.BatchNormalization(name="bn"), (5,)),
+        ("batch_normalization-options", lambda: KL.BatchNormalization(name="bn", momentum=0.8, epsilon=0.01, scale=False), (3, 4)),
+        ("batch_normalization-axis1", lambda: KL.BatchNormalization(name="bn", axis=1, center=False), (3, 4)),
+        ("batch_normalization-image", lambda: KL.BatchNormalization(name="bn", momentum=0.9), (2, 3, 4)),
+        ("batch_normalization-image-rows", lambda: KL.BatchNormalization(name="bn", axis=2), (2, 3, 4)),
+        ("prelu-shared", lambda: KL.PReLU(shared_axes=[1, 2], name="act"), (3, 2, 4)),
+        ("prelu-lip", lambda: lip.activations.PReLUlip(0.5), (6,)),
+    ]:
+        one(case, next(more_seeds), make_layer, shape, batch=6)
 
     # Further shapes: images that are not square, even kernels, strides of 1 to 3; then channels_first.
     for case, kind, arguments, shape in [
@@ -989,6 +1018,10 @@ def training():
             [SpectralConv2D(4, (3, 3), name="c1"), GroupSort2(name="a1"), ScaledL2NormPooling2D((2, 2), name="p1"),
              KL.Flatten(name="f1"), SpectralDense(8, name="d1"), FrobeniusDense(3, name="d2")], (8, 8, 1), 3,
             lip.losses.TauCategoricalCrossentropy(tau=10.0), 33000),
+        # Moving averages, and a constraint that acts after each step.
+        "batch_normalization": (
+            [KL.Dense(8, use_bias=False, name="d1"), KL.BatchNormalization(momentum=0.9, name="bn"), lip.activations.PReLUlip(0.5),
+             KL.Dense(3, name="d2")], (5,), 3, lip.losses.TauCategoricalCrossentropy(tau=2.0), 34000),
     }
     pool, batch = 6, 32
     for net, (layers, shape, c, made, seed) in nets.items():

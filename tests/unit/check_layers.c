@@ -93,6 +93,11 @@ static const struct sample sample[] = {
     {"Subtract", "{}", {1, {6}}},
     {"Multiply", "{}", {1, {4}}},
     {"Concatenate", "{'axis':1}", {2, {2, 3}}},
+    {"BatchNormalization", "{}", {1, {5}}},
+    {"BatchNormalization", "{'axis':[3],'scale':false}", {3, {2, 3, 4}}},
+    {"BatchNormalization", "{'axis':1,'center':false}", {2, {3, 2}}},
+    {"Dropout", "{'rate':0.25}", {2, {3, 5}}},
+    {"PReLU", "{'shared_axes':[1,2]}", {3, {2, 3, 4}}},
     {"Flatten", "{'data_format':'channels_first'}", {3, {2, 3, 4}}},
     {"MaxMin", "{'data_format':'channels_first'}", {2, {3, 5}}},
     {"Conv2D", "{'filters':3,'kernel_size':[3,2],'data_format':'channels_first'}", {3, {2, 5, 6}}},
@@ -192,8 +197,11 @@ static void rig_with(struct rig *r, lip_layer *l, size_t n)
             continue;
         r->size[r->n_w] = lip_shape_count(&l->declared[i].shape);
         r->w[r->n_w] = array(r->size[r->n_w]);
-        r->dw[r->n_w] = array(r->size[r->n_w]);
         fill(r->w[r->n_w], r->size[r->n_w], 100 + r->n_w);
+        if (role != LIP_MOVING)
+            r->dw[r->n_w] = array(r->size[r->n_w]);
+        for (size_t j = 0; role == LIP_MOVING && j < r->size[r->n_w]; j++)
+            r->w[r->n_w][j] = 0.5f + fabsf(r->w[r->n_w][j]); /* a variance is positive */
         r->n_w++;
     }
     r->scratch = array(l->kind->scratch ? lip_threads() * l->kind->scratch(l) : 0);
@@ -326,7 +334,8 @@ START_TEST(gradient_agrees_with_differences)
     backward(&r);
     ck_differences(&r, r.x, r.dx, r.n * r.in, "dx");
     for (size_t i = 0; i < r.n_w; i++)
-        ck_differences(&r, r.w[i], r.dw[i], r.size[i], i ? "db" : "dw");
+        if (r.dw[i])
+            ck_differences(&r, r.w[i], r.dw[i], r.size[i], i ? "db" : "dw");
     rig_down(&r);
 }
 END_TEST
@@ -345,8 +354,10 @@ START_TEST(keeps_its_bound)
     struct rig r;
 
     rig_up(&r, &sample[_i], 1);
-    if (r.l->kind->constant && !isnan(r.l->kind->constant(r.l))) {
-        double k = r.l->kind->constant(r.l), reached = 0;
+    double k = r.l->kind->weighed ? r.l->kind->weighed(r.l, (const float *const *)r.w)
+               : r.l->kind->constant ? r.l->kind->constant(r.l) : NAN;
+    if (!isnan(k)) {
+        double reached = 0;
         for (uint64_t t = 0; t < 200; t++) {
             fill(r.x, r.in, 2 * t);
             fill(r.dx, r.in, 2 * t + 1);
@@ -391,6 +402,8 @@ START_TEST(threads_agree_on_gradients)
     rig_up(&r, &sample[_i], 9);
     backward(&r);
     for (size_t i = 0; i < r.n_w; i++) {
+        if (!r.dw[i])
+            continue;
         alone[i] = array(r.size[i]);
         memcpy(alone[i], r.dw[i], r.size[i] * sizeof **alone);
     }
@@ -398,7 +411,7 @@ START_TEST(threads_agree_on_gradients)
     ck_assert_int_eq(lip_set_threads(3, NULL), LIP_OK);
     rig_up(&r, &sample[_i], 9);
     backward(&r);
-    for (size_t i = 0; i < r.n_w; i++) {
+    for (size_t i = 0; i < r.n_w && alone[i]; i++) {
         ck_close(r.dw[i], alone[i], r.size[i], 1e-5, "dw");
         free(alone[i]);
     }
@@ -413,7 +426,7 @@ START_TEST(unwanted_gradients_are_left_out)
 
     rig_up(&r, &sample[_i], 2);
     backward(&r);
-    for (size_t i = 0; i < r.n_w; i++) {
+    for (size_t i = 0; i < r.n_w && r.dw[i]; i++) {
         float *wanted = array(r.size[i]);
         struct lip__pass p = pass(&r, r.n);
         float *dw[MOST] = {0};
@@ -433,7 +446,7 @@ START_TEST(no_samples_are_no_work)
 
     rig_up(&r, &sample[_i], 0);
     backward(&r);
-    for (size_t i = 0; i < r.n_w; i++)
+    for (size_t i = 0; i < r.n_w && r.dw[i]; i++)
         ck_assert_double_eq(largest(r.dw[i], r.size[i]), 0);
     rig_down(&r);
 }
@@ -463,6 +476,112 @@ START_TEST(survives_every_allocation_that_fails)
     }
     ck_assert_int_gt(most, 1);
     lip__layer_free(l);
+}
+END_TEST
+
+/* ---- training --------------------------------------------------------------------------------------------- */
+
+static struct lip__pass training_pass(const struct rig *r, const struct lip__training *training, float *const *moved)
+{
+    struct lip__pass p = pass(r, r->n);
+
+    p.training = training;
+    p.stats = training->stats;
+    p.moved = moved;
+    return p;
+}
+
+/* sum(dy f) of a training-mode pass, which looks at the batch first. */
+static double training_loss(struct rig *r, const struct lip__training *training, float *where, float value)
+{
+    float before = *where, junk[2][16] = {{0}}, *moved[MOST] = {junk[0], junk[0], junk[0], junk[0], junk[1], junk[1]};
+    struct lip__pass p = training_pass(r, training, moved);
+    double sum = 0;
+
+    *where = value;
+    if (r->l->kind->observe)
+        r->l->kind->observe(r->l, &p, r->x);
+    r->l->kind->forward(r->l, &p, r->x, r->y);
+    *where = before;
+    for (size_t i = 0; i < r->n * r->out; i++)
+        sum += (double)r->dy[i] * r->y[i];
+    return sum;
+}
+
+/* In training too, where the gradient goes through the statistics of the batch, or numbers are drawn. */
+START_TEST(gradient_of_training_agrees_with_differences)
+{
+    const float h = 1.0f / 64;
+    struct rig r;
+
+    rig_up(&r, &sample[_i], 5);
+    if (r.l->kind->observe || !strcmp(r.l->kind->cls.name, "Dropout")) {
+        float *stats = array(r.l->kind->stats ? r.l->kind->stats(r.l) : 0);
+        struct lip__training training = {.seed = 3, .step = 1, .stats = stats};
+        float *scaled = array(r.n * r.in), *none[MOST] = {NULL};
+        for (size_t i = 0; i < r.n * r.in; i++) /* of size 1, so that the difference quotient is good */
+            r.x[i] = 8 * r.x[i] / (float)(r.n * r.in);
+        r.l->name = strdup("thin");
+        training_loss(&r, &training, r.x, r.x[0]);
+        struct lip__pass p = training_pass(&r, &training, none);
+        if (r.l->kind->observe_back)
+            r.l->kind->observe_back(r.l, &p, r.x, r.dy);
+        r.l->kind->backward(r.l, &p, r.x, r.y, r.dy, r.dx);
+        if (r.l->kind->gradient)
+            r.l->kind->gradient(r.l, &p, r.x, r.dy);
+        memcpy(scaled, r.dx, r.n * r.in * sizeof(float));
+        double size = largest(scaled, r.n * r.in);
+        for (size_t i = 0; i < r.n * r.in; i++) {
+            double slope = (training_loss(&r, &training, r.x + i, r.x[i] + h) - training_loss(&r, &training, r.x + i, r.x[i] - h)) / (2 * (double)h);
+            ck_assert_msg(fabs(slope - scaled[i]) <= 2e-3 * size, "dx[%zu] is %g, differences say %g", i, scaled[i], slope);
+        }
+        for (size_t w = 0; w < r.n_w && r.dw[w]; w++)
+            for (size_t i = 0; i < r.size[w]; i++) {
+                double slope = (training_loss(&r, &training, r.w[w] + i, r.w[w][i] + h) - training_loss(&r, &training, r.w[w] + i, r.w[w][i] - h)) / (2 * (double)h);
+                ck_assert_msg(fabs(slope - r.dw[w][i]) <= 1e-3 * fmax(1, fabs(slope)), "dw: %g, differences say %g", r.dw[w][i], slope);
+            }
+        free(scaled), free(stats);
+        free(r.l->name);
+        r.l->name = NULL;
+    }
+    rig_down(&r);
+}
+END_TEST
+
+/* A share of `rate` is 0, the others are divided by what is left; the same step draws the same, in any part of the batch, and
+ * the next step and another seed draw others. */
+START_TEST(dropout_draws_by_step_and_place)
+{
+    enum { N = 200, WIDE = 50 };
+    struct rig r;
+    float *again;
+    size_t zeros = 0;
+
+    rig_up(&r, &(struct sample){"Dropout", "{'rate':0.25}", LIP__SHAPE(WIDE)}, N);
+    r.l->name = strdup("d");
+    again = array(N * WIDE);
+    struct lip__training training = {.seed = 1, .step = 4};
+    struct lip__pass p = {.n = N, .training = &training};
+    r.l->kind->forward(r.l, &p, r.x, r.y);
+    for (size_t i = 0; i < N * WIDE; i++) {
+        zeros += r.y[i] == 0;
+        ck_assert(r.y[i] == 0 || fabsf(r.y[i] - r.x[i] / 0.75f) <= 1e-6f * fabsf(r.y[i]));
+    }
+    ck_assert_double_eq_tol((double)zeros / (N * WIDE), 0.25, 0.02); /* five standard deviations */
+    for (size_t first = 0; first < N; first += 40) {
+        struct lip__pass part = {.n = 40, .first = first, .training = &training};
+        r.l->kind->forward(r.l, &part, r.x + first * WIDE, again + first * WIDE);
+    }
+    ck_assert_mem_eq(again, r.y, N * WIDE * sizeof *again);
+    training.step = 5;
+    r.l->kind->forward(r.l, &p, r.x, again);
+    ck_assert_int_ne(memcmp(again, r.y, N * WIDE * sizeof *again), 0);
+    training = (struct lip__training){.seed = 2, .step = 4};
+    r.l->kind->forward(r.l, &p, r.x, again);
+    ck_assert_int_ne(memcmp(again, r.y, N * WIDE * sizeof *again), 0);
+    free(again), free(r.l->name);
+    r.l->name = NULL;
+    rig_down(&r);
 }
 END_TEST
 
@@ -1567,6 +1686,7 @@ static Suite *suite(void)
     tcase_add_loop_test(laws, no_samples_are_no_work, 0, SAMPLES);
     tcase_add_loop_test(laws, survives_every_allocation_that_fails, 0, SAMPLES);
     tcase_add_loop_test(laws, channels_first_is_channels_last_turned, 0, SAMPLES);
+    tcase_add_loop_test(laws, gradient_of_training_agrees_with_differences, 0, SAMPLES);
     suite_add_tcase(s, laws);
 
     tcase_add_loop_test(conv, convolution_is_the_formula, 0, 12);
@@ -1578,6 +1698,7 @@ static Suite *suite(void)
     tcase_add_test(conv, deel_lip_exceeds_its_claim_where_it_was_measured);
     suite_add_tcase(s, conv);
 
+    tcase_add_test(single, dropout_draws_by_step_and_place);
     tcase_add_test(single, variables_come_in_keras_order);
     tcase_add_test(single, options_come_in_keras_order);
     tcase_add_test(single, claims_are_those_of_deel_lip);

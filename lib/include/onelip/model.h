@@ -127,7 +127,8 @@ char *lip_layer_config(const lip_layer *layer); /* its config as JSON; lip_free 
 
 /* ---- variables: model order, trainable ones of a layer before the others ------------------------- */
 
-typedef enum lip_role { LIP_KERNEL, LIP_BIAS, LIP_U, LIP_SIGMA, LIP_WBAR, LIP_OTHER } lip_role;
+/* LIP_OTHER: trained, but no kernel and no bias. LIP_MOVING: averages that training moves and inference reads. */
+typedef enum lip_role { LIP_KERNEL, LIP_BIAS, LIP_U, LIP_SIGMA, LIP_WBAR, LIP_OTHER, LIP_MOVING } lip_role;
 
 typedef struct lip_variable {
     const char *name; /* "d1/kernel" */

@@ -96,6 +96,7 @@ typedef struct lip_step_report {
 typedef struct lip_step_options {
     double learning_rate; /* NAN: the optimizer's own */
     bool skip_nonfinite;  /* report->skipped instead of LIP_ENONFINITE */
+    uint64_t seed;        /* of what is drawn in the step (Dropout); with the number of the step it says all */
     bool lagging;         /* "kernels": "deel_lip": the published wbar is the step's own forward's (D05) */
 } lip_step_options;
 
