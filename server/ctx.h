@@ -10,6 +10,7 @@ struct metrics;   /* metrics.h */
 struct scheduler; /* scheduler.h */
 struct datasets;  /* datasets.h */
 struct keys;      /* keys.h */
+struct batching;  /* batch.h */
 
 struct ctx {
     struct config *config;
@@ -17,6 +18,7 @@ struct ctx {
     struct metrics *metrics;
     struct scheduler *scheduler;
     struct datasets *datasets;
+    struct batching *batching;
     struct keys *keys; /* NULL: everybody may do everything */
     _Atomic bool ready;    /* every model that was to be loaded has loaded or failed */
     _Atomic bool draining; /* a SIGTERM has come */

@@ -270,6 +270,7 @@ static void show(struct model *model, const struct facts *facts, struct publishe
     pthread_mutex_unlock(&model->lock);
     published_put(old);
     if (now) {
+        batcher_published(&model->batcher, now->weights_revision);
         lip_state_free(model->served);
         model->served = NULL;
         model->unpublished = 0;

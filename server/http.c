@@ -1,9 +1,15 @@
 /* http.c: the only file that knows libmicrohttpd: connections, admission, bodies, answers.
  *
- * One MHD daemon and one thread per listening socket. A request is looked at when its headers are complete; what is
- * refused then is answered after a small body was swallowed, so that the client sees why, and at once when the body is
- * large or waits for a "100 Continue". Cheap handlers run in the MHD thread. For the others the connection is
- * suspended, a worker fills the reply and resumes it, and the MHD thread sends.
+ * One MHD daemon per listening socket with as many threads as compute; one thread of ours accepts for all of them and
+ * deals the connections out, because MHD's own threads race for them and one may win all. A request is looked at when its
+ * headers are complete; what is refused then is answered after a small body was swallowed, so that the client sees why,
+ * and at once when the body is large or waits for a "100 Continue". Cheap handlers run in the MHD thread. For the others
+ * the connection is suspended, a worker fills the reply and resumes it, and the MHD thread sends.
+ *
+ * Small inference is parked: the handler returns without an answer and without suspending, so MHD goes on with the other
+ * connections that have something to read and calls again in its next round. Whoever is called first in that round
+ * computes what was parked in the one before, together. That is batching of what has come anyway, without a wait, a hand-off or
+ * a system call; a round computes for a bounded time, so a health check is never far behind.
  *
  * Traps of libmicrohttpd 0.9.75 that this file works around: an answer given in the first call always closes the
  * connection; none can be given in the middle of a body; framing that two readers would cut differently is let through;
@@ -15,16 +21,19 @@
 #include <errno.h>
 #include <gnutls/crypto.h>
 #include <microhttpd.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "batch.h"
 #include "cors.h"
 #include "ctx.h"
 #include "guard.h"
@@ -51,6 +60,11 @@
 #define BODY_NS_PER_BYTE (NS >> 14) /* 16 KiB a second is the slowest body that is read to its end */
 #define SWALLOWED (4u << 20)        /* a refused body is read to its end up to here */
 #define GONE_AFTER_NS NS            /* a client is looked for only when its request had to wait this long */
+#define QUICK_NS 300e3              /* what an HTTP thread computes itself; a hand-over costs 45 us */
+#define ROUND_NS 500000u            /* for how long it does so before it looks at its connections again */
+#define QUICK_JSON (32u << 10)      /* and the largest bodies that it reads itself */
+#define QUICK_BYTES (96u << 10)
+#define HTTP_THREADS 16u            /* at most, of one listener */
 #define TLS_VERSIONS "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
 #define BODIES 16                   /* largest bodies that may be in memory at a time */
 #define SPOOLED (1u << 20)          /* uploads longer than this, or of unknown length, go to disk */
@@ -59,13 +73,23 @@ struct server {
     struct http *http;
     struct listener *listener;
     struct MHD_Daemon *mhd;
-    struct exchange *parsing; /* whose query MHD is taking apart; this daemon's thread only */
-    const char *target;       /* likewise: the raw request target */
 };
+
+/* What one of MHD's threads is at. */
+struct desk {
+    struct exchange *parsing;  /* whose query MHD is taking apart */
+    const char *target;        /* the raw request target of it */
+    size_t connections;
+    struct batch_queue parked;
+    uint64_t round;            /* number of rounds in which something was parked */
+};
+static _Thread_local struct desk desk;
 
 struct http {
     struct ctx *ctx;
     size_t n;
+    pthread_t acceptor;
+    int hush;             /* an eventfd: the acceptor ends; -1: it has */
     pthread_mutex_t lock; /* of clients: a socket is in the list as long as its number is ours */
     struct client *clients;
     _Atomic size_t active, connections, body_bytes;
@@ -98,8 +122,10 @@ struct exchange {
     size_t room, received;
     struct spool spool;           /* open: the body goes here instead */
     uint64_t deadline_ns, queued_ns;
+    struct batch_item *item;      /* of a batch handler, until it is forgotten */
+    uint64_t round;               /* in which MHD called last, while parked */
     enum coding coding;
-    bool admitted, now, swallow, done, close, bad_query;
+    bool admitted, now, swallow, parked, done, close, bad_query;
     char id[129];
 };
 
@@ -354,11 +380,168 @@ static void handle(struct exchange *x)
     x->done = true;
 }
 
+static void refuse_draining(struct exchange *x)
+{
+    rejected(x, "draining");
+    reply_header(&x->rp, "Retry-After", "1");
+    reply_error(&x->rp, 503, "draining", NULL,
+                "Server is stopping, scheduler for model has stopped accepting new inference requests");
+}
+
+/* Give a suspended connection back to its thread: from here on x is the MHD thread's. */
+static void give_back(struct exchange *x)
+{
+    struct http *http = x->server->http;
+
+    x->done = true;
+    MHD_resume_connection(x->connection);
+    http->handed--;
+}
+
+/* Suspend the connection, for whoever will give it back. false: no more work is given out, the reply says so. */
+static bool suspend(struct exchange *x)
+{
+    struct http *http = x->server->http;
+
+    http->handed++; /* before the question: http_end asks the other way round */
+    if (http->ending) {
+        http->handed--;
+        refuse_draining(x);
+        return false;
+    }
+    MHD_suspend_connection(x->connection);
+    x->queued_ns = now_ns();
+    return true;
+}
+
+/* ---- batches ------------------------------------------------------------------------------------------------ */
+
+static void forget_item(struct exchange *x)
+{
+    if (x->item)
+        x->item->work->forget(x->item);
+    x->item = NULL;
+}
+
+static bool item_is_gone(struct batch_item *item)
+{
+    return is_gone(item->owner);
+}
+
+static void item_done(struct batch_item *item)
+{
+    struct exchange *x = item->owner;
+
+    if (x->rp.status == 504)
+        rejected(x, "deadline_exceeded");
+    else if (x->rp.status == 499)
+        rejected(x, "gone");
+    forget_item(x);
+    if (x->parked)
+        x->done = true;
+    else
+        give_back(x);
+}
+
+/* Let the batch handler read the request. false: the reply is complete. */
+static bool read_item(struct exchange *x)
+{
+    if (x->coding != CODING_NONE && x->received && !decompress(x))
+        return false;
+    if (!(x->item = x->rq.route->batch(x->server->http->ctx, &x->rq, &x->rp))) {
+        if (x->rp.code && !strcmp(x->rp.code, "queue_full"))
+            rejected(x, "queue_full");
+        return false;
+    }
+    x->item->owner = x;
+    x->item->gone = item_is_gone;
+    x->item->done = item_done;
+    return true;
+}
+
+static void finish_all(struct batch_item *items, int dropped)
+{
+    while (items) {
+        struct batch_item *next = items->next;
+
+        if (dropped)
+            items->work->drop(items, dropped);
+        items->done(items);
+        items = next;
+    }
+}
+
+/* Compute what is parked at this desk, until it is enough for one round. */
+static void run_parked(void)
+{
+    uint64_t now = now_ns(), end = now + ROUND_NS;
+    struct batch_item *late, *batch;
+    struct batch_config config;
+
+    if ((late = batch_expire(&desk.parked, now))) {
+        for (struct batch_item *i = late; i; i = i->next)
+            batcher_leave(i->batcher);
+        finish_all(late, 504);
+    }
+    do {
+        if (!desk.parked.first)
+            return;
+        batcher_config(desk.parked.first->batcher, &config);
+        batch = batch_take(&desk.parked, &config);
+        batch->work->run(batch);
+        finish_all(batch, 0);
+    } while (now_ns() < end);
+}
+
+/* MHD calls again for a parked request. The first call that comes a second time begins a round. */
+static enum MHD_Result parked_again(struct exchange *x)
+{
+    if (!x->done && x->round == desk.round) {
+        desk.round++;
+        run_parked();
+    }
+    x->round = desk.round;
+    return x->done ? answer(x) : MHD_YES;
+}
+
+/* The request was read here: park it, or let workers have it. */
+static enum MHD_Result place_item(struct exchange *x)
+{
+    struct batch_item *item = x->item;
+
+    if (batcher_is_quick(item->batcher, item, item->min_revision ? model_published(item->batcher) : 0, QUICK_NS)) {
+        x->parked = true;
+        x->round = desk.round;
+        batch_push(&desk.parked, item);
+        if (desk.connections > 1)
+            return MHD_YES;
+        run_parked(); /* nobody else can come meanwhile */
+        return x->done ? answer(x) : MHD_YES;
+    }
+    if (!suspend(x)) {
+        batcher_leave(item->batcher);
+        forget_item(x);
+        return answer(x);
+    }
+    batching_submit(x->server->http->ctx->batching, item, model_published);
+    return MHD_YES;
+}
+
+/* The parked request of a connection that ends. */
+static void unpark(struct exchange *x)
+{
+    if (batch_remove(&desk.parked, x->item) || x->parked)
+        batcher_leave(x->item->batcher);
+    x->item->work->drop(x->item, 499);
+    forget_item(x);
+}
+
+/* ---- workers ------------------------------------------------------------------------------------------------ */
+
 /* On a worker, while the connection is suspended. */
 static void work(void *arg)
 {
     struct exchange *x = arg;
-    struct http *http = x->server->http;
     uint64_t now = now_ns();
 
     x->rp.queue_ns = now - x->queued_ns;
@@ -369,43 +552,35 @@ static void work(void *arg)
         rejected(x, "gone");
         log_debug("%s %s 499 the client went away", x->rq.method, x->target);
         reply_bytes(&x->rp, 499, NULL, NULL, 0);
-    } else {
+    } else if (!x->rq.route->batch) {
         handle(x);
+    } else if (read_item(x)) {
+        batching_submit(x->server->http->ctx->batching, x->item, model_published);
+        return;
     }
-    x->done = true;
-    MHD_resume_connection(x->connection); /* from here on x is the MHD thread's */
-    http->handed--;
-}
-
-static void refuse_draining(struct exchange *x)
-{
-    rejected(x, "draining");
-    reply_header(&x->rp, "Retry-After", "1");
-    reply_error(&x->rp, 503, "draining", NULL,
-                "Server is stopping, scheduler for model has stopped accepting new inference requests");
+    give_back(x);
 }
 
 static enum MHD_Result hand_over(struct exchange *x)
 {
     const char *key = !(x->rq.route->flags & ROUTE_WRITE) ? NULL : x->rq.param[0] ? x->rq.param[0] : "";
 
-    x->server->http->handed++; /* before the question: http_end asks the other way round */
-    if (x->server->http->ending) {
-        x->server->http->handed--;
-        refuse_draining(x);
+    if (!suspend(x))
         return answer(x);
-    }
-    MHD_suspend_connection(x->connection);
-    x->queued_ns = now_ns();
     if (!scheduler_submit(x->server->http->ctx->scheduler, key, work, x)) {
         rejected(x, "queue_full");
         reply_header(&x->rp, "Retry-After", "1");
         reply_error(&x->rp, status_of(x, 429), "queue_full", NULL, "Exceeds maximum queue size");
-        x->done = true;
-        MHD_resume_connection(x->connection);
-        x->server->http->handed--;
+        give_back(x);
     }
     return MHD_YES;
+}
+
+/* Whether the HTTP thread reads the request itself. */
+static bool is_short(const struct exchange *x)
+{
+    return x->coding == CODING_NONE &&
+           x->received <= (request_header(&x->rq, "Inference-Header-Content-Length") ? QUICK_BYTES : QUICK_JSON);
 }
 
 /* The request is complete. */
@@ -418,8 +593,9 @@ static enum MHD_Result execute(struct exchange *x)
     x->rq.body = x->body ? x->body : (const unsigned char *)"";
     if (x->body)
         x->body[x->received] = '\0';
-    if (x->coding != CODING_NONE ||
-        (!(route->flags & ROUTE_INLINE) && !(route->small && route->small(x->server->http->ctx, &x->rq))))
+    if (route->batch && is_short(x))
+        return read_item(x) ? place_item(x) : answer(x);
+    if (route->batch || x->coding != CODING_NONE || !(route->flags & ROUTE_INLINE))
         return hand_over(x);
     handle(x);
     return answer(x);
@@ -780,6 +956,8 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
         *bytes = 0;
         return take(x, data, n);
     }
+    if (x->parked)
+        return parked_again(x);
     if (x->done || x->rp.status)
         return answer(x);
     return execute(x);
@@ -794,11 +972,11 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *con
     size_t length = target ? strcspn(target, "?") : 0;
     struct exchange *x = client && target ? calloc(1, sizeof *x) : NULL;
 
-    server->parsing = x;
-    server->target = target;
+    desk.parsing = x;
+    desk.target = target;
     if (!x || !(x->raw = strndup(target, length))) {
         free(x);
-        return server->parsing = NULL;
+        return desk.parsing = NULL;
     }
     x->target = x->raw;
     x->end = target + strlen(target);
@@ -812,16 +990,16 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *con
 /* MHD decodes the query by this, and would the path: that one is decoded by the router, segment by segment. */
 static size_t on_escaped(void *cls, struct MHD_Connection *connection, char *text)
 {
-    struct server *server = cls;
     size_t length = strlen(text);
     long decoded;
 
+    (void)cls;
     (void)connection;
-    if (text == server->target)
+    if (text == desk.target)
         return length;
     decoded = percent_decode(text);
-    if (server->parsing && (decoded < 0 || strlen(text) != (size_t)decoded))
-        server->parsing->bad_query = true;
+    if (desk.parsing && (decoded < 0 || strlen(text) != (size_t)decoded))
+        desk.parsing->bad_query = true;
     return strlen(text);
 }
 
@@ -836,8 +1014,10 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **of
         return;
     if (how != MHD_REQUEST_TERMINATED_COMPLETED_OK && x->admitted)
         log_debug("%s %s: the connection ended before the answer did", x->rq.method, x->target);
-    if (server->parsing == x)
-        server->parsing = NULL;
+    if (desk.parsing == x)
+        desk.parsing = NULL;
+    if (x->item)
+        unpark(x);
     x->client->deadline_ns = now_ns() + KEPT_NS;
     if (x->admitted)
         server->http->active--;
@@ -860,6 +1040,7 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **o
             return; /* its requests will be refused for want of it */
         c->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
         c->deadline_ns = now_ns() + HEADER_NS;
+        desk.connections++;
         http->connections++;
         pthread_mutex_lock(&http->lock);
         c->next = http->clients;
@@ -874,6 +1055,7 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **o
         if (c->next)
             c->next->at = c->at;
         pthread_mutex_unlock(&http->lock);
+        desk.connections--;
         http->connections--;
         free(c);
         *of_socket = NULL;
@@ -908,21 +1090,76 @@ static double read_count(void *count)
 static bool serve(struct server *s)
 {
     static gnutls_certificate_retrieve_function2 *const certificate = tls_certificate;
-    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG;
+    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG |
+                     MHD_USE_NO_LISTEN_SOCKET;
     struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)(intptr_t)certificate},
                                    {MHD_OPTION_HTTPS_PRIORITIES, 0, (char *)(intptr_t)TLS_VERSIONS},
                                    {MHD_OPTION_END, 0, NULL}};
     bool is_tls = s->listener->tls;
+    unsigned threads = (unsigned)s->http->ctx->config->threads;
 
+    threads = threads > HTTP_THREADS ? HTTP_THREADS : threads;
     s->mhd = MHD_start_daemon(
         flags | (is_tls ? MHD_USE_TLS : 0), 0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
-        MHD_OPTION_LISTEN_SOCKET, s->listener->fd, MHD_OPTION_ARRAY, is_tls ? tls : &tls[2], MHD_OPTION_NOTIFY_CONNECTION,
-        on_connection, s, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_URI_LOG_CALLBACK, on_target, s,
-        MHD_OPTION_UNESCAPE_CALLBACK, on_escaped, s, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_MEMORY,
-        MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
+        MHD_OPTION_ARRAY, is_tls ? tls : &tls[2], MHD_OPTION_THREAD_POOL_SIZE, threads > 1 ? threads : 0u,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
+        MHD_OPTION_URI_LOG_CALLBACK, on_target, s, MHD_OPTION_UNESCAPE_CALLBACK, on_escaped, s,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_MEMORY, MHD_OPTION_CONNECTION_LIMIT,
+        CONNECTIONS * (threads > 1 ? threads : 1), MHD_OPTION_PER_IP_CONNECTION_LIMIT,
         s->listener->is_unix ? 0u : CONNECTIONS_PER_ADDRESS, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS,
         MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
     return s->mhd != NULL;
+}
+
+/* Every connection that waits at this listener. false: there is no room for more. */
+static bool accept_some(struct server *s)
+{
+    while (s->http->connections < CONNECTIONS) {
+        struct sockaddr_storage address;
+        socklen_t length = sizeof address;
+        int fd = accept4(s->listener->fd, (struct sockaddr *)&address, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+        if (fd < 0)
+            return errno == EAGAIN || errno == EINTR || errno == ECONNABORTED;
+        MHD_add_connection(s->mhd, fd, (struct sockaddr *)&address, length); /* closes it when it cannot */
+    }
+    return false;
+}
+
+static void *accept_all(void *arg)
+{
+    struct http *http = arg;
+    struct pollfd *at = calloc(http->n + 1, sizeof *at);
+    bool room = at != NULL;
+
+    for (size_t i = 0; room && i < http->n; i++)
+        at[i + 1] = (struct pollfd){.fd = http->server[i].listener->fd, .events = POLLIN};
+    if (room)
+        at[0] = (struct pollfd){.fd = http->hush, .events = POLLIN};
+    /* Without room, of connections or descriptors, the listeners are left alone for a moment. */
+    while (at && poll(at, room ? http->n + 1 : 1, room ? -1 : 10) >= 0 && !at[0].revents) {
+        bool full = false;
+
+        for (size_t i = 0; i < http->n; i++)
+            if (!room || at[i + 1].revents)
+                full |= !accept_some(&http->server[i]);
+        room = !full;
+    }
+    free(at);
+    return NULL;
+}
+
+/* End the acceptor. */
+static void hush(struct http *http)
+{
+    uint64_t one = 1;
+
+    if (http->hush < 0)
+        return;
+    if (write(http->hush, &one, sizeof one) == sizeof one)
+        pthread_join(http->acceptor, NULL);
+    close(http->hush);
+    http->hush = -1;
 }
 
 struct http *http_start(struct ctx *ctx, struct listener *listeners, size_t n)
@@ -934,16 +1171,24 @@ struct http *http_start(struct ctx *ctx, struct listener *listeners, size_t n)
     MHD_set_panic_func(on_panic, NULL);
     pthread_mutex_init(&http->lock, NULL);
     http->ctx = ctx;
+    http->hush = -1;
     for (size_t i = 0; i < n; i++)
         http->server[i] = (struct server){.http = http, .listener = &listeners[i]};
     http->n = n; /* before the first daemon: its requests look at all listeners */
     for (size_t i = 0; i < n; i++)
         if (!serve(&http->server[i])) {
             log_error("cannot serve %s: %s", listeners[i].url, strerror(errno));
-            http_refuse(http);
             http_stop(http);
             return NULL;
         }
+    if ((http->hush = eventfd(0, EFD_CLOEXEC)) < 0 || pthread_create(&http->acceptor, NULL, accept_all, http)) {
+        log_error("cannot accept connections: %s", strerror(errno));
+        if (http->hush >= 0)
+            close(http->hush);
+        http->hush = -1;
+        http_stop(http);
+        return NULL;
+    }
     metrics_watch(ctx->metrics, "onelip_connections", read_count, &http->connections);
     metrics_watch(ctx->metrics, "onelip_requests_in_flight", read_count, &http->active);
     metrics_watch(ctx->metrics, "onelip_body_bytes_in_flight", read_count, &http->body_bytes);
@@ -973,14 +1218,13 @@ void http_tick(struct http *http)
 void http_refuse(struct http *http)
 {
     http->refusing = true;
+    hush(http);
     for (size_t i = 0; i < http->n; i++) {
-        struct server *s = &http->server[i];
+        struct listener *l = http->server[i].listener;
 
-        if (s->mhd && s->listener->fd >= 0) {
-            MHD_quiesce_daemon(s->mhd);
-            close(s->listener->fd);
-            s->listener->fd = -1;
-        }
+        if (l->fd >= 0)
+            close(l->fd);
+        l->fd = -1;
     }
 }
 
@@ -999,6 +1243,7 @@ void http_stop(struct http *http)
 {
     if (!http)
         return;
+    hush(http);
     for (size_t i = 0; i < http->n; i++)
         if (http->server[i].mhd)
             MHD_stop_daemon(http->server[i].mhd);

@@ -73,6 +73,11 @@ const struct problem *find_problem(const char *code);
 
 typedef void handler(struct ctx *ctx, const struct request *rq, struct reply *rp);
 
+/* batch_handler: reads a request that may be computed together with others (batch.h). NULL: the reply is complete; else an
+ * admitted item that is run or dropped, and then forgotten (its batcher's work). */
+struct batch_item;
+typedef struct batch_item *batch_handler(struct ctx *ctx, const struct request *rq, struct reply *rp);
+
 enum route_flags {
     ROUTE_INLINE = 1,  /* cheap: runs in the HTTP thread. Without it a worker runs the handler. */
     ROUTE_WRITE = 2,   /* changes something: one after the other per param[0] (the model), in arrival order; routes without
@@ -86,10 +91,9 @@ struct route {
     const char *method;   /* "GET" also serves HEAD */
     const char *template; /* "/v2/models/{m}/infer": also the label of metrics. {m} is checked to be a name, {v} a version;
                              "/v2/models/stats" goes before "/v2/models/{m}", wherever they stand in the table */
-    handler *handle;
+    handler *handle;      /* NULL where there is a batch handler */
     unsigned flags;
-    /* NULL, or: whether this request is small enough to run in the HTTP thread (infer of a small batch). */
-    bool (*small)(struct ctx *ctx, const struct request *rq);
+    batch_handler *batch; /* NULL, or in the place of handle */
 };
 
 extern const struct route routes[]; /* ends with a NULL method */

@@ -6,6 +6,7 @@ SERVER_LIBS = lib/libonelip.la $(MHD_LIBS) $(GNUTLS_LIBS) $(JANSSON_LIBS) $(ZLIB
 noinst_LTLIBRARIES += %D%/libserver.la
 %C%_libserver_la_CPPFLAGS = $(SERVER_CPPFLAGS) -I$(top_builddir)/%D% -DWEB_ROOT='"$(webdir)"'
 %C%_libserver_la_SOURCES = \
+	%D%/batch.c \
 	%D%/checkpoint.c \
 	%D%/array.c \
 	%D%/codec.c \
@@ -69,6 +70,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 
 noinst_HEADERS += \
 	%D%/array.h \
+	%D%/batch.h \
 	%D%/codec.h \
 	%D%/cors.h \
 	%D%/ctx.h \

@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "batch.h"
 #include "ctx.h"
 #include "datasets.h"
 #include "http.h"
@@ -172,6 +173,8 @@ static int start(struct daemon *d)
         return give_up(why), status;
     if (!(d->ctx.scheduler = scheduler_new((size_t)c->threads + 1, QUEUE)))
         return give_up("cannot start the workers");
+    if (!(d->ctx.batching = batching_new(d->ctx.scheduler, (size_t)c->threads)))
+        return give_up("cannot start the timer of batches");
     metrics_watch(d->ctx.metrics, "onelip_queue_depth", read_depth, d->ctx.scheduler);
     if (!(d->http = http_start(&d->ctx, d->listeners, d->n_listeners)))
         return 1; /* said already */
@@ -322,7 +325,9 @@ static bool stop(struct daemon *d)
     if (d->http)
         http_refuse(d->http);
     http_stop(d->http);
+    batching_stop(d->ctx.batching);
     scheduler_free(d->ctx.scheduler);
+    batching_free(d->ctx.batching);
     if (d->loading)
         pthread_join(d->loader, NULL);
     datasets_close(d->ctx.datasets);

@@ -39,7 +39,7 @@ const struct route routes[] = {
     {"GET", MV, handle_model_get, READ, NULL},
     AT_ANY("GET", "/ready", handle_model_ready, ALWAYS, NULL),
     AT_ANY("GET", "/config", handle_config_get, READ, NULL),
-    AT_ANY("POST", "/infer", handle_infer, ROUTE_OIP, infer_is_small),
+    AT_ANY("POST", "/infer", NULL, ROUTE_OIP, handle_infer),
     {"GET", "/v2/models/stats", handle_stats, ROUTE_OIP, NULL},
     AT_ANY("GET", "/stats", handle_model_stats, READ, NULL),
     {"GET", "/v2/repository/index", handle_repository_index, ROUTE_OIP, NULL},

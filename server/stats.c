@@ -37,18 +37,25 @@ static void add(struct timing *t, uint64_t ns)
 void stats_success(struct stats *s, const struct stats_request *r)
 {
     struct timespec now;
-    size_t i = 0;
 
     clock_gettime(CLOCK_REALTIME, &now);
     pthread_mutex_lock(&s->lock);
     s->last_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
     s->inferences += r->samples;
-    s->executions++;
     add(&s->success, r->total);
     add(&s->queue, r->queue);
     add(&s->input, r->input);
     add(&s->infer, r->infer);
     add(&s->output, r->output);
+    pthread_mutex_unlock(&s->lock);
+}
+
+void stats_execution(struct stats *s, const struct stats_request *r)
+{
+    size_t i = 0;
+
+    pthread_mutex_lock(&s->lock);
+    s->executions++;
     while (i < s->n_batches && s->batch[i].size != r->samples)
         i++;
     if (i == s->n_batches && i < STATS_BATCHES)
@@ -65,6 +72,20 @@ void stats_failure(struct stats *s, uint64_t total_ns)
 {
     pthread_mutex_lock(&s->lock);
     add(&s->fail, total_ns);
+    pthread_mutex_unlock(&s->lock);
+}
+
+void stats_totals(struct stats *s, struct stats_totals *t)
+{
+    pthread_mutex_lock(&s->lock);
+    *t = (struct stats_totals){.requests = s->success.count,
+                               .inferences = s->inferences,
+                               .executions = s->executions,
+                               .total_ns = s->success.ns,
+                               .queue_ns = s->queue.ns,
+                               .input_ns = s->input.ns,
+                               .infer_ns = s->infer.ns,
+                               .output_ns = s->output.ns};
     pthread_mutex_unlock(&s->lock);
 }
 

@@ -30,7 +30,7 @@ struct stats {
     struct timing steps, orthogonalize, forward, backward, update, publish;
 };
 
-/* Times of one inference request, in ns. */
+/* Times of one inference request, in ns; or of one execution: of all its requests' reading and writing, and of its pass. */
 struct stats_request {
     uint64_t total, queue, input, infer, output;
     size_t samples;
@@ -39,8 +39,16 @@ struct stats_request {
 struct stats *stats_new(void); /* with one reference; NULL: out of memory */
 struct stats *stats_get(struct stats *s);
 void stats_put(struct stats *s);
+
+/* For metrics. */
+struct stats_totals {
+    uint64_t requests, inferences, executions, total_ns, queue_ns, input_ns, infer_ns, output_ns;
+};
+
 void stats_success(struct stats *s, const struct stats_request *r);
+void stats_execution(struct stats *s, const struct stats_request *r); /* its total and queue are not used */
 void stats_failure(struct stats *s, uint64_t total_ns);
+void stats_totals(struct stats *s, struct stats_totals *totals);
 void stats_step(struct stats *s, const lip_step_report *r, uint64_t publish_ns, uint64_t total_ns);
 
 /* stats_json: one entry of "model_stats". bytes: memory that the model takes. NULL: out of memory. Threads: safe. */

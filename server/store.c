@@ -28,6 +28,30 @@ bool store_name_ok(const char *name)
     return n >= 1 && n <= MODEL_NAME_MAX && strspn(name, first) >= 1 && strspn(name, rest) == n && strcmp(name, "stats");
 }
 
+static struct model *model_of(struct batcher *b)
+{
+    return (struct model *)(void *)((char *)b - offsetof(struct model, batcher));
+}
+
+uint64_t model_published(struct batcher *b)
+{
+    struct published *now = model_now(model_of(b));
+    uint64_t revision = now ? now->weights_revision : 0;
+
+    published_put(now);
+    return revision;
+}
+
+static void hold(struct batcher *b)
+{
+    atomic_fetch_add(&model_of(b)->refs, 1);
+}
+
+static void release(struct batcher *b)
+{
+    store_put(model_of(b));
+}
+
 struct model *model_new(struct store *store, const char *name)
 {
     struct model *m = calloc(1, sizeof *m);
@@ -39,6 +63,7 @@ struct model *model_new(struct store *store, const char *name)
     atomic_init(&m->refs, 1);
     m->store = store;
     memcpy(m->name, name, strnlen(name, MODEL_NAME_MAX));
+    batcher_init(&m->batcher, hold, release);
     pthread_mutex_init(&m->writing, NULL);
     pthread_mutex_init(&m->lock, NULL);
     pthread_mutex_init(&m->marking, NULL);
@@ -61,6 +86,7 @@ void model_free(struct model *m)
         store_put(m->version[i]);
     free(m->version);
     json_decref(m->labels);
+    batcher_clear(&m->batcher);
     pthread_mutex_destroy(&m->writing);
     pthread_mutex_destroy(&m->lock);
     pthread_mutex_destroy(&m->marking);
@@ -207,6 +233,7 @@ static void adopt(struct model *m, struct draft *d, const struct facts *facts, s
     m->stage = MODEL_READY;
     m->dirty_ns = 0;
     pthread_mutex_unlock(&m->lock);
+    batcher_published(&m->batcher, now->weights_revision);
     published_put(old_now);
     recipe_put(old_recipe);
     facts_clear(&old);

@@ -19,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "batch.h"
 #include "stats.h"
 
 #define MODEL_NAME_MAX 128
@@ -96,6 +97,7 @@ struct model {
     bool frozen;
     struct store *store;
     char name[MODEL_NAME_MAX + 1];
+    struct batcher batcher; /* has its own lock */
 
     pthread_mutex_t writing; /* the head: state, trainer, served, optimizer_kept, unpublished, gone */
     lip_state *state;
@@ -191,6 +193,7 @@ enum model_stage model_stage(struct model *model, char *why, size_t size);
 struct published *model_now(struct model *model);
 void published_put(struct published *now);
 struct stats *model_stats(struct model *model);   /* counted */
+uint64_t model_published(struct batcher *b); /* the weights_revision of the batcher's model; 0: nothing is published */
 struct recipe *model_recipe(struct model *model); /* counted; NULL: training is not configured */
 void recipe_put(struct recipe *recipe);
 /* model_facts: a copy; clear it. false: out of memory. */

@@ -9,8 +9,7 @@ handler handle_stats, handle_model_stats;                                       
 handler handle_metrics;                                                                        /* metrics.c */
 handler handle_models_list, handle_model_create, handle_model_put, handle_model_get, handle_model_delete,
     handle_definition, handle_config_get; /* models.c */
-handler handle_infer; /* infer.c */
-bool infer_is_small(struct ctx *ctx, const struct request *rq);
+batch_handler handle_infer; /* infer.c */
 handler handle_training_get, handle_training_put, handle_training_patch; /* training.c */
 handler handle_train_step, handle_evaluate;                              /* train.c */
 handler handle_weights_get, handle_weights_put;                          /* weights.c */

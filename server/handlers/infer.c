@@ -1,48 +1,45 @@
-/* infer.c: the forward pass over the wire.
+/* infer.c: the forward pass over the wire, alone or with the requests that wait beside it (batch.h).
  *
- * A reader holds one counted snapshot from the first byte it looks at to the last it writes, so an answer belongs to one
+ * A batch holds one counted snapshot from the first byte it computes to the last it writes, so an answer belongs to one
  * weights_revision, and training goes on meanwhile.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "batch.h"
 #include "common.h"
 #include "handlers.h"
 #include "metrics.h"
 #include "settings.h"
 #include "store_private.h"
 
-/* What the HTTP thread may spend on one request itself: a hand-off to a worker costs 45 us. */
-#define INLINE_NS 300e3
-#define FLOPS_PER_NS 8.0     /* of one core, small batches */
-#define INLINE_BYTES (96 << 10)
+/* A request that was read, until its reply is filled. */
+struct infer {
+    struct batch_item item;
+    struct ctx *ctx;
+    const struct request *rq;
+    struct reply *rp;
+    struct model *model;
+    struct published *now; /* it was checked against this one */
+    const float *x;
+    float *owned; /* x, when it is not the body's */
+    struct codec_result result;
+    size_t results;
+    uint64_t start_ns, parsed_ns;
+    struct codec_body body;
+};
 
-bool infer_is_small(struct ctx *ctx, const struct request *rq)
-{
-    struct model *model = rq->bytes <= INLINE_BYTES ? store_get(ctx->store, rq->param[0]) : NULL;
-    struct published *now = model ? model_now(model) : NULL;
-    bool small = false;
-
-    if (now) {
-        const lip_model *m = lip_snapshot_model(now->snapshot);
-        /* A sample takes at least 4 bytes for each number, as bytes and, nearly always, as text. */
-        double each = 4.0 * (double)lip_shape_count(lip_model_input_shape(m, 0));
-        double samples = (double)rq->bytes / (each > 1 ? each : 1) + 1;
-        small = samples * lip_model_flops(m) / FLOPS_PER_NS + 10.0 * (double)rq->bytes <= INLINE_NS * 2 &&
-                samples * lip_model_flops(m) / FLOPS_PER_NS <= INLINE_NS;
-    }
-    published_put(now);
-    store_put(model);
-    return small;
-}
+/* ---- reading --------------------------------------------------------------------------------------------------- */
 
 /* Reserved parameters of the request. */
-static bool read_parameters(const struct codec_body *body, const struct published *now, const struct request *rq,
-                            double default_timeout, struct reply *rp)
+static bool read_parameters(const struct codec_body *body, uint64_t *priority, uint64_t *timeout_us, uint64_t *min_revision,
+                            struct reply *rp)
 {
-    static const char *const unsigned_ones[] = {"priority", "timeout", "min_revision"};
-    double limit = default_timeout * 1e9;
+    const struct {
+        const char *name;
+        uint64_t *value;
+    } ours[] = {{"priority", priority}, {"timeout", timeout_us}, {"min_revision", min_revision}};
     const char *key;
     json_t *v;
 
@@ -53,149 +50,314 @@ static bool read_parameters(const struct codec_body *body, const struct publishe
             reply_at(rp, 400, "bad_parameter", pointer, "parameter '%.100s' is reserved", key);
             return false;
         }
-        for (size_t i = 0; i < sizeof unsigned_ones / sizeof *unsigned_ones; i++)
-            if (!strcmp(key, unsigned_ones[i]) && (!json_is_integer(v) || json_integer_value(v) < 0)) {
+        for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
+            if (strcmp(key, ours[i].name) != 0)
+                continue;
+            if (!json_is_integer(v) || json_integer_value(v) < 0) {
                 reply_at(rp, 400, "bad_parameter", pointer, "parameter '%s' needs an integer that is not negative", key);
                 return false;
             }
-    }
-    v = json_object_get(body->parameters, "min_revision");
-    if (v && (uint64_t)json_integer_value(v) > now->weights_revision) {
-        reply_at(rp, 501, "unsupported", "/parameters/min_revision",
-                 "waiting for a revision is not built in; weights_revision is %llu", (unsigned long long)now->weights_revision);
-        return false;
-    }
-    v = json_object_get(body->parameters, "timeout");
-    if (json_integer_value(v) > 0 && (double)json_integer_value(v) * 1e3 < limit)
-        limit = (double)json_integer_value(v) * 1e3;
-    if ((double)(now_ns() - rq->start_ns) > limit) {
-        reply_error(rp, 504, "deadline_exceeded", NULL, "Request timeout expired");
-        return false;
+            *ours[i].value = (uint64_t)json_integer_value(v);
+        }
     }
     return true;
 }
 
-static float *forward(const struct published *now, size_t n, const float *x, struct codec_result *result, struct reply *rp)
+static void count_failure(const struct infer *job)
 {
-    const lip_model *m = lip_snapshot_model(now->snapshot);
-    const lip_shape *shape = lip_model_output_shape(m, 0);
-    lip_workspace *ws = thread_workspace();
-    lip_error err = {0};
-    size_t count;
-    float *y = NULL;
-
-    result->shape.rank = shape->rank + 1;
-    result->shape.dim[0] = n;
-    memcpy(result->shape.dim + 1, shape->dim, shape->rank * sizeof *shape->dim);
-    if (!ws || __builtin_mul_overflow(n, lip_shape_count(shape), &count) || count > SIZE_MAX / 8 ||
-        posix_memalign((void **)&y, 64, count * sizeof *y + 64)) {
-        reply_no_memory(rp);
-        return NULL;
-    }
-    if (lip_predict(now->snapshot, ws, n, x, y, &err)) {
-        reply_lip_error(rp, &err, ABOUT_TENSORS, NULL);
-        free(y);
-        return NULL;
-    }
-    result->data = y;
-    return y;
-}
-
-struct times {
-    uint64_t start, parsed, computed, done;
-    size_t samples;
-};
-
-static void answer(struct ctx *ctx, const struct request *rq, struct reply *rp, struct model *model, struct published *now,
-                   struct times *t)
-{
-    const lip_model *m = lip_snapshot_model(now->snapshot);
-    struct codec_body body;
-    struct codec_result result = {.name = lip_model_output_name(m, 0)};
-    const float *x = NULL;
-    float *owned = NULL, *y = NULL;
-    size_t n = 1;
-    char etag[ETAG_MAX];
-    struct facts facts;
-    json_t *parameters;
-
-    pthread_mutex_lock(&model->lock);
-    facts.max_batch_size = model->facts.max_batch_size;
-    pthread_mutex_unlock(&model->lock);
-    if (!codec_read_body(rq, model->name, NULL, &body, rp) ||
-        !read_parameters(&body, now, rq, ctx->config->request_timeout_seconds, rp) ||
-        !codec_features(&body, model->name, m, NULL, &t->samples, &x, &owned, rp) ||
-        !codec_choose(&body, model->name, &result, &n, rp))
-        goto done;
-    if (t->samples > (size_t)facts.max_batch_size) {
-        reply_error(rp, 400, "batch_too_large", NULL, "inference request batch-size must be <= %ld for '%s'",
-                    facts.max_batch_size, model->name);
-        goto done;
-    }
-    t->parsed = now_ns();
-    if (!(y = forward(now, t->samples, x, &result, rp)))
-        goto done;
-    t->computed = now_ns();
-    etag_of(etag, now->epoch, now->version, now->weights_revision, NULL);
-    reply_header(rp, "ETag", "%s", etag);
-    reply_weights_revision(rp, now->weights_revision);
-    parameters = json_pack("{s:I}", "weights_revision", (json_int_t)now->weights_revision);
-    codec_answer(rp, model->name, now->version, body.id, parameters, NULL, &result, n);
-    json_decref(parameters);
-done:
-    codec_clear_body(&body);
-    free(owned);
-    free(y);
-}
-
-static void count(struct ctx *ctx, const struct request *rq, const struct reply *rp, const char *model,
-                  const struct published *now, const struct times *t)
-{
+    const char *reason = job->rp->status == 504 || job->rp->status == 429 ? "REJECTED"
+                         : job->rp->status == 499                         ? "CANCELED"
+                         : job->rp->status >= 500                         ? "BACKEND"
+                                                                          : "OTHER";
     char labels[LABELS_MAX], failure[LABELS_MAX + 32];
 
-    labels_of(labels, model, now->version);
-    if (rp->status != 200) {
-        snprintf(failure, sizeof failure, "%s,reason=\"%s\"", labels,
-                 rp->status == 504 || rp->status == 429 ? "REJECTED" : rp->status >= 500 ? "BACKEND" : "OTHER");
-        metrics_add(ctx->metrics, "nv_inference_request_failure", failure, 1);
-        stats_failure(now->stats, t->done - rq->start_ns);
+    if (!job->now)
         return;
-    }
-    stats_success(now->stats, &(struct stats_request){.total = t->done - rq->start_ns,
-                                                     .queue = t->start - rq->start_ns,
-                                                     .input = t->parsed - t->start,
-                                                     .infer = t->computed - t->parsed,
-                                                     .output = t->done - t->computed,
-                                                     .samples = t->samples});
-    metrics_add(ctx->metrics, "nv_inference_request_success", labels, 1);
-    metrics_add(ctx->metrics, "nv_inference_count", labels, (double)t->samples);
-    metrics_add(ctx->metrics, "nv_inference_exec_count", labels, 1);
-    metrics_add(ctx->metrics, "nv_inference_request_duration_us", labels, (double)(t->done - rq->start_ns) / 1e3);
-    metrics_add(ctx->metrics, "nv_inference_queue_duration_us", labels, (double)(t->start - rq->start_ns) / 1e3);
-    metrics_add(ctx->metrics, "nv_inference_compute_input_duration_us", labels, (double)(t->parsed - t->start) / 1e3);
-    metrics_add(ctx->metrics, "nv_inference_compute_infer_duration_us", labels, (double)(t->computed - t->parsed) / 1e3);
-    metrics_add(ctx->metrics, "nv_inference_compute_output_duration_us", labels, (double)(t->done - t->computed) / 1e3);
+    labels_of(labels, job->model->name, job->now->version);
+    snprintf(failure, sizeof failure, "%s,reason=\"%s\"", labels, reason);
+    metrics_add(job->ctx->metrics, "nv_inference_request_failure", failure, 1);
+    stats_failure(job->now->stats, now_ns() - job->rq->start_ns);
 }
 
-/* POST /v2/models/{m}/infer  {"inputs":[tensor, …]}  ->  {"model_name", "outputs":[tensor, …]} */
-void handle_infer(struct ctx *ctx, const struct request *rq, struct reply *rp)
+static void too_late(struct reply *rp, const struct ctx *ctx)
 {
-    struct times t = {.start = now_ns()};
+    reply_error(rp, ctx->config->triton_status ? 503 : 504, "deadline_exceeded", NULL, "Request timeout expired");
+}
+
+/* Give the item its place in the queue's order. false: there is none. */
+static bool admit(struct infer *job, uint64_t priority, uint64_t timeout_us)
+{
+    uint64_t end = job->rq->start_ns + (uint64_t)(job->ctx->config->request_timeout_seconds * 1e9), retry;
+
+    if (timeout_us && timeout_us < 1000000000000u && job->rq->start_ns + timeout_us * 1000 < end)
+        end = job->rq->start_ns + timeout_us * 1000;
+    if (job->parsed_ns >= end) {
+        too_late(job->rp, job->ctx);
+        return false;
+    }
+    if (!batcher_admit(&job->model->batcher, &job->item, priority, timeout_us, job->parsed_ns, end, &retry))
+        return true;
+    reply_header(job->rp, "Retry-After", "%llu", (unsigned long long)retry);
+    reply_error(job->rp, job->ctx->config->triton_status ? 503 : 429, "queue_full", NULL, "Exceeds maximum queue size");
+    return false;
+}
+
+static bool read_request(struct infer *job)
+{
+    const lip_model *m = lip_snapshot_model(job->now->snapshot);
+    struct reply *rp = job->rp;
+    const char *name = job->model->name;
+    uint64_t priority = 0, timeout_us = 0;
+    long most;
+
+    pthread_mutex_lock(&job->model->lock);
+    most = job->model->facts.max_batch_size;
+    pthread_mutex_unlock(&job->model->lock);
+    job->result.name = lip_model_output_name(m, 0);
+    job->results = 1;
+    if (!codec_read_body(job->rq, name, NULL, &job->body, rp) ||
+        !read_parameters(&job->body, &priority, &timeout_us, &job->item.min_revision, rp) ||
+        !codec_features(&job->body, name, m, NULL, &job->item.rows, &job->x, &job->owned, rp) ||
+        !codec_choose(&job->body, name, &job->result, &job->results, rp))
+        return false;
+    if (job->item.rows > (size_t)most) {
+        reply_error(rp, 400, "batch_too_large", NULL, "inference request batch-size must be <= %ld for '%s'", most, name);
+        return false;
+    }
+    job->item.most = (size_t)most;
+    job->item.flops = lip_model_flops(m);
+    job->parsed_ns = now_ns();
+    return admit(job, priority, timeout_us);
+}
+
+/* ---- computing ------------------------------------------------------------------------------------------------ */
+
+static struct infer *job_of(struct batch_item *item)
+{
+    return (struct infer *)item;
+}
+
+static struct infer *next_of(const struct infer *job)
+{
+    return (struct infer *)job->item.next;
+}
+
+static void fail_all(struct infer *batch, const lip_error *err)
+{
+    for (struct infer *job = batch; job; job = next_of(job)) {
+        if (err)
+            reply_lip_error(job->rp, err, ABOUT_TENSORS, NULL);
+        else
+            reply_no_memory(job->rp);
+        count_failure(job);
+    }
+}
+
+/* The samples of all, one behind the other; those of a single request are where they are. */
+static const float *gather(struct infer *batch, size_t each, float *room)
+{
+    float *at = room;
+
+    if (!next_of(batch))
+        return batch->x;
+    for (struct infer *job = batch; job; job = next_of(job)) {
+        memcpy(at, job->x, job->item.rows * each * sizeof *at);
+        at += job->item.rows * each;
+    }
+    return room;
+}
+
+/* deterministic: each sample by itself, so that nothing depends on its neighbours. */
+static lip_err forward(const struct published *now, bool deterministic, size_t n, const float *x, float *y, lip_error *err)
+{
+    const lip_model *m = lip_snapshot_model(now->snapshot);
+    size_t in = lip_shape_count(lip_model_input_shape(m, 0)), out = lip_shape_count(lip_model_output_shape(m, 0));
+    lip_workspace *ws = thread_workspace();
+    lip_err rc = LIP_OK;
+
+    if (!ws)
+        return LIP_ENOMEM;
+    if (!deterministic)
+        return lip_predict(now->snapshot, ws, n, x, y, err);
+    for (size_t i = 0; i < n && !rc; i++)
+        rc = lip_predict(now->snapshot, ws, 1, x + i * in, y + i * out, err);
+    return rc;
+}
+
+static void answer(struct infer *job, const struct published *now, const float *y)
+{
+    const lip_shape *shape = lip_model_output_shape(lip_snapshot_model(now->snapshot), 0);
+    json_t *parameters = json_pack("{s:I}", "weights_revision", (json_int_t)now->weights_revision);
+    char etag[ETAG_MAX];
+
+    job->result.shape.rank = shape->rank + 1;
+    job->result.shape.dim[0] = job->item.rows;
+    memcpy(job->result.shape.dim + 1, shape->dim, shape->rank * sizeof *shape->dim);
+    job->result.data = y;
+    etag_of(etag, now->epoch, now->version, now->weights_revision, NULL);
+    reply_header(job->rp, "ETag", "%s", etag);
+    reply_weights_revision(job->rp, now->weights_revision);
+    codec_answer(job->rp, job->model->name, now->version, job->body.id, parameters, NULL, &job->result, job->results);
+    json_decref(parameters);
+}
+
+static void count_success(struct infer *job, struct stats *stats, uint64_t begun, uint64_t computed, uint64_t *output_ns)
+{
+    uint64_t done = now_ns();
+    struct stats_request times = {.total = done - job->rq->start_ns,
+                                  .queue = job->start_ns - job->rq->start_ns + (begun - job->parsed_ns),
+                                  .input = job->parsed_ns - job->start_ns,
+                                  .infer = computed - begun,
+                                  .output = done - *output_ns,
+                                  .samples = job->item.rows};
+
+    job->rp->queue_ns = times.queue;
+    job->rp->parse_ns = times.input;
+    job->rp->compute_ns = times.infer;
+    job->rp->serialize_ns = times.output;
+    stats_success(stats, &times);
+    *output_ns = done;
+}
+
+/* Whether two snapshots read and write the same shapes. */
+static bool same_shapes(const struct published *a, const struct published *b)
+{
+    const lip_model *m = lip_snapshot_model(a->snapshot), *n = lip_snapshot_model(b->snapshot);
+
+    return m == n || (lip_shape_equal(lip_model_input_shape(m, 0), lip_model_input_shape(n, 0)) &&
+                      lip_shape_equal(lip_model_output_shape(m, 0), lip_model_output_shape(n, 0)));
+}
+
+/* What is published now; what the first of the batch was checked against when the model was replaced since by one of other
+ * shapes, or went away. */
+static struct published *newest(const struct infer *job)
+{
+    struct published *now = model_now(job->model);
+
+    if (now && same_shapes(now, job->now))
+        return now;
+    published_put(now);
+    atomic_fetch_add(&job->now->refs, 1);
+    return job->now;
+}
+
+/* One forward pass for requests whose shapes are the same. The statistics are complete before a client sees its answer. */
+static void compute(struct infer *batch)
+{
+    struct published *now = newest(batch);
+    const lip_model *m = lip_snapshot_model(now->snapshot);
+    size_t in = lip_shape_count(lip_model_input_shape(m, 0)), out = lip_shape_count(lip_model_output_shape(m, 0)), n = 0, count;
+    struct batcher *b = &batch->model->batcher;
+    struct stats_request sum = {0};
+    uint64_t begun = now_ns(), computed, at;
+    char labels[LABELS_MAX];
+    struct batch_config config;
+    lip_error err = {0};
+    float *room = NULL, *y;
+    lip_err rc;
+
+    for (struct infer *job = batch; job; job = next_of(job)) {
+        n += job->item.rows;
+        sum.input += job->parsed_ns - job->start_ns;
+    }
+    if (!next_of(batch))
+        in = 0; /* it need not be moved */
+    batcher_config(b, &config);
+    if (__builtin_mul_overflow(n, in + out, &count) || count > SIZE_MAX / 8 ||
+        posix_memalign((void **)&room, 64, count * sizeof *room + 128)) {
+        fail_all(batch, NULL);
+        goto done;
+    }
+    y = room + (n * in + 15) / 16 * 16;
+    if ((rc = forward(now, config.deterministic, n, gather(batch, in, room), y, &err))) {
+        fail_all(batch, rc == LIP_ENOMEM ? NULL : &err);
+        goto done;
+    }
+    at = computed = now_ns();
+    batcher_took(b, n, computed - begun);
+    for (struct infer *job = batch; job; job = next_of(job)) {
+        answer(job, now, y);
+        count_success(job, now->stats, begun, computed, &at);
+        y += job->item.rows * out;
+    }
+    sum.infer = computed - begun;
+    sum.output = at - computed;
+    sum.samples = n;
+    stats_execution(now->stats, &sum);
+    labels_of(labels, batch->model->name, now->version);
+    metrics_observe(batch->ctx->metrics, "onelip_batch_size", labels, (double)n);
+done:
+    free(room);
+    published_put(now);
+}
+
+static void run(struct batch_item *batch)
+{
+    bool same = true;
+
+    for (struct batch_item *i = batch->next; i; i = i->next)
+        same &= same_shapes(job_of(i)->now, job_of(batch)->now);
+    if (same) {
+        compute(job_of(batch));
+        return;
+    }
+    for (struct batch_item *i = batch, *next; i; i = next) {
+        next = i->next;
+        i->next = NULL;
+        compute(job_of(i));
+        i->next = next;
+    }
+}
+
+static void drop(struct batch_item *item, int status)
+{
+    struct infer *job = job_of(item);
+
+    if (status == 499)
+        reply_bytes(job->rp, 499, NULL, NULL, 0);
+    else
+        too_late(job->rp, job->ctx);
+    job->rp->queue_ns = now_ns() - job->rq->start_ns;
+    count_failure(job);
+}
+
+static void forget(struct batch_item *item)
+{
+    struct infer *job = job_of(item);
+
+    codec_clear_body(&job->body);
+    free(job->owned);
+    published_put(job->now);
+    store_put(job->model);
+    free(job);
+}
+
+static const struct batch_work work = {run, drop, forget};
+
+/* POST /v2/models/{m}/infer  {"inputs":[tensor, …]}  ->  {"model_name", "outputs":[tensor, …]} */
+struct batch_item *handle_infer(struct ctx *ctx, const struct request *rq, struct reply *rp)
+{
     struct model *model = find_model(ctx, rq, rp);
-    struct published *now;
+    struct infer *job;
 
     if (!model)
-        return;
-    if ((now = find_now(model, rp)))
-        answer(ctx, rq, rp, model, now, &t);
-    t.done = now_ns();
-    if (rp->status == 200) {
-        rp->parse_ns = t.parsed - t.start;
-        rp->compute_ns = t.computed - t.parsed;
-        rp->serialize_ns = t.done - t.computed;
+        return NULL;
+    if (!(job = malloc(sizeof *job))) {
+        reply_no_memory(rp);
+        store_put(model);
+        return NULL;
     }
-    if (now)
-        count(ctx, rq, rp, model->name, now, &t);
-    published_put(now);
-    store_put(model);
+    memset(job, 0, offsetof(struct infer, body));
+    job->item.work = &work;
+    job->ctx = ctx;
+    job->rq = rq;
+    job->rp = rp;
+    job->model = model;
+    job->start_ns = now_ns();
+    job->body.json = NULL;
+    if ((job->now = find_now(model, rp)) && read_request(job))
+        return &job->item;
+    count_failure(job);
+    forget(&job->item);
+    return NULL;
 }

@@ -1,20 +1,31 @@
 #include "metrics.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "common.h"
 #include "handlers.h"
 
-static void set_revision(struct ctx *ctx, struct model *model)
+/* What the statistics extension counts, under Triton's names. */
+static void show_model(struct metrics *metrics, struct model *model)
 {
     struct published *now = model_now(model);
+    struct stats_totals t;
     char labels[LABELS_MAX];
 
-    if (now) {
-        labels_of(labels, model->name, now->version);
-        metrics_set(ctx->metrics, "onelip_weights_revision", labels, (double)now->weights_revision);
-    }
+    if (!now)
+        return;
+    labels_of(labels, model->name, now->version);
+    stats_totals(now->stats, &t);
+    metrics_set(metrics, "nv_inference_request_success", labels, (double)t.requests);
+    metrics_set(metrics, "nv_inference_count", labels, (double)t.inferences);
+    metrics_set(metrics, "nv_inference_exec_count", labels, (double)t.executions);
+    metrics_set(metrics, "nv_inference_pending_request_count", labels, (double)model->batcher.pending);
+    metrics_set(metrics, "nv_inference_request_duration_us", labels, (double)t.total_ns / 1e3);
+    metrics_set(metrics, "nv_inference_queue_duration_us", labels, (double)t.queue_ns / 1e3);
+    metrics_set(metrics, "nv_inference_compute_input_duration_us", labels, (double)t.input_ns / 1e3);
+    metrics_set(metrics, "nv_inference_compute_infer_duration_us", labels, (double)t.infer_ns / 1e3);
+    metrics_set(metrics, "nv_inference_compute_output_duration_us", labels, (double)t.output_ns / 1e3);
+    metrics_set(metrics, "onelip_weights_revision", labels, (double)now->weights_revision);
     published_put(now);
 }
 
@@ -30,11 +41,11 @@ void handle_metrics(struct ctx *ctx, const struct request *rq, struct reply *rp)
         size_t frozen = 0;
         struct model **versions = model_versions(all[i], &frozen);
         for (size_t k = 0; versions && k < frozen; k++) {
-            set_revision(ctx, versions[k]);
+            show_model(ctx->metrics, versions[k]);
             store_put(versions[k]);
         }
         free(versions);
-        set_revision(ctx, all[i]);
+        show_model(ctx->metrics, all[i]);
         store_put(all[i]);
     }
     free(all);
