@@ -3,6 +3,7 @@
 #   script_tests  *.py (standard library only) and *.sh
 #   benches       tests/bench/bench_<thing>.c: built by `make check`, run by `make bench`
 unit_tests += %D%/unit/check_base
+unit_tests += %D%/unit/check_batch
 unit_tests += %D%/unit/check_bounds
 unit_tests += %D%/unit/check_certify
 unit_tests += %D%/unit/check_codec
@@ -28,6 +29,7 @@ unit_tests += %D%/unit/check_train
 script_tests +=
 benches += %D%/bench/bench_layers
 script_tests += %D%/http/test_bad_input.py
+script_tests += %D%/http/test_batching.py
 script_tests += %D%/http/test_checkpoints.py
 script_tests += %D%/http/test_datasets.py
 script_tests += %D%/http/test_disk.py
@@ -54,6 +56,8 @@ benches += %D%/bench/bench_norm
 LDADD = lib/libcore.la $(BLAS_LIBS) $(JANSSON_LIBS) $(CHECK_LIBS) -lm
 
 # Parts of the daemon: they see server/, link libserver.la, and know nothing of lib/'s private parts.
+%C%_unit_check_batch_CPPFLAGS = $(SERVER_CPPFLAGS) $(CHECK_CFLAGS)
+%C%_unit_check_batch_LDADD = server/libserver.la $(SERVER_LIBS) $(CHECK_LIBS)
 %C%_unit_check_codec_CPPFLAGS = $(SERVER_CPPFLAGS) $(CHECK_CFLAGS)
 %C%_unit_check_codec_LDADD = server/libserver.la $(SERVER_LIBS) $(CHECK_LIBS)
 %C%_unit_check_guard_CPPFLAGS = $(SERVER_CPPFLAGS) $(CHECK_CFLAGS)
