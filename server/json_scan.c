@@ -1,5 +1,6 @@
 #include "json_scan.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,12 +17,29 @@ static const char *string_end(const char *p, const char *end)
     return p < end ? p + 1 : end;
 }
 
+/* The next quote or square bracket from p on, or end. Blocks without any are passed over by vector instructions. */
+static const char *next_mark(const char *p, const char *end)
+{
+    while (end - p >= 64) {
+        unsigned char any = 0;
+
+        for (int i = 0; i < 64; i++)
+            any |= (p[i] == '"') | (p[i] == '[') | (p[i] == ']');
+        if (any)
+            break;
+        p += 64;
+    }
+    while (p < end && *p != '"' && *p != '[' && *p != ']')
+        p++;
+    return p;
+}
+
 /* The byte behind an array that begins at p; NULL when it does not end. */
 static const char *array_end(const char *p, const char *end)
 {
     size_t depth = 0;
 
-    while (p < end) {
+    while ((p = next_mark(p, end)) < end) {
         char c = *p;
         if (c == '"') {
             p = string_end(p, end);
@@ -146,6 +164,40 @@ static size_t original(const struct json_spans *spans, const char *text, size_t 
     return at;
 }
 
+/* Clients send the same document again and again, but for the numbers: each thread keeps the last one. */
+#define KEPT 1024
+static _Thread_local struct {
+    size_t n;
+    json_t *json; /* NULL: none */
+    char text[KEPT];
+} kept;
+static pthread_key_t kept_key;
+static pthread_once_t kept_once = PTHREAD_ONCE_INIT;
+
+static void kept_end(void *json)
+{
+    json_decref(json);
+}
+
+static void kept_begin(void)
+{
+    pthread_key_create(&kept_key, kept_end);
+}
+
+static void keep(const char *text, size_t n, json_t *json)
+{
+    if (n > KEPT)
+        return;
+    pthread_once(&kept_once, kept_begin);
+    json_decref(kept.json);
+    kept.json = NULL;
+    if (pthread_setspecific(kept_key, json)) /* it is given back when the thread ends */
+        return;
+    memcpy(kept.text, text, n);
+    kept.n = n;
+    kept.json = json_incref(json);
+}
+
 json_t *json_scan(const char *text, size_t bytes, struct json_spans *spans, char *why, size_t size)
 {
     struct text cut = {0};
@@ -169,7 +221,10 @@ json_t *json_scan(const char *text, size_t bytes, struct json_spans *spans, char
         used = cut.bytes;
         used_bytes = cut.n;
     }
-    json = json_loadb(used, used_bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+    if (spans && spans->shared && kept.json && kept.n == used_bytes && !memcmp(kept.text, used, used_bytes))
+        json = json_incref(kept.json);
+    else if ((json = json_loadb(used, used_bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error)) && spans && spans->shared)
+        keep(used, used_bytes, json);
     if (!json) {
         size_t at = original(spans, text, error.position > 0 ? (size_t)error.position : 0), line = 1, column = 1;
         for (size_t i = 0; i < at && i < bytes; i++) {

@@ -7,7 +7,6 @@
 #include "number.h"
 
 #include <math.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,7 +17,6 @@ enum { POWER_MIN = -54, POWER_MAX = 45 };
 /* 10^k = power[k - POWER_MIN] * 2^(log2_power(k) - 63), rounded down; exact where the flag says so. */
 static uint64_t power[POWER_MAX - POWER_MIN + 1];
 static bool power_exact[POWER_MAX - POWER_MIN + 1];
-static pthread_once_t power_once = PTHREAD_ONCE_INIT;
 
 /* floor(log2(10^k)) for |k| < 1000. */
 static int log2_power(int k)
@@ -32,7 +30,8 @@ static unsigned bits_of(u128 x)
     return high ? 128 - (unsigned)__builtin_clzll(high) : 64 - (unsigned)__builtin_clzll((uint64_t)x | 1);
 }
 
-/* 5^|k| fits 128 bits here, and the power of two only moves the point. */
+/* 5^|k| fits 128 bits here, and the power of two only moves the point. Runs before main. */
+static void power_fill(void) __attribute__((constructor));
 static void power_fill(void)
 {
     u128 five = 1;
@@ -81,7 +80,6 @@ static bool from_product(uint64_t w, int k, float *value)
     uint64_t high;
     int exponent; /* of the product's highest bit */
 
-    pthread_once(&power_once, power_fill);
     high = (uint64_t)(((u128)(w << shift) * power[k - POWER_MIN]) >> 64);
     exponent = 63 - (int)shift + log2_power(k) + 1;
     if (!(high >> 63)) {
@@ -93,53 +91,101 @@ static bool from_product(uint64_t w, int k, float *value)
     uint64_t rest = high & 0xffffffffff;
     if ((rest <= 0x8000000000 && rest + 5 >= 0x8000000000) || exponent < -126 || exponent > 126)
         return false;
-    uint64_t significand = (high >> 40) + (rest > 0x8000000000);
-    *value = ldexpf((float)significand, exponent - 23);
+    /* A significand of 2^24 carries into the exponent, as it should. */
+    uint32_t significand = (uint32_t)(high >> 40) + (rest > 0x8000000000);
+    uint32_t bits = ((uint32_t)(exponent + 127) << 23) + (significand - (1u << 23));
+    memcpy(value, &bits, sizeof bits);
     return true;
 }
 
 static bool digit(const char *at, const char *end)
 {
-    return at < end && *at >= '0' && *at <= '9';
+    return at < end && (unsigned char)(*at - '0') < 10;
+}
+
+/* Whether the eight bytes, in the order of the text, are digits; and their number. Source: the carries of single bytes
+ * cannot meet, as in Lemire, "Number Parsing at a Gigabyte per Second", section 7. */
+static bool eight_digits(const char *at, uint64_t *number)
+{
+    uint64_t v;
+
+    memcpy(&v, at, sizeof v);
+    if (((v & 0xf0f0f0f0f0f0f0f0) | ((v + 0x0606060606060606) & 0xf0f0f0f0f0f0f0f0) >> 4) != 0x3333333333333333)
+        return false;
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    v = __builtin_bswap64(v);
+#endif
+    v -= 0x3030303030303030;
+    v = v * 10 + (v >> 8);
+    *number = (((v & 0x000000ff000000ff) * 0x000f424000000064 + ((v >> 16) & 0x000000ff000000ff) * 0x0000271000000001) >> 32) &
+              0xffffffff;
+    return true;
+}
+
+/* Digits from `at` on go behind w, modulo 2^64. The byte behind them. */
+static const char *digits(const char *at, const char *end, uint64_t *w)
+{
+    uint64_t eight;
+
+    while (end - at >= 8 && eight_digits(at, &eight)) {
+        *w = *w * 100000000 + eight;
+        at += 8;
+    }
+    for (; digit(at, end); at++)
+        *w = 10 * *w + (uint64_t)(*at - '0');
+    return at;
+}
+
+/* The first 19 significant digits of an integer and a fraction, which have more of them. *exponent: of the last one's place;
+ * *cut: one of the others is not 0. */
+static uint64_t first_digits(const char *at, const char *end, long *exponent, bool *cut)
+{
+    uint64_t w = 0;
+    bool fraction = false;
+    int n = 0;
+
+    *exponent = 0;
+    *cut = false;
+    for (; at < end; at++) {
+        if (*at == '.') {
+            fraction = true;
+        } else if (n < 19) {
+            w = 10 * w + (uint64_t)(*at - '0');
+            n += w > 0;
+            *exponent -= fraction;
+        } else {
+            *cut |= *at != '0';
+            *exponent += !fraction;
+        }
+    }
+    return w;
 }
 
 const char *number_read(const char *at, const char *end, float *value)
 {
-    const char *start = at, *first;
+    const char *start = at, *first, *point = NULL;
     bool negative = at < end && *at == '-';
     uint64_t w = 0;
-    int digits = 0;    /* significant ones, all of them in w up to 19 */
-    long exponent = 0; /* of w's last digit */
+    long exponent = 0; /* of the place of w's last digit */
     bool cut = false;  /* digits beyond w that are not 0 */
 
     at += negative;
-    if (!digit(at, end))
-        return NULL;
     first = at;
-    for (; digit(at, end); at++) {
-        if (digits < 19) {
-            w = 10 * w + (uint64_t)(*at - '0');
-            digits += w > 0;
-        } else {
-            cut |= *at != '0';
-            exponent++;
-        }
-    }
-    if (*first == '0' && at - first > 1)
+    while (digit(at, end) && at - first < 19) /* mostly one */
+        w = 10 * w + (uint64_t)(*at++ - '0');
+    while (digit(at, end))
+        at++;
+    if (at == first || (*first == '0' && at - first > 1))
         return NULL;
     if (at < end && *at == '.') {
-        if (!digit(++at, end))
+        point = at;
+        at = digits(at + 1, end, &w);
+        if (at == point + 1)
             return NULL;
-        for (; digit(at, end); at++) {
-            if (digits < 19) {
-                w = 10 * w + (uint64_t)(*at - '0');
-                digits += w > 0;
-                exponent--;
-            } else {
-                cut |= *at != '0';
-            }
-        }
+        exponent = -(at - point - 1);
     }
+    if (at - first - (point != NULL) > 19)
+        w = first_digits(first, at, &exponent, &cut);
     if (at < end && (*at == 'e' || *at == 'E')) {
         bool down;
         long e = 0;
@@ -235,7 +281,6 @@ size_t number_write(float x, char *text)
         }
         return (size_t)(out - text);
     }
-    pthread_once(&power_once, power_fill);
     digits = shortest(bits & 0x7fffff, bits >> 23 & 0xff, &exponent);
     while (digits % 10 == 0) {
         digits /= 10;

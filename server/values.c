@@ -168,6 +168,7 @@ const char *values_from_json(enum codec_type type, const lip_shape *shape, size_
 {
     size_t have = 0, depth = 0, deepest = 0, items[LIP_MAX_RANK + 1];
     bool item = true; /* whether a value or an array may begin here */
+    bool floats = type == CODEC_FP32 || type == CODEC_FP64;
     const char *code = NULL;
 
     while (at < end) {
@@ -204,6 +205,13 @@ const char *values_from_json(enum codec_type type, const lip_shape *shape, size_
             items[depth]++;
             at = next;
             item = false;
+            /* The numbers behind it, as long as nothing else comes: nearly all of them. */
+            while (floats && have < count && at < end && *at == ',' &&
+                   (next = number_read(at + 1 + (at[1] == ' '), end, &x[have])) && !isinf(x[have])) {
+                have++;
+                items[depth]++;
+                at = next;
+            }
         } else {
             snprintf(why, size, "'%c' is out of place", *at);
             return "bad_json";

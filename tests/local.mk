@@ -27,6 +27,7 @@ unit_tests += %D%/unit/check_slots
 unit_tests += %D%/unit/check_telemetry
 unit_tests += %D%/unit/check_train
 script_tests +=
+benches += %D%/bench/bench_json
 benches += %D%/bench/bench_layers
 script_tests += %D%/http/test_bad_input.py
 script_tests += %D%/http/test_batching.py
@@ -58,6 +59,8 @@ LDADD = lib/libcore.la $(BLAS_LIBS) $(JANSSON_LIBS) $(CHECK_LIBS) -lm
 # Parts of the daemon: they see server/, link libserver.la, and know nothing of lib/'s private parts.
 %C%_unit_check_batch_CPPFLAGS = $(SERVER_CPPFLAGS) $(CHECK_CFLAGS)
 %C%_unit_check_batch_LDADD = server/libserver.la $(SERVER_LIBS) $(CHECK_LIBS)
+%C%_bench_bench_json_CPPFLAGS = $(SERVER_CPPFLAGS)
+%C%_bench_bench_json_LDADD = server/libserver.la $(SERVER_LIBS)
 %C%_unit_check_codec_CPPFLAGS = $(SERVER_CPPFLAGS) $(CHECK_CFLAGS)
 %C%_unit_check_codec_LDADD = server/libserver.la $(SERVER_LIBS) $(CHECK_LIBS)
 %C%_unit_check_guard_CPPFLAGS = $(SERVER_CPPFLAGS) $(CHECK_CFLAGS)
