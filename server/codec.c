@@ -275,6 +275,7 @@ static bool read_inputs(struct codec_body *b, const struct json_spans *spans, co
         const char *type;
         char pointer[40];
 
+        *t = (struct codec_tensor){0};
         snprintf(pointer, sizeof pointer, "/inputs/%zu", i);
         if (!json_is_object(one) || !(t->name = json_string_value(json_object_get(one, "name")))) {
             reply_at(rp, 400, "bad_request", pointer, "an input needs to be an object with a name");
@@ -331,17 +332,28 @@ static bool read_framing(const struct request *rq, bool *framed, size_t *length,
     return true;
 }
 
+/* Only what is looked at before it is set: the tables of inputs and outputs are 12 KB. */
+static void begin_body(struct codec_body *b)
+{
+    b->json = NULL;
+    b->id = NULL;
+    b->parameters = NULL;
+    b->raw = b->outputs_given = false;
+    b->binary_output = -1;
+    b->n_inputs = b->n_outputs = 0;
+}
+
 bool codec_read_body(const struct request *rq, const char *model, const char *const *members, struct codec_body *b,
                      struct reply *rp)
 {
-    struct json_spans spans = {0};
+    struct json_spans spans = {.shared = true};
     const unsigned char *end = rq->body + rq->bytes;
     const json_t *id;
     size_t length;
     bool framed;
     char why[256];
 
-    *b = (struct codec_body){.binary_output = -1};
+    begin_body(b);
     if (!read_framing(rq, &framed, &length, rp))
         return false;
     if (framed && length == 0) {
@@ -377,7 +389,7 @@ bool codec_read_body(const struct request *rq, const char *model, const char *co
 void codec_clear_body(struct codec_body *b)
 {
     json_decref(b->json);
-    *b = (struct codec_body){0};
+    begin_body(b);
 }
 
 struct codec_tensor *codec_find(struct codec_body *b, const char *name)
@@ -557,6 +569,31 @@ static void add_members(struct text *t, const json_t *object)
     free(dump);
 }
 
+/* "parameters": nearly always one integer, which needs no detour. */
+static void add_parameters(struct text *t, const json_t *parameters)
+{
+    const char *key;
+    json_t *value;
+    size_t n = 0;
+
+    text_puts(t, ",\"parameters\":{");
+    json_object_foreach((json_t *)parameters, key, value) {
+        char *dump = NULL;
+
+        text_puts(t, n++ ? "," : "");
+        text_quote(t, key);
+        text_puts(t, ":");
+        if (json_is_integer(value) && json_integer_value(value) >= 0)
+            text_number(t, (uint64_t)json_integer_value(value));
+        else if ((dump = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17))))
+            text_puts(t, dump);
+        else
+            t->failed = true;
+        free(dump);
+    }
+    text_puts(t, "}");
+}
+
 static size_t result_bytes(const struct codec_result *r)
 {
     size_t count = lip_shape_count(&r->shape), n = count * types[r->type].size;
@@ -601,8 +638,11 @@ void codec_answer(struct reply *rp, const char *model, const char *version, cons
                   const json_t *more, const struct codec_result *results, size_t n)
 {
     struct text t = {0};
-    size_t header, binary = 0;
+    size_t header, binary = 0, room = 512;
 
+    for (size_t i = 0; i < n; i++)
+        room += results[i].binary ? result_bytes(&results[i]) : 12 * lip_shape_count(&results[i].shape);
+    text_room(&t, room);
     text_puts(&t, "{\"model_name\":");
     text_quote(&t, model);
     text_puts(&t, ",\"model_version\":");
@@ -611,11 +651,8 @@ void codec_answer(struct reply *rp, const char *model, const char *version, cons
         text_puts(&t, ",\"id\":");
         text_quote(&t, id);
     }
-    if (parameters) {
-        json_t *wrapped = json_pack("{s:O}", "parameters", parameters);
-        add_members(&t, wrapped);
-        json_decref(wrapped);
-    }
+    if (parameters)
+        add_parameters(&t, parameters);
     if (more)
         add_members(&t, more);
     text_puts(&t, ",\"outputs\":[");
@@ -623,11 +660,17 @@ void codec_answer(struct reply *rp, const char *model, const char *version, cons
         const struct codec_result *r = &results[i];
         text_puts(&t, i ? ",{\"name\":" : "{\"name\":");
         text_quote(&t, r->name);
-        text_printf(&t, ",\"datatype\":\"%s\",\"shape\":[", types[r->type].name);
-        for (size_t k = 0; k < r->shape.rank; k++)
-            text_printf(&t, k ? ",%zu" : "%zu", r->shape.dim[k]);
+        text_puts(&t, ",\"datatype\":\"");
+        text_puts(&t, types[r->type].name);
+        text_puts(&t, "\",\"shape\":[");
+        for (size_t k = 0; k < r->shape.rank; k++) {
+            text_puts(&t, k ? "," : "");
+            text_number(&t, r->shape.dim[k]);
+        }
         if (r->binary) {
-            text_printf(&t, "],\"parameters\":{\"binary_data_size\":%zu}}", result_bytes(r));
+            text_puts(&t, "],\"parameters\":{\"binary_data_size\":");
+            text_number(&t, result_bytes(r));
+            text_puts(&t, "}}");
             binary += result_bytes(r);
         } else {
             text_puts(&t, "],\"data\":[");

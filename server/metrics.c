@@ -165,23 +165,45 @@ void metrics_set(struct metrics *m, const char *name, const char *labels, double
     pthread_mutex_unlock(&m->lock);
 }
 
+/* The lock is held. */
+static void observe(struct series *s, double value)
+{
+    const struct buckets *b = s->family->buckets;
+    size_t i = 0;
+
+    assert(s->family->kind == HISTOGRAM);
+    while (i < b->n && value > b->upto[i])
+        i++;
+    if (i < b->n)
+        s->bucket[i]++;
+    s->count++;
+    s->value += value;
+}
+
 void metrics_observe(struct metrics *m, const char *name, const char *labels, double value)
 {
     struct series *s;
 
     pthread_mutex_lock(&m->lock);
-    if ((s = find(m, name, labels))) {
-        const struct buckets *b = s->family->buckets;
-        size_t i = 0;
+    if ((s = find(m, name, labels)))
+        observe(s, value);
+    pthread_mutex_unlock(&m->lock);
+}
 
-        assert(s->family->kind == HISTOGRAM);
-        while (i < b->n && value > b->upto[i])
-            i++;
-        if (i < b->n)
-            s->bucket[i]++;
-        s->count++;
-        s->value += value;
-    }
+struct series *metrics_series(struct metrics *m, const char *name, const char *labels)
+{
+    struct series *s;
+
+    pthread_mutex_lock(&m->lock);
+    s = find(m, name, labels);
+    pthread_mutex_unlock(&m->lock);
+    return s;
+}
+
+void series_observe(struct metrics *m, struct series *s, double value)
+{
+    pthread_mutex_lock(&m->lock);
+    observe(s, value);
     pthread_mutex_unlock(&m->lock);
 }
 

@@ -15,6 +15,11 @@ void metrics_free(struct metrics *m);
 void metrics_add(struct metrics *m, const char *name, const char *labels, double by);
 void metrics_set(struct metrics *m, const char *name, const char *labels, double value);
 void metrics_observe(struct metrics *m, const char *name, const char *labels, double value);
+/* metrics_series: the series of these labels, made if need be, for series_observe: as metrics_observe, without looking for it.
+ * It lives until metrics_drop of its labels. NULL: out of memory. */
+struct series;
+struct series *metrics_series(struct metrics *m, const char *name, const char *labels);
+void series_observe(struct metrics *m, struct series *s, double value);
 /* metrics_watch: a gauge without labels that is read when somebody asks; read must not call metrics_*. */
 void metrics_watch(struct metrics *m, const char *name, double (*read)(void *arg), void *arg);
 void metrics_drop(struct metrics *m, const char *labels_prefix); /* forget the series of a deleted model */

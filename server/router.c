@@ -114,26 +114,31 @@ static bool split(char *text, struct segments *s)
     return !*text;
 }
 
-/* Whether the path fits the template; then *score orders literals before parameters, the first segment counting most. */
+/* Whether the path fits the template; then *score orders literals before parameters, the first segment counting most.
+ * Every line of the table is asked for every request, so this goes by characters and calls nobody. */
 static bool fits(const char *template, const struct segments *s, unsigned *score, const char **param)
 {
     size_t params = 0;
 
     *score = 0;
     for (size_t i = 0; i < s->n; i++) {
-        if (*template != '/')
+        const char *segment = s->at[i];
+
+        if (*template++ != '/')
             return false;
-        size_t length = strcspn(template + 1, "/");
-        if (template[1] == '{') {
-            if (!s->at[i][0] || params == MAX_PARAMS)
+        if (*template == '{') {
+            if (!*segment || params == MAX_PARAMS)
                 return false;
-            param[params++] = s->at[i];
+            param[params++] = segment;
+            while (*template && *template != '/')
+                template++;
         } else {
-            if (strncmp(s->at[i], template + 1, length) || s->at[i][length])
+            for (; *segment && *segment == *template; segment++)
+                template++;
+            if (*segment || (*template && *template != '/'))
                 return false;
             *score |= 1u << (MAX_SEGMENTS - 1 - i);
         }
-        template += 1 + length;
     }
     return !*template;
 }

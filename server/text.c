@@ -56,17 +56,29 @@ void text_printf(struct text *t, const char *format, ...)
     t->n += (size_t)n;
 }
 
+void text_number(struct text *t, uint64_t n)
+{
+    char digits[20];
+    size_t at = sizeof digits;
+
+    do {
+        digits[--at] = (char)('0' + n % 10);
+    } while (n /= 10);
+    text_add(t, digits + at, sizeof digits - at);
+}
+
 void text_quote(struct text *t, const char *string)
 {
     text_add(t, "\"", 1);
-    for (const char *p = string; *p; p++) {
-        unsigned char c = (unsigned char)*p;
-        if (c == '"' || c == '\\')
-            text_printf(t, "\\%c", c);
-        else if (c < 0x20)
-            text_printf(t, "\\u%04x", c);
-        else
-            text_add(t, p, 1);
+    for (const char *p = string; *p;) {
+        const char *from = p;
+        while ((unsigned char)*p >= 0x20 && *p != '"' && *p != '\\')
+            p++;
+        text_add(t, from, (size_t)(p - from));
+        if (*p == '"' || *p == '\\')
+            text_printf(t, "\\%c", *p++);
+        else if (*p)
+            text_printf(t, "\\u%04x", (unsigned char)*p++);
     }
     text_add(t, "\"", 1);
 }

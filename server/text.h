@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct text {
     char *bytes; /* malloc'd */
@@ -15,6 +16,7 @@ bool text_room(struct text *t, size_t more);
 void text_add(struct text *t, const char *bytes, size_t n);
 void text_puts(struct text *t, const char *string);
 void text_printf(struct text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void text_number(struct text *t, uint64_t n);
 void text_quote(struct text *t, const char *string);  /* as a JSON string, quoted */
 void text_floats(struct text *t, const float *x, size_t n); /* "0,1.5,\"NaN\"" */
 void text_doubles(struct text *t, const double *x, size_t n); /* likewise, up to 17 digits */
