@@ -27,6 +27,11 @@ void lip_workspace_free(lip_workspace *ws)
     lip__free(ws);
 }
 
+void lip_workspace_serial(lip_workspace *ws, bool serial)
+{
+    ws->serial = serial;
+}
+
 lip_err lip__workspace_reserve(lip_workspace *ws, size_t floats, lip_error *err)
 {
     if (ws->size >= floats)
@@ -40,9 +45,9 @@ lip_err lip__workspace_reserve(lip_workspace *ws, size_t floats, lip_error *err)
     return LIP_OK;
 }
 
-size_t lip__block_size(const lip_model *m, size_t n)
+static size_t block_size(const lip_model *m, size_t n, size_t threads)
 {
-    size_t threads = lip_threads(), block = BLOCK_FLOATS / m->widest;
+    size_t block = BLOCK_FLOATS / m->widest;
 
     if (block > BLOCK_SAMPLES)
         block = BLOCK_SAMPLES;
@@ -51,6 +56,11 @@ size_t lip__block_size(const lip_model *m, size_t n)
     if (threads > 1 && m->flops * (double)n >= PARALLEL_FLOPS && n < block * threads)
         block = (n + threads - 1) / threads;
     return block < 1 ? 1 : block;
+}
+
+size_t lip__block_size(const lip_model *m, size_t n)
+{
+    return block_size(m, n, lip_threads());
 }
 
 size_t lip__run_area(const lip_model *m, size_t block)
@@ -147,16 +157,21 @@ lip_err lip_predict_graph(const lip_snapshot *snapshot, lip_workspace *ws, size_
 {
     const lip_model *m = snapshot->model;
     struct lip__run run = {.model = m, .data = snapshot->data, .n = n, .x = x, .y = y};
+    size_t threads = ws->serial ? 1 : lip_threads();
     lip_err rc;
 
     if (n == 0)
         return LIP_OK;
-    run.block = lip__block_size(m, n);
+    run.block = block_size(m, n, threads);
     run.area = lip__run_area(m, run.block);
-    if ((rc = lip__workspace_reserve(ws, lip_threads() * run.area, err)) != LIP_OK)
+    if ((rc = lip__workspace_reserve(ws, threads * run.area, err)) != LIP_OK)
         return rc;
     run.memory = ws->memory;
-    lip__run(&run);
+    if (threads > 1)
+        lip__run(&run);
+    else
+        for (size_t i = 0; i * run.block < n; i++)
+            run_block(&run, i, 0);
     return LIP_OK;
 }
 

@@ -159,6 +159,7 @@ struct lip_snapshot {
 struct lip_workspace {
     float *memory;
     size_t size; /* floats */
+    bool serial;
 };
 
 /* lip__workspace_reserve: at least `floats`, contents lost. */

@@ -167,8 +167,12 @@ static const float *gather(struct infer *batch, size_t each, float *room)
     return room;
 }
 
+/* Passes shorter than this stay on one thread: there is another one for the other requests. */
+#define SERIAL_NS 500e3
+
 /* deterministic: each sample by itself, so that nothing depends on its neighbours. */
-static lip_err forward(const struct published *now, bool deterministic, size_t n, const float *x, float *y, lip_error *err)
+static lip_err forward(const struct published *now, bool deterministic, bool serial, size_t n, const float *x, float *y,
+                       lip_error *err)
 {
     const lip_model *m = lip_snapshot_model(now->snapshot);
     size_t in = lip_shape_count(lip_model_input_shape(m, 0)), out = lip_shape_count(lip_model_output_shape(m, 0));
@@ -177,6 +181,7 @@ static lip_err forward(const struct published *now, bool deterministic, size_t n
 
     if (!ws)
         return LIP_ENOMEM;
+    lip_workspace_serial(ws, serial);
     if (!deterministic)
         return lip_predict(now->snapshot, ws, n, x, y, err);
     for (size_t i = 0; i < n && !rc; i++)
@@ -254,6 +259,7 @@ static void compute(struct infer *batch)
     struct batch_config config;
     lip_error err = {0};
     float *room = NULL, *y;
+    bool serial;
     lip_err rc;
 
     for (struct infer *job = batch; job; job = next_of(job)) {
@@ -263,13 +269,14 @@ static void compute(struct infer *batch)
     if (!next_of(batch))
         in = 0; /* it need not be moved */
     batcher_config(b, &config);
+    serial = batcher_ns(b, n, batch->item.flops) <= SERIAL_NS;
     if (__builtin_mul_overflow(n, in + out, &count) || count > SIZE_MAX / 8 ||
         posix_memalign((void **)&room, 64, count * sizeof *room + 128)) {
         fail_all(batch, NULL);
         goto done;
     }
     y = room + (n * in + 15) / 16 * 16;
-    if ((rc = forward(now, config.deterministic, n, gather(batch, in, room), y, &err))) {
+    if ((rc = forward(now, config.deterministic, serial, n, gather(batch, in, room), y, &err))) {
         fail_all(batch, rc == LIP_ENOMEM ? NULL : &err);
         goto done;
     }

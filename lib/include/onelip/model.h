@@ -230,6 +230,10 @@ size_t lip_threads(void);
 lip_workspace *lip_workspace_new(void);
 void lip_workspace_free(lip_workspace *ws);
 
+/* lip_workspace_serial: whether passes with ws stay on the calling thread; new ones may use all of lip_set_threads. For
+ * servers that have a thread for each core already and many small batches. */
+void lip_workspace_serial(lip_workspace *ws, bool serial);
+
 /* lip_predict: y = f(x), inference, of a model with one input and one output (else LIP_ESHAPE).
  *
  * x  n samples of the model's input shape;  y  n samples of its output shape; n may be 0
