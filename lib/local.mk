@@ -13,7 +13,7 @@ noinst_LTLIBRARIES += %D%/libcore.la
 	%D%/losses/accuracy.c %D%/losses/crossentropy.c %D%/losses/hinge.c %D%/losses/hkr.c %D%/losses/kr.c \
 	%D%/losses/keras.c %D%/losses/labels.c %D%/losses/loss.c %D%/losses/margin.c %D%/losses/metric.c %D%/losses/robustness.c \
 	%D%/losses/soft.c \
-	%D%/model/export.c %D%/model/forward.c %D%/model/graph.c %D%/model/judge.c %D%/model/slots.c %D%/model/state.c %D%/model/tape.c %D%/model/train.c \
+	%D%/model/export.c %D%/model/forward.c %D%/model/gradients.c %D%/model/graph.c %D%/model/judge.c %D%/model/slots.c %D%/model/state.c %D%/model/tape.c %D%/model/train.c \
 	%D%/norm/bjorck.c %D%/norm/conv_factor.c %D%/norm/eigen.c %D%/norm/frobenius.c %D%/norm/lanczos.c \
 	%D%/norm/polynomial.c %D%/norm/rko.c %D%/norm/spectral.c \
 	%D%/optim/adam.c %D%/optim/optimizer.c %D%/optim/rmsprop.c %D%/optim/schedules.c %D%/optim/sgd.c \
@@ -39,7 +39,7 @@ lib_LTLIBRARIES += %D%/libonelip.la
 
 onelipincludedir = $(includedir)/onelip
 onelipinclude_HEADERS = \
-	%D%/include/onelip/bound.h %D%/include/onelip/certify.h %D%/include/onelip/error.h %D%/include/onelip/io.h %D%/include/onelip/model.h \
+	%D%/include/onelip/bound.h %D%/include/onelip/certify.h %D%/include/onelip/error.h %D%/include/onelip/gradients.h %D%/include/onelip/io.h %D%/include/onelip/model.h \
 	%D%/include/onelip/norm.h %D%/include/onelip/onelip.h %D%/include/onelip/random.h %D%/include/onelip/telemetry.h %D%/include/onelip/tensor.h \
 	%D%/include/onelip/train.h
 

@@ -9,6 +9,7 @@ unit_tests += %D%/unit/check_certify
 unit_tests += %D%/unit/check_codec
 unit_tests += %D%/unit/check_gemm
 unit_tests += %D%/unit/check_golden
+unit_tests += %D%/unit/check_gradients
 unit_tests += %D%/unit/check_guard
 unit_tests += %D%/unit/check_initializers
 unit_tests += %D%/unit/check_keys

@@ -11,7 +11,7 @@ struct lip__tape {
     const float *const *x;    /* the inputs */
     size_t n;
     float *gradient; /* of the trained group, overwritten where a variable is trainable; NULL: of no variable */
-    float **dx;      /* gradients of the inputs, one array each; NULL: of no input */
+    float *const *dx; /* gradients of the inputs, one array each; NULL: of no input */
     const struct lip__training *training; /* a pass of a training step; NULL: inference */
 
     float *memory; /* one allocation for what follows */

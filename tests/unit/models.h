@@ -42,4 +42,21 @@
     "\"inbound_nodes\":[[[\"cat\",0,0,{}]]]}],"                                                                        \
     "\"input_layers\":[[\"x\",0,0]],\"output_layers\":[[\"y\",0,0]]}}"
 
+/* Two inputs that meet, two outputs: y (3) and, behind it or beside it, z (1). */
+#define TWINS                                                                                                            \
+    "{\"class_name\":\"Functional\",\"config\":{\"name\":\"twins\",\"layers\":["                                      \
+    "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,4],\"name\":\"a\"},\"name\":\"a\","        \
+    "\"inbound_nodes\":[]},"                                                                                            \
+    "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,2],\"name\":\"b\"},\"name\":\"b\","        \
+    "\"inbound_nodes\":[]},"                                                                                            \
+    "{\"class_name\":\"Concatenate\",\"config\":{\"name\":\"cat\"},\"name\":\"cat\","                                \
+    "\"inbound_nodes\":[[[\"a\",0,0,{}],[\"b\",0,0,{}]]]},"                                                            \
+    "{\"class_name\":\"SpectralDense\",\"config\":{\"units\":8,\"activation\":\"relu\",\"name\":\"d\"},"               \
+    "\"name\":\"d\",\"inbound_nodes\":[[[\"cat\",0,0,{}]]]},"                                                         \
+    "{\"class_name\":\"FrobeniusDense\",\"config\":{\"units\":3,\"name\":\"y\"},\"name\":\"y\","                     \
+    "\"inbound_nodes\":[[[\"d\",0,0,{}]]]},"                                                                           \
+    "{\"class_name\":\"SpectralDense\",\"config\":{\"units\":1,\"name\":\"z\"},\"name\":\"z\","                      \
+    "\"inbound_nodes\":[[[\"y\",0,0,{}]]]}],"                                                                          \
+    "\"input_layers\":[[\"a\",0,0],[\"b\",0,0]],\"output_layers\":[[\"y\",0,0],[\"z\",0,0]]}}"
+
 #endif

@@ -5,6 +5,7 @@
 #include <onelip/bound.h>
 #include <onelip/certify.h>
 #include <onelip/error.h>
+#include <onelip/gradients.h>
 #include <onelip/io.h>
 #include <onelip/model.h>
 #include <onelip/norm.h>
