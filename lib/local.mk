@@ -13,7 +13,7 @@ noinst_LTLIBRARIES += %D%/libcore.la
 	%D%/losses/accuracy.c %D%/losses/crossentropy.c %D%/losses/hinge.c %D%/losses/hkr.c %D%/losses/kr.c \
 	%D%/losses/keras.c %D%/losses/labels.c %D%/losses/loss.c %D%/losses/margin.c %D%/losses/metric.c %D%/losses/robustness.c \
 	%D%/losses/soft.c \
-	%D%/model/export.c %D%/model/forward.c %D%/model/gradients.c %D%/model/graph.c %D%/model/judge.c %D%/model/slots.c %D%/model/state.c %D%/model/tape.c %D%/model/train.c \
+	%D%/model/callbacks.c %D%/model/export.c %D%/model/forward.c %D%/model/gradients.c %D%/model/graph.c %D%/model/judge.c %D%/model/slots.c %D%/model/state.c %D%/model/tape.c %D%/model/train.c \
 	%D%/norm/bjorck.c %D%/norm/conv_factor.c %D%/norm/eigen.c %D%/norm/frobenius.c %D%/norm/lanczos.c \
 	%D%/norm/polynomial.c %D%/norm/rko.c %D%/norm/spectral.c \
 	%D%/optim/adam.c %D%/optim/optimizer.c %D%/optim/rmsprop.c %D%/optim/schedules.c %D%/optim/sgd.c \
@@ -26,7 +26,7 @@ noinst_HEADERS += \
 	%D%/io/keras_json.h \
 	%D%/layers/distributions.h %D%/layers/family.h %D%/layers/kinds.def %D%/layers/layer.h %D%/layers/slots.h %D%/layers/softmax.h \
 	%D%/losses/family.h %D%/losses/loss.h %D%/losses/losses.def %D%/losses/metric.h \
-	%D%/model/judge.h %D%/model/model.h %D%/model/slots.h %D%/model/tape.h %D%/model/train.h \
+	%D%/model/callbacks.h %D%/model/judge.h %D%/model/model.h %D%/model/slots.h %D%/model/tape.h %D%/model/train.h \
 	%D%/norm/eigen.h %D%/norm/polynomial.h %D%/norm/rko.h \
 	%D%/optim/family.h %D%/optim/optimizer.h %D%/optim/optimizers.def %D%/optim/schedule.h \
 	%D%/tensor/conv.h %D%/tensor/gemm.h %D%/tensor/im2col.h %D%/tensor/small_conv.h

@@ -203,6 +203,25 @@ static lip_err read_floats(const json_t *v, const struct lip__field *f, struct l
     return LIP_OK;
 }
 
+static lip_err read_strings(const json_t *v, const struct lip__field *f, struct lip__strings *x, const char *what,
+                            const char *pointer, lip_error *err)
+{
+    size_t n = json_is_string(v) ? 1 : json_array_size(v);
+
+    for (size_t i = 0; json_is_array(v) && i < n; i++)
+        if (!json_is_string(json_array_get(v, i)))
+            return misfit(f, v, what, "a list of strings", pointer, err);
+    if (n == 0 || n > LIP__MAX_FLOATS)
+        return misfit(f, v, what, "a list of strings", pointer, err);
+    lip__strings_clear(x);
+    if (!(x->v = lip__alloc(n, sizeof *x->v)))
+        return lip__nomem(err, n * sizeof *x->v);
+    for (; x->n < n; x->n++)
+        if (!(x->v[x->n] = lip__strdup(json_string_value(json_is_string(v) ? v : json_array_get(v, x->n)))))
+            return lip__nomem(err, n);
+    return LIP_OK;
+}
+
 static lip_err read_edges(const json_t *v, const struct lip__field *f, size_t *x, const char *what, const char *pointer,
                           lip_error *err)
 {
@@ -339,6 +358,8 @@ static lip_err read_field(const json_t *v, const struct lip__field *f, void *obj
         return read_ints(v, f, (struct lip__ints *)at, what, pointer, err);
     case LIP__FLOATS:
         return read_floats(v, f, (struct lip__floats *)at, what, pointer, err);
+    case LIP__STRINGS:
+        return read_strings(v, f, (struct lip__strings *)at, what, pointer, err);
     case LIP__EDGES:
         return read_edges(v, f, (size_t *)at, what, pointer, err);
     case LIP__CHOICE:
@@ -379,11 +400,14 @@ static lip_err read_field(const json_t *v, const struct lip__field *f, void *obj
 static lip_err missing(const json_t *config, const struct lip__class *cls, const char *what, const char *pointer,
                        lip_error *err)
 {
+    static const char *const needs[] = {[LIP__INT] = "an integer",       [LIP__FLOAT] = "a number",
+                                        [LIP__STRING] = "a string",      [LIP__FLOATS] = "a list of numbers",
+                                        [LIP__STRINGS] = "a list of strings", [LIP__FIXED] = NULL};
+
     for (const struct lip__field *f = cls->fields; f->name; f++)
-        if ((((f->type == LIP__INT || f->type == LIP__FLOAT) && isnan(f->def)) || f->type == LIP__FLOATS) && !(f->flags & (LIP__NONE_OK | LIP__HIDDEN)) &&
-            !json_object_get(config, f->name))
-            return lip__fail_at(err, LIP_EDEFINITION, pointer, "%.160s: %s is missing, needs %s", what, f->name,
-                                f->type == LIP__INT ? "an integer" : f->type == LIP__FLOAT ? "a number" : "a list of numbers");
+        if (needs[f->type] && (isnan(f->def) || f->type == LIP__FLOATS || f->type == LIP__STRINGS) &&
+            !(f->flags & (LIP__NONE_OK | LIP__HIDDEN)) && !json_object_get(config, f->name))
+            return lip__fail_at(err, LIP_EDEFINITION, pointer, "%.160s: %s is missing, needs %s", what, f->name, needs[f->type]);
     return LIP_OK;
 }
 
@@ -562,6 +586,16 @@ static json_t *write_field(const struct lip__field *f, const void *object, bool 
         json_t *array = json_array();
         for (size_t i = 0; array && i < list->n; i++)
             if (json_array_append_new(array, real(list->v[i]))) {
+                json_decref(array);
+                array = NULL;
+            }
+        return array;
+    }
+    case LIP__STRINGS: {
+        const struct lip__strings *list = (const struct lip__strings *)(const void *)at;
+        json_t *array = json_array();
+        for (size_t i = 0; array && i < list->n; i++)
+            if (json_array_append_new(array, json_string(list->v[i]))) {
                 json_decref(array);
                 array = NULL;
             }

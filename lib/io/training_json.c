@@ -202,9 +202,31 @@ static lip_err read_metrics(const json_t *v, struct lip__judge *j, lip_error *er
     return rc;
 }
 
+static lip_err read_callbacks(const json_t *v, struct lip__object **callbacks, size_t *n, lip_error *err)
+{
+    char pointer[64];
+    json_t *one;
+    size_t i;
+    lip_err rc;
+
+    if (!v || json_is_null(v))
+        return LIP_OK;
+    if (!json_is_array(v) || json_array_size(v) > LIP_MAX_CALLBACKS)
+        return lip__fail_at(err, LIP_EDEFINITION, "/callbacks", "callbacks needs a list of at most %d", LIP_MAX_CALLBACKS);
+    json_array_foreach((json_t *)v, i, one)
+    {
+        snprintf(pointer, sizeof pointer, "/callbacks/%zu", i);
+        if ((rc = lip__object_read(one, lip__callbacks, "callback", false, pointer, &callbacks[i], err)) != LIP_OK)
+            return rc;
+        *n = i + 1;
+    }
+    return LIP_OK;
+}
+
 /* ---- the whole ---------------------------------------------------------------------------------------- */
 
-static lip_err read_all(const json_t *root, struct lip__object **optimizer, struct lip__judge *judge, lip_error *err)
+static lip_err read_all(const json_t *root, struct lip__object **optimizer, struct lip__judge *judge,
+                        struct lip__object **callbacks, size_t *n, lip_error *err)
 {
     const json_t *v;
     lip_err rc = LIP_OK;
@@ -217,13 +239,16 @@ static lip_err read_all(const json_t *root, struct lip__object **optimizer, stru
         rc = read_weights(json_object_get(root, "loss_weights"), judge, err);
     if (rc == LIP_OK)
         rc = read_metrics(json_object_get(root, "metrics"), judge, err);
+    if (rc == LIP_OK)
+        rc = read_callbacks(json_object_get(root, "callbacks"), callbacks, n, err);
     return rc;
 }
 
 lip_err lip_trainer_new(const lip_model *model, const char *json, size_t bytes, lip_trainer **trainer, lip_error *err)
 {
-    struct lip__object *optimizer = NULL;
+    struct lip__object *optimizer = NULL, *callbacks[LIP_MAX_CALLBACKS] = {NULL};
     struct lip__judge judge = {0};
+    size_t n = 0;
     json_error_t why;
     json_t *root = json_loadb(json, bytes, JSON_REJECT_DUPLICATES, &why);
     lip_err rc = LIP_OK;
@@ -236,10 +261,12 @@ lip_err lip_trainer_new(const lip_model *model, const char *json, size_t bytes, 
     }
     rc = lip__judge_new(&judge, model, err);
     if (rc == LIP_OK)
-        rc = read_all(root, &optimizer, &judge, err);
+        rc = read_all(root, &optimizer, &judge, callbacks, &n, err);
     json_decref(root);
     if (rc == LIP_OK)
-        return lip__trainer_make(model, optimizer, &judge, trainer, err);
+        return lip__trainer_make(model, optimizer, &judge, callbacks, n, trainer, err);
+    for (size_t i = 0; i < n; i++)
+        lip__object_free(callbacks[i]);
     lip__judge_clear(&judge);
     lip__object_free(optimizer);
     return rc;
@@ -319,8 +346,12 @@ static json_t *write_metrics(const struct lip__judge *j)
 
 char *lip_trainer_config(const lip_trainer *t)
 {
-    json_t *root = json_pack("{s:o, s:o, s:o, s:o}", "optimizer", plain(t->optimizer), "loss", write_losses(&t->judge),
-                             "loss_weights", write_weights(&t->judge), "metrics", write_metrics(&t->judge));
+    json_t *callbacks = json_array();
+
+    for (size_t i = 0; i < t->n_callbacks; i++)
+        json_array_append_new(callbacks, plain(t->callback[i]));
+    json_t *root = json_pack("{s:o, s:o, s:o, s:o, s:o}", "optimizer", plain(t->optimizer), "loss", write_losses(&t->judge),
+                             "loss_weights", write_weights(&t->judge), "metrics", write_metrics(&t->judge), "callbacks", callbacks);
     char *text = root ? json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL, *copy = text ? lip__strdup(text) : NULL;
 
     free(text);

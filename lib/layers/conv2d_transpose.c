@@ -173,14 +173,14 @@ static lip_err swapped_forward(const lip_layer *l, const float *w, size_t m, siz
 }
 
 static lip_err swapped_backward(const lip_layer *l, const float *w, size_t m, size_t n, const lip_rko_info *info,
-                                const float *u_new, const float *g, float *dw, float *area, lip_error *err)
+                                const float *u, const float *u_new, const float *g, float *dw, float *area, lip_error *err)
 {
     float *kernel = area + up(lip__spectral.scratch(l, m, n, true)), *upstream = kernel + up(m * n);
     lip_err rc;
 
     swap(taps(l), n, m / taps(l), w, kernel);
     swap(taps(l), n, m / taps(l), g, upstream);
-    rc = lip__spectral.backward(l, kernel, m, n, info, u_new, upstream, upstream, area, err);
+    rc = lip__spectral.backward(l, kernel, m, n, info, u, u_new, upstream, upstream, area, err);
     if (!rc)
         swap(taps(l), m / taps(l), n, upstream, dw);
     return rc;

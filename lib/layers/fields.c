@@ -90,6 +90,9 @@ static void set_default(const struct lip__field *field, void *value)
     case LIP__FLOATS:
         memset(value, 0, sizeof(struct lip__floats));
         break;
+    case LIP__STRINGS:
+        memset(value, 0, sizeof(struct lip__strings));
+        break;
     case LIP__EDGES:
         for (size_t i = 0; i < 4; i++)
             ((size_t *)value)[i] = both;
@@ -125,6 +128,14 @@ void lip__fields_default(const struct lip__class *cls, void *object)
         set_default(field, at(object, field));
 }
 
+void lip__strings_clear(struct lip__strings *list)
+{
+    for (size_t i = 0; i < list->n; i++)
+        lip__free(list->v[i]);
+    lip__free(list->v);
+    *list = (struct lip__strings){0};
+}
+
 void lip__fields_clear(const struct lip__class *cls, void *object)
 {
     for (const struct lip__field *field = cls->fields; field->name; field++) {
@@ -138,6 +149,8 @@ void lip__fields_clear(const struct lip__class *cls, void *object)
         } else if (field->type == LIP__FLOATS) {
             lip__free(((struct lip__floats *)value)->v);
             memset(value, 0, sizeof(struct lip__floats));
+        } else if (field->type == LIP__STRINGS) {
+            lip__strings_clear(value);
         } else if (field->type == LIP__ACTIVATION) {
             lip__layer_free(*(lip_layer **)value);
             *(lip_layer **)value = NULL;
@@ -239,6 +252,17 @@ static bool copy_owned(const struct lip__field *field, const void *from, void *t
             memcpy(copy.v, list->v, list->n * sizeof *copy.v);
         lip__free(((struct lip__floats *)to)->v);
         *(struct lip__floats *)to = copy;
+        return true;
+    }
+    if (field->type == LIP__STRINGS) {
+        const struct lip__strings *list = from;
+        struct lip__strings *copy = to;
+        lip__strings_clear(copy);
+        if (list->n && !(copy->v = lip__alloc(list->n, sizeof *copy->v)))
+            return false;
+        for (; copy->n < list->n; copy->n++)
+            if (!(copy->v[copy->n] = lip__strdup(list->v[copy->n])))
+                return false;
         return true;
     }
     if (field->type == LIP__OBJECT && objects) {

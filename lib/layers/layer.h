@@ -26,9 +26,10 @@ enum lip__type {
     LIP__PAIR,      /* size_t[2]; an int stands for two equal ones */
     LIP__INTS,      /* struct lip__ints: a list of at most LIP_MAX_RANK; no default */
     LIP__FLOATS,    /* struct lip__floats, owned: a list of numbers; no default */
+    LIP__STRINGS,   /* struct lip__strings, owned: a string or a list of them; no default */
     LIP__EDGES,     /* size_t[4]: top, bottom, left, right; an int or a pair (rows, columns) stand for equal ones */
     LIP__CHOICE,    /* const char *, one of `choices`, kept in the spelling of the table */
-    LIP__STRING,    /* char *, owned: names */
+    LIP__STRING,    /* char *, owned: names. def NAN: required */
     LIP__OBJECT,    /* struct lip__object *, owned, of the classes in `of`; null is NULL */
     LIP__ACTIVATION,/* lip_layer *, owned: identifier, layer object or null; NULL is linear */
     LIP__NULL,      /* nothing is stored: only null is accepted now */
@@ -54,6 +55,13 @@ struct lip__floats {
     size_t n;
     double *v;
 };
+
+struct lip__strings {
+    size_t n;
+    char **v;
+};
+
+void lip__strings_clear(struct lip__strings *list);
 
 struct lip__class;
 
@@ -254,8 +262,9 @@ struct lip__reparam {
     size_t (*scratch)(const lip_layer *, size_t m, size_t n, bool keep);
     lip_err (*forward)(const lip_layer *, const float *w, size_t m, size_t n, const float *u, float *u_new, float *wbar,
                        float *scratch, bool keep, lip_rko_info *info, lip_error *err);
-    lip_err (*backward)(const lip_layer *, const float *w, size_t m, size_t n, const lip_rko_info *info, const float *u_new,
-                        const float *g, float *dw, float *scratch, lip_error *err);
+    /* u: through the power iteration that had started there as well; NULL: u_new is a constant. */
+    lip_err (*backward)(const lip_layer *, const float *w, size_t m, size_t n, const lip_rko_info *info, const float *u,
+                        const float *u_new, const float *g, float *dw, float *scratch, lip_error *err);
 };
 extern const struct lip__reparam lip__spectral, lip__frobenius; /* layers/reparam.c */
 

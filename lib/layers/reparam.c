@@ -20,9 +20,12 @@ static lip_err spectral_forward(const lip_layer *l, const float *w, size_t m, si
 }
 
 static lip_err spectral_backward(const lip_layer *l, const float *w, size_t m, size_t n, const lip_rko_info *info,
-                                 const float *u_new, const float *g, float *dw, float *scratch, lip_error *err)
+                                 const float *u, const float *u_new, const float *g, float *dw, float *scratch, lip_error *err)
 {
-    return lip_rko_backward(w, m, n, lip__layer_coefficient(l), lip__layer_rko(l), info, u_new, g, dw, scratch, err);
+    double coef = lip__layer_coefficient(l);
+
+    return u ? lip_rko_backward_through(w, m, n, coef, lip__layer_rko(l), info, u, u_new, g, dw, scratch, err)
+             : lip_rko_backward(w, m, n, coef, lip__layer_rko(l), info, u_new, g, dw, scratch, err);
 }
 
 const struct lip__reparam lip__spectral = {
@@ -50,9 +53,9 @@ static lip_err frobenius_forward(const lip_layer *l, const float *w, size_t m, s
 }
 
 static lip_err frobenius_backward(const lip_layer *l, const float *w, size_t m, size_t n, const lip_rko_info *info,
-                                  const float *u_new, const float *g, float *dw, float *scratch, lip_error *err)
+                                  const float *u, const float *u_new, const float *g, float *dw, float *scratch, lip_error *err)
 {
-    (void)info, (void)u_new, (void)scratch;
+    (void)info, (void)u, (void)u_new, (void)scratch;
     return lip_frobenius_backward(w, m, n, lip__layer_coefficient(l), lip__layer_disjoint(l), g, dw, err);
 }
 

@@ -79,26 +79,41 @@ static double joined(const float *three)
 }
 
 /* The losses as this step leaves them. */
-static void remember(lip_trainer *t)
+static void keep_losses(lip_trainer *t)
 {
     pthread_mutex_lock(&t->judge.lock);
     for (size_t h = 0; h < t->model->n_outputs; h++)
-        if (t->judge.head[h].loss) {
-            ((struct lip__loss *)t->judge.head[h].loss)->mean = t->now[h].mean;
-            split(t->now[h].mean, t->memory + 3 * h);
-        }
+        if (t->judge.head[h].loss)
+            *(struct lip__loss *)t->judge.head[h].loss = t->now[h];
     pthread_mutex_unlock(&t->judge.lock);
+}
+
+static size_t memory_size(const lip_trainer *t)
+{
+    return t->model->n_outputs + 3 * t->n_callbacks;
+}
+
+void lip__trainer_remember(lip_trainer *t)
+{
+    float *at = t->memory;
+
+    for (size_t h = 0; h < t->model->n_outputs; h++, at += 3)
+        split(t->judge.head[h].loss ? ((const struct lip__loss *)t->judge.head[h].loss)->mean : 0, at);
+    for (size_t i = 0; i < 3 * t->n_callbacks; i++, at += 3)
+        split(t->remembered[i / 3][i % 3], at);
 }
 
 static lip_err name_tensors(lip_trainer *t, lip_error *err);
 
-lip_err lip__trainer_make(const lip_model *m, struct lip__object *optimizer, struct lip__judge *judge, lip_trainer **trainer,
-                          lip_error *err)
+lip_err lip__trainer_make(const lip_model *m, struct lip__object *optimizer, struct lip__judge *judge,
+                          struct lip__object **callbacks, size_t n, lip_trainer **trainer, lip_error *err)
 {
     lip_trainer *t = lip__alloc(1, sizeof *t);
     lip_err rc = LIP_OK;
 
     if (!t) {
+        for (size_t i = 0; i < n; i++)
+            lip__object_free(callbacks[i]);
         lip__object_free(optimizer);
         lip__judge_clear(judge);
         return lip__nomem(err, sizeof *t);
@@ -106,6 +121,8 @@ lip_err lip__trainer_make(const lip_model *m, struct lip__object *optimizer, str
     t->model = lip_model_get(m);
     t->optimizer = optimizer;
     t->judge = *judge;
+    t->n_callbacks = n;
+    memcpy(t->callback, callbacks, n * sizeof *callbacks);
     t->slots = lip__slots(optimizer);
     t->slot_now = lip__alloc(t->slots * m->trained + 1, sizeof *t->slot_now);
     t->slot_next = lip__alloc(t->slots * m->trained + 1, sizeof *t->slot_next);
@@ -121,7 +138,7 @@ lip_err lip__trainer_make(const lip_model *m, struct lip__object *optimizer, str
     t->now = lip__alloc(m->n_outputs, sizeof *t->now);
     t->each = lip__alloc(m->n_outputs, sizeof *t->each);
     t->output = lip__alloc(m->n_outputs, sizeof *t->output);
-    t->memory = lip__alloc(3 * m->n_outputs, sizeof *t->memory);
+    t->memory = lip__alloc(3 * memory_size(t), sizeof *t->memory);
     if (!t->slot_now || !t->slot_next || !t->gradient || !t->carried || !t->wbar || !t->info || !t->told || !t->scratch ||
         !t->data || !t->stats || !t->moved || !t->now || !t->each || !t->output || !t->memory)
         rc = lip__nomem(err, (2 * t->slots + 1) * m->trained * sizeof(float));
@@ -138,6 +155,8 @@ lip_err lip__trainer_make(const lip_model *m, struct lip__object *optimizer, str
     if (rc == LIP_OK)
         rc = lip__judge_check(&t->judge, err);
     if (rc == LIP_OK)
+        rc = lip__callbacks_check(t, err);
+    if (rc == LIP_OK)
         rc = plan_update(t, err);
     if (rc == LIP_OK)
         rc = name_tensors(t, err);
@@ -145,8 +164,8 @@ lip_err lip__trainer_make(const lip_model *m, struct lip__object *optimizer, str
         lip_trainer_free(t);
         return rc;
     }
-    lip__judge_now(&t->judge, t->now);
-    remember(t);
+    lip__callbacks_begin(t);
+    lip__trainer_remember(t);
     *trainer = t;
     return LIP_OK;
 }
@@ -181,6 +200,8 @@ void lip_trainer_free(lip_trainer *t)
     lip__free(t->chunk);
     lip__free(t->clip_at);
     lip__free(t->clip_n);
+    for (size_t i = 0; i < t->n_callbacks; i++)
+        lip__object_free(t->callback[i]);
     lip__judge_clear(&t->judge);
     lip__object_free(t->optimizer);
     lip_model_put(t->model);
@@ -231,13 +252,13 @@ static lip_err name_tensors(lip_trainer *t, lip_error *err)
     return LIP_OK;
 }
 
-/* Behind the slots: what losses remember between steps. */
+/* Behind the slots: what losses and callbacks remember between steps. */
 static bool has_memory(const lip_trainer *t)
 {
     for (size_t h = 0; h < t->model->n_outputs; h++)
         if (t->judge.head[h].loss && ((const struct lip__loss_class *)t->judge.head[h].loss->cls)->advance)
             return true;
-    return false;
+    return lip__callbacks_remember(t);
 }
 
 size_t lip_trainer_tensors(const lip_trainer *t)
@@ -262,17 +283,24 @@ lip_named lip_trainer_tensor(const lip_trainer *t, size_t i)
     const struct lip__slot_tensor *tensor = &t->tensor[i];
 
     if (i == t->n_tensors)
-        return (lip_named){"training/memory", {2, {m->n_outputs, 3}}, t->memory};
+        return (lip_named){"training/memory", {2, {memory_size(t), 3}}, t->memory};
     return (lip_named){tensor->name, m->variable[tensor->variable].shape,
                        t->slot_now + tensor->slot * m->trained + m->offset[tensor->variable]};
 }
 
 static void recall(lip_trainer *t, const float *memory)
 {
-    memcpy(t->memory, memory, 3 * t->model->n_outputs * sizeof *t->memory);
-    for (size_t h = 0; h < t->model->n_outputs; h++)
-        if (t->judge.head[h].loss)
-            ((struct lip__loss *)t->judge.head[h].loss)->mean = joined(memory + 3 * h);
+    const float *at = memory;
+
+    lip__judge_now(&t->judge, t->now);
+    for (size_t h = 0; h < t->model->n_outputs; h++, at += 3)
+        t->now[h].mean = joined(at);
+    for (size_t i = 0; i < 3 * t->n_callbacks; i++, at += 3)
+        t->remembered[i / 3][i % 3] = joined(at);
+    if (t->steps > 0)
+        lip__callbacks_set(t, -1, t->now); /* as the last step left them */
+    keep_losses(t);
+    lip__trainer_remember(t);
 }
 
 lip_err lip_trainer_load(lip_trainer *t, uint64_t steps, const lip_named *tensors, size_t n, lip_error *err)
@@ -386,7 +414,7 @@ static double losses(lip_trainer *t, const lip_batch *b)
 }
 
 /* dL/dkernel from dL/dwbar, in place. */
-static lip_err backward_kernels(lip_trainer *t, const float *arena, lip_error *err)
+static lip_err backward_kernels(lip_trainer *t, const float *arena, bool through, lip_error *err)
 {
     const lip_model *m = t->model;
     lip_err rc;
@@ -396,7 +424,8 @@ static lip_err backward_kernels(lip_trainer *t, const float *arena, lip_error *e
         float *g = t->gradient + m->offset[k->kernel];
         if (!m->variable[k->kernel].trainable)
             continue;
-        if ((rc = k->layer->kind->reparam->backward(k->layer, arena + m->offset[k->kernel], k->m, k->n, &t->info[i],
+        const float *u = through && k->u != LIP__NOWHERE ? arena + m->offset[k->u] : NULL;
+        if ((rc = k->layer->kind->reparam->backward(k->layer, arena + m->offset[k->kernel], k->m, k->n, &t->info[i], u,
                                                     carried_at(t, k->u), g, g, t->scratch[i], err)) != LIP_OK)
             return rc;
     }
@@ -458,6 +487,18 @@ static void tell_layers(lip_trainer *t, lip_step_report *report)
     report->n_layers = t->model->n_kernels;
 }
 
+/* What was computed from the kernels of this arena becomes them; the next step computes its own again. */
+static void condense(lip_trainer *t, float *arena)
+{
+    const lip_model *m = t->model;
+
+    for (size_t i = 0; i < m->n_kernels; i++) {
+        const struct lip__kernel *k = &m->kernel[i];
+        memcpy(arena + m->offset[k->kernel], wbar_at(t, k), k->m * k->n * sizeof *arena);
+    }
+    memcpy(arena + m->trained, t->carried, carried_size(m) * sizeof *arena);
+}
+
 /* The updated kernels into the state's other arena, with u and sigma of this step's forward, and their effective
  * kernels. */
 static lip_err prepare(lip_trainer *t, lip_state *s, bool lagging, double learning_rate, lip_step_report *report,
@@ -480,10 +521,13 @@ static lip_err prepare(lip_trainer *t, lip_state *s, bool lagging, double learni
     if (lagging)
         memcpy(s->next + m->carried, t->wbar, (m->arena - m->carried) * sizeof *s->next);
     report->update_ns = lip__now_ns() - start;
-    if (!lagging) {
+    if (!lagging || lip__callbacks_condense(t)) {
         start = lip__now_ns();
         rc = orthogonalize(t, s->next, err);
-        memcpy(s->next + m->carried, t->wbar, (m->arena - m->carried) * sizeof *s->next);
+        if (!lagging)
+            memcpy(s->next + m->carried, t->wbar, (m->arena - m->carried) * sizeof *s->next);
+        if (lip__callbacks_condense(t))
+            condense(t, s->next);
         report->orthogonalize_ns += lip__now_ns() - start;
     }
     return rc;
@@ -498,10 +542,11 @@ static void commit(lip_trainer *t, lip_state *s, bool lagging)
     t->slot_now = t->slot_next;
     t->slot_next = slots;
     t->steps++;
-    remember(t);
+    keep_losses(t);
+    lip__callbacks_stepped(t);
+    lip__trainer_remember(t);
     lip__state_changed(s);
-    if (!lagging)
-        t->ready = s->generation;
+    t->ready = lagging || lip__callbacks_condense(t) ? 0 : s->generation;
     for (size_t i = 0; i < t->model->n_kernels; i++) {
         s->effective[t->model->kernel[i].top] = LIP_COMPUTED;
         s->distance[t->model->kernel[i].top] = 0;
@@ -516,10 +561,10 @@ static void begin_average(lip_trainer *t, const lip_state *s)
 }
 
 /* Everything up to the update; the state is only read. */
-static lip_err differentiate(lip_trainer *t, const lip_state *s, const lip_batch *b, uint64_t seed, lip_step_report *report,
-                             lip_error *err)
+static lip_err differentiate(lip_trainer *t, const lip_state *s, const lip_batch *b, const lip_step_options *o,
+                             lip_step_report *report, lip_error *err)
 {
-    const struct lip__training training = {.seed = seed, .step = t->steps + 1, .stats = t->stats, .moved = t->moved};
+    const struct lip__training training = {.seed = o->seed, .step = t->steps + 1, .stats = t->stats, .moved = t->moved};
     struct lip__tape *tape = &t->tape;
     uint64_t start = lip__now_ns(), then;
     lip_err rc;
@@ -546,7 +591,7 @@ static lip_err differentiate(lip_trainer *t, const lip_state *s, const lip_batch
         return lip__fail(err, LIP_ENONFINITE, "the loss is %g", report->loss);
     lip__tape_backward(tape, true);
     tape->training = NULL;
-    rc = backward_kernels(t, s->now, err);
+    rc = backward_kernels(t, s->now, o->through_spectral, err);
     lip__slots_penalty(t->model, s->now, t->gradient, tape->slots_scratch);
     report->gradient_norm = gradient_norm(t);
     report->backward_ns = lip__now_ns() - then;
@@ -573,18 +618,21 @@ lip_err lip_train_step(lip_trainer *t, lip_state *s, const lip_batch *b, const l
     if (t->steps == 0)
         begin_average(t, s);
     lip__judge_now(&t->judge, t->now);
+    lip__callbacks_set(t, 0, t->now);
     rc = reserve(t, b->n, &why);
     if (rc == LIP_OK)
         rc = lip__judge_batch(&t->judge, b, t->labels, &why);
     if (rc == LIP_OK && !b->pairs && lip__judge_needs_pairs(&t->judge))
         rc = lip__fail(&why, LIP_EBOUND, "a metric needs the proven constants of the weights, and there are none");
     if (rc == LIP_OK)
-        rc = differentiate(t, s, b, o->seed, report, &why);
+        rc = differentiate(t, s, b, o, report, &why);
     if (rc == LIP_OK)
         rc = prepare(t, s, o->lagging, report->learning_rate, report, &why);
     if (rc == LIP_ENONFINITE && o->skip_nonfinite) {
         report->skipped = true;
         report->step = ++t->steps;
+        lip__callbacks_stepped(t);
+        lip__trainer_remember(t);
         return LIP_OK;
     }
     if (rc != LIP_OK)
@@ -696,10 +744,9 @@ void lip_trainer_follow(lip_trainer *judge, const lip_trainer *from)
         if (!to || !mine || to->base.cls != mine->base.cls)
             continue;
         pthread_mutex_lock(&judge->judge.lock);
-        to->alpha = mine->alpha;
-        to->min_margin = mine->min_margin;
-        to->tau = mine->tau;
-        to->mean = mine->mean;
+        char *name = to->name;
+        *to = *mine;
+        to->name = name;
         pthread_mutex_unlock(&judge->judge.lock);
     }
 }

@@ -389,15 +389,14 @@ static void polynomial_backward(const float *w, size_t m, size_t n, double coef,
     times(w, m, n, 2 / t, derivative, 1, g->inner);
 }
 
-lip_err lip_rko_backward(const float *w, size_t m, size_t n, double coef, const lip_rko_options *o,
-                         const lip_rko_info *info, const float *u_new, const float *g, float *dw, float *scratch,
-                         lip_error *err)
+/* u held constant; returns dL/dsigma. */
+static double backward(const float *w, size_t m, size_t n, double coef, const lip_rko_options *o, const lip_rko_info *info,
+                       const float *u_new, const float *g, float *dw, float *scratch)
 {
     struct lip__spectral s = {.sigma = (float)info->sigma};
     struct gram_scratch x = lay_out(m, n, true, scratch + vectors(m, n));
     const float *inner = x.inner;
 
-    (void)err;
     s.t = s.sigma + (float)o->eps_spectral;
     if (info->form == polynomial)
         polynomial_backward(w, m, n, coef, g, &x);
@@ -405,6 +404,21 @@ lip_err lip_rko_backward(const float *w, size_t m, size_t n, double coef, const 
         lip__eigen_backward(m, n, coef, g, (double *)(void *)x.own, x.inner);
     else
         inner = lip__plain_backward(m, n, o, info->bjorck_iterations, coef, g, scratch + vectors(m, n));
-    lip__divide_backward(w, m, n, &s, u_new, inner, dw, scratch);
+    return lip__divide_backward(w, m, n, &s, u_new, inner, dw, scratch);
+}
+
+lip_err lip_rko_backward(const float *w, size_t m, size_t n, double coef, const lip_rko_options *o,
+                         const lip_rko_info *info, const float *u_new, const float *g, float *dw, float *scratch,
+                         lip_error *err)
+{
+    (void)err;
+    backward(w, m, n, coef, o, info, u_new, g, dw, scratch);
     return LIP_OK;
+}
+
+lip_err lip_rko_backward_through(const float *w, size_t m, size_t n, double coef, const lip_rko_options *o,
+                                 const lip_rko_info *info, const float *u, const float *u_new, const float *g, float *dw,
+                                 float *scratch, lip_error *err)
+{
+    return lip__power_backward(w, m, n, info, u, backward(w, m, n, coef, o, info, u_new, g, dw, scratch), dw, err);
 }

@@ -28,9 +28,14 @@ void lip__draw_u(float *u, size_t n);
 /* lip__norm_along: |w u|, through work (m). */
 float lip__norm_along(const float *w, size_t m, size_t n, const float *u, float *work);
 
-/* lip__divide_backward: dw = g/t - (<g,w>/t^2) q u' with q = w u/sigma; g may be dw. work: m floats. */
-void lip__divide_backward(const float *w, size_t m, size_t n, const struct lip__spectral *s, const float *u, const float *g,
-                          float *dw, float *work);
+/* lip__divide_backward: dw = g/t - (<g,w>/t^2) q u' with q = w u/sigma; g may be dw. work: m floats. Returns dL/dsigma. */
+double lip__divide_backward(const float *w, size_t m, size_t n, const struct lip__spectral *s, const float *u, const float *g,
+                            float *dw, float *work);
+
+/* lip__power_backward: adds dsigma's way through every step of the power iteration from u to dw. Nothing where lip_rko had
+ * to start again. Returns LIP_OK or LIP_ENOMEM. */
+lip_err lip__power_backward(const float *w, size_t m, size_t n, const lip_rko_info *info, const float *u, double dsigma,
+                            float *dw, lip_error *err);
 
 /* Extreme eigenvalues of a symmetric matrix as some Lanczos steps see them. */
 enum { LIP__LANCZOS_STEPS = 16 };

@@ -96,8 +96,8 @@ lip_err lip__power(const float *w, size_t m, size_t n, const float *gram, const 
     return LIP_OK;
 }
 
-void lip__divide_backward(const float *w, size_t m, size_t n, const struct lip__spectral *s, const float *u, const float *g,
-                          float *dw, float *work)
+double lip__divide_backward(const float *w, size_t m, size_t n, const struct lip__spectral *s, const float *u, const float *g,
+                            float *dw, float *work)
 {
     double along = s->sigma > 0 ? lip__dot(g, w, m * n) / ((double)s->t * s->t) : 0;
 
@@ -108,4 +108,58 @@ void lip__divide_backward(const float *w, size_t m, size_t n, const struct lip__
         for (size_t j = 0; j < n; j++)
             dw[i * n + j] = g[i * n + j] / s->t - q * u[j];
     }
+    return -along;
+}
+
+/* dL/du of u = y/|y| from that of u; 0 for no y. */
+static void normalise_backward(const float *u, double length, float *g, size_t n)
+{
+    double along = lip__dot(g, u, n);
+
+    for (size_t i = 0; i < n; i++)
+        g[i] = length > 0 ? (float)((g[i] - along * u[i]) / length) : 0;
+}
+
+lip_err lip__power_backward(const float *w, size_t m, size_t n, const lip_rko_info *info, const float *u, double dsigma,
+                            float *dw, lip_error *err)
+{
+    size_t steps = (size_t)info->power_iterations;
+    float *all, *v, *back, *g;
+    double *length;
+
+    if (info->redrawn || info->rescaled || info->sigma <= 0 || steps == 0)
+        return LIP_OK;
+    all = lip__alloc((steps + 2) * n + 2 * m, sizeof *all); /* u_0 to u_K, dL/du, v, W g */
+    length = lip__alloc(steps + 1, sizeof *length);
+    if (!all || !length) {
+        lip__free(all);
+        lip__free(length);
+        return lip__nomem(err, ((steps + 2) * n + 2 * m) * sizeof *all);
+    }
+    g = all + (steps + 1) * n;
+    v = g + n;
+    back = v + m;
+    memcpy(all, u, n * sizeof *all);
+    scale(all, n, 1 / lip__norm(all, n));
+    for (size_t k = 1; k <= steps; k++) {
+        float *y = all + k * n;
+        apply(w, m, n, NULL, y - n, v, y);
+        length[k] = lip__norm(y, n);
+        scale(y, n, 1 / length[k]);
+    }
+    lip__gemv(false, m, n, 1, w, n, all + steps * n, 0, v); /* sigma = |W u_K| */
+    lip__gemv(true, m, n, (float)(dsigma / info->sigma), w, n, v, 0, g);
+    for (size_t k = steps; k > 0; k--) {
+        const float *from = all + (k - 1) * n;
+        normalise_backward(all + k * n, length[k], g, n);
+        lip__gemv(false, m, n, 1, w, n, from, 0, v); /* y = W'v, v = W u */
+        lip__gemv(false, m, n, 1, w, n, g, 0, back);
+        for (size_t i = 0; i < m; i++)
+            for (size_t j = 0; j < n; j++)
+                dw[i * n + j] += v[i] * g[j] + back[i] * from[j];
+        lip__gemv(true, m, n, 1, w, n, back, 0, g);
+    }
+    lip__free(length);
+    lip__free(all);
+    return LIP_OK;
 }

@@ -98,20 +98,22 @@ static double restarts(const struct lip__object *self, double t)
     return d->rate * ((1 - d->decay) * 0.5 * pow(d->m_mul, before) * (1 + cos(M_PI * part / period)) + d->decay);
 }
 
+#define AT "/optimizer/config/learning_rate"
+
 static lip_err check_piecewise(const struct lip__object *self, lip_error *err)
 {
     const struct decay *d = D(self);
 
     if (d->values.n != d->boundaries.n + 1)
-        return lip__fail(err, LIP_EDEFINITION, "PiecewiseConstantDecay has %zu boundaries and %zu values, needs one value more",
+        return lip__fail_at(err, LIP_EDEFINITION, AT, "PiecewiseConstantDecay has %zu boundaries and %zu values, needs one value more",
                          d->boundaries.n, d->values.n);
     for (size_t i = 1; i < d->boundaries.n; i++)
         if (d->boundaries.v[i] <= d->boundaries.v[i - 1])
-            return lip__fail(err, LIP_EDEFINITION, "PiecewiseConstantDecay: boundary %g does not rise above %g",
+            return lip__fail_at(err, LIP_EDEFINITION, AT, "PiecewiseConstantDecay: boundary %g does not rise above %g",
                              d->boundaries.v[i], d->boundaries.v[i - 1]);
     for (size_t i = 0; i < d->values.n; i++)
         if (d->values.v[i] < 0)
-            return lip__fail(err, LIP_EDEFINITION, "PiecewiseConstantDecay: value %g, needs numbers >= 0", d->values.v[i]);
+            return lip__fail_at(err, LIP_EDEFINITION, AT, "PiecewiseConstantDecay: value %g, needs numbers >= 0", d->values.v[i]);
     return LIP_OK;
 }
 

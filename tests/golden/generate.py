@@ -13,7 +13,8 @@ TensorFlow runs on one thread without oneDNN. All tensors are F32. All metadata 
                               same computation in float64; of losses max|f32 - f64| / max(1, |f64|)
 
     norm       kind "rko": kernel, u, upstream -> wbar, u_new, sigma, grad; eps_spectral, eps_bjorck ("none": no
-               Bjorck), beta, maxiter_spectral, maxiter_bjorck, coef.
+               Bjorck), beta, maxiter_spectral, maxiter_bjorck, coef; constant_u "false": the gradient goes through
+               the power iteration as well.
                kind "frobenius": kernel, upstream -> wbar, grad; columns "true" or "false", coef.
     layer      definition (Keras JSON of a deel-lip Sequential with its InputLayer), weights/<layer>/<variable>, x;
                y_infer with the stored wbar; y_train, after/<layer>/{u,sigma,wbar} of one training-mode forward;
@@ -72,7 +73,7 @@ from deel.lip.layers import (  # noqa: E402
 from deel.lip.activations import FullSort, GroupSort, GroupSort2, Householder, MaxMin  # noqa: E402
 from deel.lip.layers.unconstrained import PadConv2D  # noqa: E402
 from deel.lip.model import vanillaModel  # noqa: E402
-from deel.lip.normalizers import reshaped_kernel_orthogonalization  # noqa: E402
+from deel.lip.normalizers import reshaped_kernel_orthogonalization, set_stop_grad_spectral  # noqa: E402
 
 import importlib.metadata  # noqa: E402
 
@@ -162,12 +163,14 @@ def near_orthogonal(rng, *shape):
 RKO = {"eps_spectral": 1e-3, "eps_bjorck": 1e-3, "beta": 0.5, "maxiter_spectral": 10, "maxiter_bjorck": 15}
 
 
-def rko(dtype, kernel, u, upstream, coef, options):
+def rko(dtype, kernel, u, upstream, coef, options, constant_u=True):
+    set_stop_grad_spectral(constant_u)
     kernel, u, upstream = (tf.constant(a, dtype) for a in (kernel, u, upstream))
     with tf.GradientTape() as tape:
         tape.watch(kernel)
         wbar, u_new, sigma = reshaped_kernel_orthogonalization(kernel, u, coef, **options)
         product = tf.reduce_sum(wbar * upstream)
+    set_stop_grad_spectral(True)
     return {"wbar": wbar, "u_new": u_new, "sigma": sigma, "grad": tape.gradient(product, kernel)}
 
 
@@ -188,7 +191,7 @@ def frobenius(dtype, kernel, upstream, coef, columns):
 
 
 def norm():
-    def one(case, seed, draw, coef=1.0, limit=2e-5, **changes):
+    def one(case, seed, draw, coef=1.0, limit=2e-5, constant_u=True, **changes):
         options = dict(RKO, **changes)
 
         def make(seed):
@@ -196,9 +199,10 @@ def norm():
             kernel = draw(rng)
             given = {"kernel": kernel, "u": normal(rng, 1, kernel.shape[-1]),
                      "upstream": normal(rng, *kernel.shape)}
-            got = rko("float32", *given.values(), coef, options)
-            exact = rko("float64", *given.values(), coef, options)
-            return {**given, **got}, {"kind": "rko", **text(options), "coef": repr(coef), **floors(got, exact)}
+            got = rko("float32", *given.values(), coef, options, constant_u)
+            exact = rko("float64", *given.values(), coef, options, constant_u)
+            return {**given, **got}, {"kind": "rko", **text(options), "coef": repr(coef),
+                                      **({} if constant_u else {"constant_u": "false"}), **floors(got, exact)}
 
         settle("norm", case, seed, make, limit)
 
@@ -220,6 +224,12 @@ def norm():
             name = "x".join(map(str, shape))
             one(f"{label}-{name}", 3000 + 1000 * j + 100 * i, lambda rng: normal(rng, *shape, scale=0.3), 1.25,
                 **change)
+    # The gradient goes through the power iteration too (STOP_GRAD_SPECTRAL false), converged or cut off early.
+    for i, shape in enumerate([(8, 5), (5, 8), (16, 16), (3, 3, 2, 4)]):
+        name = "x".join(map(str, shape))
+        one(f"through-{name}", 8400 + 100 * i, lambda rng: normal(rng, *shape), constant_u=False)
+        one(f"through2-{name}", 8450 + 100 * i, lambda rng: normal(rng, *shape), 1.5, constant_u=False,
+            maxiter_spectral=2, eps_bjorck=None)
     # No iterations at all; a kernel whose sigma is not far above eps_spectral (below 1e-3 deel-lip's u collapses).
     one("maxiter00-8x5", 8000, lambda rng: normal(rng, 8, 5, scale=0.2), maxiter_spectral=0, maxiter_bjorck=0)
     one("small-6x4", 8100, lambda rng: normal(rng, 6, 4, scale=2e-3))

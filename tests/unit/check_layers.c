@@ -1234,7 +1234,7 @@ START_TEST(transposed_kernels_are_swapped)
         float *scratch = array(re->scratch(each, M, F, true));
         ck_assert_int_eq(re->forward(each, i ? swapped : w, M, F, u, i ? wanted_u : u_new, i ? wanted : wbar, scratch, true,
                                      &info, NULL), LIP_OK);
-        ck_assert_int_eq(re->backward(each, i ? swapped : w, M, F, &info, i ? wanted_u : u_new, i ? swapped_g : g,
+        ck_assert_int_eq(re->backward(each, i ? swapped : w, M, F, &info, NULL, i ? wanted_u : u_new, i ? swapped_g : g,
                                       i ? wanted_dw : dw, scratch, NULL), LIP_OK);
         free(scratch);
     }

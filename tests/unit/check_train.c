@@ -363,6 +363,360 @@ START_TEST(evaluate_sees_what_is_served)
 }
 END_TEST
 
+/* ---- several outputs, metrics, callbacks ------------------------------------------------------------ */
+
+static lip_trainer *trainer_of(const lip_model *m, const char *json)
+{
+    lip_trainer *t = NULL;
+    lip_error err = {0};
+
+    ck_assert_msg(lip_trainer_new(m, json, strlen(json), &t, &err) == LIP_OK, "%s at %s", err.text, err.pointer);
+    return t;
+}
+
+static double told(const lip_metric *metrics, size_t n, const char *name)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!strcmp(metrics[i].name, name))
+            return metrics[i].value;
+    ck_abort_msg("no figure is called %s", name);
+}
+
+START_TEST(outputs_have_losses_and_weights_of_their_own)
+{
+    static const char json[] = "{\"optimizer\":{\"class_name\":\"SGD\",\"config\":{\"learning_rate\":0.05}},"
+                               "\"loss\":{\"y\":{\"class_name\":\"TauCategoricalCrossentropy\",\"config\":{\"tau\":5}},\"z\":\"mse\"},"
+                               "\"loss_weights\":{\"y\":0.5,\"z\":2},\"metrics\":{\"y\":[\"accuracy\",\"sparse_categorical_crossentropy\"],"
+                               "\"z\":[\"mae\"]}}";
+    enum { B = 24 };
+    lip_random random = {1, 2, 0};
+    float a[B * 4], b[B * 2], y[B], z[B];
+    const float *inputs[] = {a, b};
+    lip_label_set labels[] = {{{1, {B}}, y}, {{1, {B}}, z}};
+    lip_batch batch = {.n = B, .inputs = inputs, .labels = labels};
+    lip_step_report report = {0};
+    lip_error err = {0};
+    double first = 0;
+    lip_model *m = NULL;
+    lip_state *s = NULL;
+    lip_trainer *t, *again;
+
+    ck_assert_msg(lip_model_read(TWINS, strlen(TWINS), false, &m, &err) == LIP_OK, "%s", err.text);
+    ck_assert_int_eq(lip_state_new(m, 5, &s, &err), LIP_OK);
+    lip_random_normal(&random, a, B * 4);
+    lip_random_normal(&random, b, B * 2);
+    for (size_t i = 0; i < B; i++) {
+        y[i] = (float)((a[4 * i] > 0) + (b[2 * i] > 0));
+        z[i] = 0.3f * a[4 * i + 1];
+    }
+    t = trainer_of(m, json);
+    for (int i = 0; i < 200; i++) {
+        ck_assert_msg(lip_train_step(t, s, &batch, NULL, &report, &err) == LIP_OK, "%s", err.text);
+        ck_assert_uint_eq(report.n_metrics, 6);
+        ck_assert_double_eq_tol(report.loss, 0.5 * told(report.metrics, 6, "y_loss") + 2 * told(report.metrics, 6, "z_loss"),
+                                1e-9);
+        if (i == 0)
+            first = report.loss;
+    }
+    ck_assert_double_lt(report.loss, first * 0.7);
+    ck_assert_double_gt(told(report.metrics, 6, "y_accuracy"), 0.5);
+    ck_assert_double_gt(told(report.metrics, 6, "z_mae"), 0);
+    char *written = lip_trainer_config(t);
+    again = trainer_of(m, written);
+    char *twice = lip_trainer_config(again);
+    ck_assert_str_eq(written, twice);
+    lip_free(twice);
+    lip_free(written);
+    lip_trainer_free(again);
+    batch.labels = NULL;
+    ck_assert_int_eq(lip_train_step(t, s, &batch, NULL, &report, &err), LIP_ESHAPE);
+    lip_trainer_free(t);
+
+    /* z alone: y moves no weight of its own, and needs no labels. */
+    t = trainer_of(m, "{\"optimizer\":\"sgd\",\"loss\":{\"z\":\"mse\"}}");
+    labels[0] = (lip_label_set){.data = NULL};
+    batch.labels = labels;
+    ck_assert_msg(lip_train_step(t, s, &batch, NULL, &report, &err) == LIP_OK, "%s", err.text);
+    lip_trainer_free(t);
+    lip_state_free(s);
+    lip_model_put(m);
+}
+END_TEST
+
+/* Rows along the last axis of a picture are samples, with their picture's weight. */
+START_TEST(pictures_train_with_losses_of_keras)
+{
+    static const char net[] = "{\"class_name\":\"Sequential\",\"config\":{\"k_coef_lip\":1.0,\"layers\":["
+                              "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,4,3,2],\"name\":\"x\"}},"
+                              "{\"class_name\":\"SpectralConv2D\",\"config\":{\"filters\":2,\"kernel_size\":[3,3],\"name\":\"y\"}}]}}";
+    struct rig r;
+    float y[8 * 24], weight[8];
+    double sum = 0;
+    lip_error err = {0};
+    lip_metric metrics[LIP_MAX_METRICS];
+    lip_snapshot *p = NULL;
+    lip_workspace *ws = lip_workspace_new();
+    size_t n;
+    float out[8 * 24];
+
+    setup(&r, net, "{\"optimizer\":\"adam\",\"loss\":\"mean_squared_error\"}");
+    for (size_t i = 0; i < 8 * 24; i++)
+        y[i] = r.x[i] * 0.25f;
+    for (size_t i = 0; i < 8; i++)
+        weight[i] = (float)(i + 1) / 4;
+    r.batch = (lip_batch){.n = 8, .x = r.x, .y_shape = {4, {8, 4, 3, 2}}, .y = y, .sample_weight = weight};
+    ck_assert_int_eq(lip_state_publish(r.s, &p, &err), LIP_OK);
+    ck_assert_int_eq(lip_predict(p, ws, 8, r.x, out, &err), LIP_OK);
+    ck_assert_msg(lip_evaluate(r.t, p, ws, &r.batch, metrics, &n, &err) == LIP_OK, "%s", err.text);
+    for (size_t i = 0; i < 8 * 24; i++)
+        sum += weight[i / 24] * (out[i] - y[i]) * (out[i] - y[i]);
+    ck_assert_double_eq_tol(metrics[0].value, sum / (8 * 24), 1e-5);
+    ck_assert_double_eq_tol(step(&r).loss, metrics[0].value, 1e-5);
+    r.batch.y_shape = (lip_shape){2, {8, 24}};
+    ck_assert_int_eq(lip_evaluate(r.t, p, ws, &r.batch, metrics, &n, &err), LIP_ESHAPE);
+    lip_snapshot_put(p);
+    lip_workspace_free(ws);
+    teardown(&r);
+}
+END_TEST
+
+/* semantics.md 14's numbers, with a constant that is told and with pairs that say the same. */
+START_TEST(provable_metrics_are_those_of_deel_lip)
+{
+    static const char net[] = "{\"class_name\":\"Sequential\",\"config\":{\"layers\":["
+                              "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,3],\"name\":\"x\"}},"
+                              "{\"class_name\":\"Dense\",\"config\":{\"units\":3,\"name\":\"y\"}}]}}";
+    static const char json[] =
+        "{\"optimizer\":\"sgd\",\"loss\":\"MulticlassKR\",\"metrics\":["
+        "{\"class_name\":\"CategoricalProvableRobustAccuracy\",\"config\":{\"epsilon\":0.25,\"lip_const\":1,\"disjoint_neurons\":false,\"name\":\"a\"}},"
+        "{\"class_name\":\"CategoricalProvableAvgRobustness\",\"config\":{\"lip_const\":1,\"disjoint_neurons\":false,\"name\":\"b\"}},"
+        "{\"class_name\":\"CategoricalProvableAvgRobustness\",\"config\":{\"lip_const\":1,\"disjoint_neurons\":false,\"negative_robustness\":true,\"name\":\"c\"}},"
+        "{\"class_name\":\"CategoricalProvableRobustAccuracy\",\"config\":{\"epsilon\":0.25,\"name\":\"d\"}},"
+        "{\"class_name\":\"CategoricalProvableAvgRobustness\",\"config\":{\"name\":\"e\"}},"
+        "\"mean_margin\",\"accuracy\",\"MulticlassKR\"]}";
+    static const float x[] = {1, 0, 0, .1f, 0, 0, 0, 0, 1, 0, 0, .1f}, y[] = {0, 0, 1, 1}, one[] = {1, 0, 0, 0, 1, 0, 0, 0, 1},
+                       zero[3] = {0};
+    const double pairs[] = {0, M_SQRT2, M_SQRT2, M_SQRT2, 0, M_SQRT2, M_SQRT2, M_SQRT2, 0};
+    lip_named weights[] = {{"y/kernel", {2, {3, 3}}, one}, {"y/bias", {1, {3}}, zero}};
+    lip_batch batch = {.n = 4, .x = x, .y_shape = {1, {4}}, .y = y};
+    lip_metric metrics[LIP_MAX_METRICS];
+    lip_model *m = NULL;
+    lip_state *s = NULL;
+    lip_snapshot *p = NULL;
+    lip_workspace *ws = lip_workspace_new();
+    lip_error err = {0};
+    lip_trainer *t;
+    size_t n = 0;
+
+    ck_assert_msg(lip_model_read(net, strlen(net), false, &m, &err) == LIP_OK, "%s", err.text);
+    ck_assert_int_eq(lip_state_new(m, 5, &s, &err), LIP_OK);
+    ck_assert_int_eq(lip_state_load(s, weights, 2, false, NULL, NULL, &err), LIP_OK);
+    ck_assert_int_eq(lip_state_publish(s, &p, &err), LIP_OK);
+    t = trainer_of(m, json);
+    ck_assert(lip_trainer_needs_pairs(t));
+    ck_assert_int_eq(lip_evaluate(t, p, ws, &batch, metrics, &n, &err), LIP_EBOUND);
+    batch.pairs = pairs;
+    ck_assert_msg(lip_evaluate(t, p, ws, &batch, metrics, &n, &err) == LIP_OK, "%s", err.text);
+    for (int k = 0; k < 2; k++) { /* given, then proved */
+        ck_assert_double_eq(told(metrics, n, k ? "d" : "a"), 0.25);
+        ck_assert_double_eq_tol(told(metrics, n, k ? "e" : "b"), 0.25 * 1.1 / M_SQRT2, 1e-7);
+    }
+    ck_assert_double_eq_tol(told(metrics, n, "c"), 0, 1e-7);
+    ck_assert_double_eq_tol(told(metrics, n, "mean_margin"), 0, 1e-7);
+    ck_assert_double_eq(told(metrics, n, "accuracy"), 0.5);
+    ck_assert_double_eq_tol(told(metrics, n, "MulticlassKR"), metrics[0].value, 1e-12);
+    lip_trainer_free(t);
+    lip_snapshot_put(p);
+    lip_workspace_free(ws);
+    lip_state_free(s);
+    lip_model_put(m);
+}
+END_TEST
+
+#define CALLBACKS(list) "{\"optimizer\":\"adam\",\"loss\":" HKR ",\"callbacks\":[" list "]}"
+
+static double alpha_of(const lip_trainer *t)
+{
+    char *text = lip_trainer_config(t), *at = strstr(text, "\"alpha\":");
+    double alpha = strtod(at + 8, NULL);
+
+    lip_free(text);
+    return alpha;
+}
+
+START_TEST(schedules_of_a_loss_follow_its_steps)
+{
+    static const char json[] = CALLBACKS("{\"class_name\":\"LossParamScheduler\",\"config\":{\"param_name\":\"alpha\","
+                                         "\"xp\":[1,3],\"fp\":[2,6],\"step\":0}}");
+    static const double wanted[] = {2, 2, 4, 6, 6};
+    lip_named tensors[32];
+    float *copy[32];
+    struct rig r;
+    lip_trainer *again;
+    size_t n;
+
+    setup(&r, MLP, json);
+    for (size_t i = 0; i < 3; i++) {
+        step(&r);
+        ck_assert_double_eq(alpha_of(r.t), wanted[i]);
+    }
+    r.x[0] = NAN; /* a step that fails moves nothing */
+    ck_assert_int_eq(lip_train_step(r.t, r.s, &r.batch, NULL, &(lip_step_report){0}, NULL), LIP_ENONFINITE);
+    ck_assert_double_eq(alpha_of(r.t), wanted[2]);
+    r.x[0] = 0;
+    /* What was saved goes on where it was. */
+    again = trainer_of(r.m, json);
+    n = lip_trainer_tensors(r.t);
+    for (size_t i = 0; i < n; i++) {
+        size_t count;
+        tensors[i] = lip_trainer_tensor(r.t, i);
+        count = lip_shape_count(&tensors[i].shape);
+        copy[i] = malloc(count * sizeof(float));
+        memcpy(copy[i], tensors[i].data, count * sizeof(float));
+        tensors[i].data = copy[i];
+    }
+    ck_assert_int_eq(lip_trainer_load(again, 3, tensors, n, NULL), LIP_OK);
+    ck_assert_double_eq(alpha_of(again), wanted[2]);
+    lip_trainer_free(r.t);
+    r.t = again;
+    for (size_t i = 3; i < 5; i++) {
+        step(&r);
+        ck_assert_double_eq(alpha_of(r.t), wanted[i]);
+    }
+    for (size_t i = 0; i < n; i++)
+        free(copy[i]);
+    teardown(&r);
+}
+END_TEST
+
+/* Condensed after each step, a kernel is its own effective kernel. */
+START_TEST(kernels_condense_after_steps_and_epochs)
+{
+    static const char *const json[] = {
+        CALLBACKS("{\"class_name\":\"CondenseCallback\",\"config\":{\"on_batch\":true,\"on_epoch\":false}}"),
+        CALLBACKS("\"CondenseCallback\"")};
+    struct rig r;
+    lip_epoch epoch;
+
+    setup(&r, MLP, json[_i]);
+    for (int i = 0; i < 5; i++)
+        step(&r);
+    size_t kernel = lip_model_find_variable(r.m, "d1/kernel"), wbar = lip_model_find_variable(r.m, "d1/wbar");
+    bool same = !memcmp(lip_state_data(r.s, kernel), lip_state_data(r.s, wbar), 48 * sizeof(float));
+    ck_assert_int_eq(same, _i == 0);
+    ck_assert_int_eq(lip_trainer_epoch(r.t, r.s, 0, NULL, 0, &epoch, NULL), LIP_OK);
+    ck_assert_int_eq(epoch.condensed, _i == 1);
+    ck_assert(!memcmp(lip_state_data(r.s, kernel), lip_state_data(r.s, wbar), 48 * sizeof(float)));
+    step(&r);
+    teardown(&r);
+}
+END_TEST
+
+START_TEST(epochs_end_as_keras_says)
+{
+    static const char json[] =
+        CALLBACKS("{\"class_name\":\"EarlyStopping\",\"config\":{\"patience\":2,\"restore_best_weights\":true,\"min_delta\":0.01}},"
+                  "{\"class_name\":\"ModelCheckpoint\",\"config\":{\"monitor\":\"val_accuracy\",\"save_best_only\":true}},"
+                  "{\"class_name\":\"LossParamLog\",\"config\":{\"param_name\":\"alpha\",\"rate\":2}}");
+    static const struct {
+        double loss, accuracy;
+        bool keep, stop, checkpoint;
+    } epochs[] = {{1, .5, true, false, true},     {.9, .5, true, false, false},   {.895, .6, false, false, true},
+                  {.88, .6, true, false, false},  {.88, .7, false, false, true},  {.90, .7, false, true, false}};
+    struct rig r;
+    lip_epoch epoch;
+
+    setup(&r, MLP, json);
+    for (size_t i = 0; i < sizeof epochs / sizeof *epochs; i++) {
+        lip_metric metrics[] = {{"loss", 3}, {"val_loss", epochs[i].loss}, {"val_accuracy", epochs[i].accuracy}};
+        ck_assert_int_eq(lip_trainer_epoch(r.t, r.s, i, metrics, 3, &epoch, NULL), LIP_OK);
+        ck_assert_msg(epoch.keep == epochs[i].keep && epoch.stop == epochs[i].stop && epoch.checkpoint == epochs[i].checkpoint,
+                      "epoch %zu: keep %d, stop %d, checkpoint %d", i, epoch.keep, epoch.stop, epoch.checkpoint);
+        ck_assert_int_eq(epoch.restore, epochs[i].stop);
+        ck_assert_uint_eq(epoch.n_logged, i % 2 == 0);
+        ck_assert_ptr_null(epoch.missing);
+    }
+    ck_assert_int_eq(lip_trainer_epoch(r.t, r.s, 9, NULL, 0, &epoch, NULL), LIP_OK);
+    ck_assert_str_eq(epoch.missing, "val_accuracy");
+    teardown(&r);
+}
+END_TEST
+
+START_TEST(monitors_tell_singular_values)
+{
+    static const char json[] =
+        CALLBACKS("{\"class_name\":\"MonitorCallback\",\"config\":{\"monitored_layers\":[\"d1\",\"d2\"],\"on_epoch\":false,\"on_batch\":true}},"
+                  "{\"class_name\":\"MonitorCallback\",\"config\":{\"monitored_layers\":[\"d1\"],\"target\":\"wbar\",\"what\":\"all\"}}");
+    struct rig r;
+    lip_sigmas *list;
+    lip_step_report report;
+    size_t n;
+
+    setup(&r, MLP, json);
+    report = step(&r);
+    ck_assert_int_eq(lip_trainer_sigmas(r.t, r.s, false, &list, &n, NULL), LIP_OK);
+    ck_assert_uint_eq(n, 2);
+    ck_assert_double_eq_tol(list[0].sigma[0], report.layers[0].sigma, 1e-6);
+    lip_sigmas_free(list, n);
+    ck_assert_int_eq(lip_trainer_sigmas(r.t, r.s, true, &list, &n, NULL), LIP_OK);
+    ck_assert_uint_eq(n, 1);
+    ck_assert_str_eq(list[0].target, "wbar");
+    ck_assert_uint_eq(list[0].n, 6);
+    for (size_t i = 0; i < 6; i++) /* deel-lip's own tests allow 1 % after a Bjorck loop of 15 */
+        ck_assert_double_eq_tol(list[0].sigma[i], 1, 0.02);
+    lip_sigmas_free(list, n);
+    teardown(&r);
+}
+END_TEST
+
+/* A run ends with the average of its weights. */
+START_TEST(a_run_ends_with_its_average)
+{
+    struct rig r;
+    size_t v, count;
+    lip_named average = {0};
+
+    setup(&r, MLP, "{\"optimizer\":{\"class_name\":\"SGD\",\"config\":{\"use_ema\":true,\"ema_momentum\":0.9}},\"loss\":" HKR "}");
+    for (int i = 0; i < 5; i++)
+        step(&r);
+    v = lip_model_find_variable(r.m, "y/kernel");
+    count = lip_shape_count(&lip_model_variable(r.m, v)->shape);
+    for (size_t i = 0; i < lip_trainer_tensors(r.t); i++)
+        if (!strcmp(lip_trainer_tensor(r.t, i).name, "y/kernel/average"))
+            average = lip_trainer_tensor(r.t, i);
+    ck_assert_ptr_nonnull(average.data);
+    ck_assert(memcmp(average.data, lip_state_data(r.s, v), count * sizeof(float)) != 0);
+    ck_assert_int_eq(lip_trainer_finish(r.t, r.s, NULL), LIP_OK);
+    ck_assert(memcmp(average.data, lip_state_data(r.s, v), count * sizeof(float)) == 0);
+    teardown(&r);
+}
+END_TEST
+
+/* Without Bjorck, which forgets the norm it was divided by, the way through the power iteration counts. */
+START_TEST(gradients_may_go_through_the_power_iteration)
+{
+    static const char net[] = "{\"class_name\":\"Sequential\",\"config\":{\"layers\":["
+                              "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,6],\"name\":\"x\"}},"
+                              "{\"class_name\":\"SpectralDense\",\"config\":{\"units\":3,\"name\":\"y\",\"eps_bjorck\":null,"
+                              "\"maxiter_spectral\":2,\"kernel_initializer\":\"glorot_uniform\"}}]}}";
+    double norm[2];
+
+    for (int i = 0; i < 2; i++) {
+        lip_step_options options = {.learning_rate = NAN, .through_spectral = i == 1};
+        lip_step_report report = {0};
+        lip_error err = {0};
+        struct rig r;
+
+        setup(&r, net, runs[0]);
+        ck_assert_msg(lip_train_step(r.t, r.s, &r.batch, &options, &report, &err) == LIP_OK, "%s", err.text);
+        norm[i] = report.gradient_norm;
+        teardown(&r);
+    }
+    ck_assert_double_ne(norm[0], norm[1]);
+    ck_assert_double_eq_tol(norm[0], norm[1], 0.5 * norm[0]);
+}
+END_TEST
+
 static const struct {
     const char *json;
     lip_err code;
@@ -377,6 +731,25 @@ static const struct {
     {"{\"optimizer\":{\"class_name\":\"Adam\",\"config\":{\"learning_rate\":\"fast\"}},\"loss\":" HKR "}", LIP_EDEFINITION,
      "/optimizer/config/learning_rate", "fast"},
     {"{\"optimizer\":\"adam\",\"loss\":" HKR ",\"metrics\":[\"precision\"]}", LIP_EOPTION, "/metrics/0", "accuracy"},
+    {"{\"optimizer\":{\"class_name\":\"SGD\",\"config\":{\"clipnorm\":1,\"global_clipnorm\":1}},\"loss\":" HKR "}", LIP_EDEFINITION,
+     "/optimizer/config/global_clipnorm", "at most one"},
+    {"{\"optimizer\":{\"class_name\":\"SGD\",\"config\":{\"learning_rate\":{\"class_name\":\"StepDecay\",\"config\":{}}}},\"loss\":" HKR "}",
+     LIP_EOPTION, "/optimizer/config/learning_rate/class_name", "CosineDecay"},
+    {"{\"optimizer\":{\"class_name\":\"SGD\",\"config\":{\"learning_rate\":{\"class_name\":\"PiecewiseConstantDecay\",\"config\":"
+     "{\"boundaries\":[1,2],\"values\":[1,2]}}}},\"loss\":" HKR "}", LIP_EDEFINITION, "/optimizer/config/learning_rate", "2 boundaries and 2 values"},
+    {"{\"optimizer\":\"sgd\",\"loss\":{\"nobody\":" HKR "}}", LIP_EOPTION, "/loss/nobody", "it has y"},
+    {"{\"optimizer\":\"sgd\",\"loss\":" HKR ",\"loss_weights\":{\"y\":\"much\"}}", LIP_EDEFINITION, "/loss_weights/y", "number"},
+    {"{\"optimizer\":\"sgd\",\"loss\":" HKR ",\"callbacks\":[\"TensorBoard\"]}", LIP_EOPTION, "/callbacks/0", "EarlyStopping"},
+    {"{\"optimizer\":\"sgd\",\"loss\":" HKR ",\"callbacks\":[\"LossParamScheduler\"]}", LIP_EDEFINITION, "/callbacks/0", "param_name is missing"},
+    {"{\"optimizer\":\"sgd\",\"loss\":" HKR ",\"callbacks\":[{\"class_name\":\"LossParamScheduler\",\"config\":{\"param_name\":\"tau\",\"xp\":[0],"
+     "\"fp\":[1]}}]}", LIP_EOPTION, "/callbacks/0/config", "no loss has a number \"tau\""},
+    {"{\"optimizer\":\"sgd\",\"loss\":" HKR ",\"callbacks\":[{\"class_name\":\"LossParamScheduler\",\"config\":{\"param_name\":\"alpha\",\"xp\":[0,0],"
+     "\"fp\":[1,2]}}]}", LIP_EDEFINITION, "/callbacks/0/config", "does not rise"},
+    {"{\"optimizer\":\"sgd\",\"loss\":" HKR ",\"callbacks\":[{\"class_name\":\"LossParamScheduler\",\"config\":{\"param_name\":\"alpha\",\"xp\":[0],"
+     "\"fp\":[-1]}}]}", LIP_EDEFINITION, "/callbacks/0/config", "fp has -1"},
+    {"{\"optimizer\":\"sgd\",\"loss\":" HKR ",\"callbacks\":[{\"class_name\":\"MonitorCallback\",\"config\":{\"monitored_layers\":[\"d9\"]}}]}",
+     LIP_EOPTION, "/callbacks/0/config", "d9/kernel"},
+    {"{\"optimizer\":\"sgd\",\"loss\":" HKR ",\"metrics\":[\"BinaryProvableAvgRobustness\"]}", LIP_EOPTION, "", "lip_const"},
 };
 
 START_TEST(bad_training_says_where_and_what)
@@ -427,6 +800,15 @@ static Suite *suite(void)
     tcase_add_test(t, lagging_kernels_are_those_of_the_steps_own_forward);
     tcase_add_loop_test(t, steady_state_allocates_nothing, 0, 3);
     tcase_add_test(t, evaluate_sees_what_is_served);
+    tcase_add_test(t, outputs_have_losses_and_weights_of_their_own);
+    tcase_add_test(t, pictures_train_with_losses_of_keras);
+    tcase_add_test(t, provable_metrics_are_those_of_deel_lip);
+    tcase_add_test(t, schedules_of_a_loss_follow_its_steps);
+    tcase_add_loop_test(t, kernels_condense_after_steps_and_epochs, 0, 2);
+    tcase_add_test(t, epochs_end_as_keras_says);
+    tcase_add_test(t, monitors_tell_singular_values);
+    tcase_add_test(t, a_run_ends_with_its_average);
+    tcase_add_test(t, gradients_may_go_through_the_power_iteration);
     tcase_add_loop_test(t, bad_training_says_where_and_what, 0, sizeof bad / sizeof *bad);
     tcase_add_loop_test(t, written_configuration_reads_back, 0, 3);
     tcase_set_timeout(t, 60);

@@ -75,6 +75,14 @@ lip_err lip_rko_backward(const float *w, size_t m, size_t n, double coef, const 
                          const lip_rko_info *info, const float *u_new, const float *g, float *dw, float *scratch,
                          lip_error *err);
 
+/* lip_rko_backward_through: the same with u not held constant: the gradient also goes back through every step of the power
+ * iteration, as in deel-lip with STOP_GRAD_SPECTRAL false. u (n): where the iteration had started; where lip_rko had to start
+ * again (info redrawn, rescaled) u counts as constant all the same.
+ * Returns LIP_OK or LIP_ENOMEM. Memory: (power iterations + 2) n + 2 m floats while it runs. Threads: safe. */
+lip_err lip_rko_backward_through(const float *w, size_t m, size_t n, double coef, const lip_rko_options *o,
+                                 const lip_rko_info *info, const float *u, const float *u_new, const float *g, float *dw,
+                                 float *scratch, lip_error *err);
+
 /* lip_frobenius: wbar = coef w / ||w||_F, or each column by its own norm when `columns` (4.2).
  * Returns LIP_EZERO when a norm is 0 (deel-lip: NaN), LIP_ENONFINITE. wbar may be w. Memory: none. */
 lip_err lip_frobenius(const float *w, size_t m, size_t n, double coef, bool columns, float *wbar, lip_error *err);

@@ -18,7 +18,7 @@ extern "C" {
 
 typedef struct lip_trainer lip_trainer;
 
-/* lip_trainer_new: from the JSON object {"optimizer":…, "loss":…, "loss_weights":…, "metrics":[…]}, each a Keras identifier
+/* lip_trainer_new: from the JSON object {"optimizer":…, "loss":…, "loss_weights":…, "metrics":[…], "callbacks":[…]}, each a Keras identifier
  * or {"class_name","config"} (optimizer names in any case); other members are the caller's and ignored here.
  * Of a model with several outputs loss may be an object by output name (outputs left out are not trained on), a list, or one
  * loss for all; loss_weights an object or a list; metrics an object of lists, or one list for all. Every loss is a metric too.
@@ -97,8 +97,61 @@ typedef struct lip_step_options {
     double learning_rate; /* NAN: the optimizer's own */
     bool skip_nonfinite;  /* report->skipped instead of LIP_ENONFINITE */
     uint64_t seed;        /* of what is drawn in the step (Dropout); with the number of the step it says all */
+    bool through_spectral;/* gradients go through the power iteration too (deel-lip's STOP_GRAD_SPECTRAL false) */
     bool lagging;         /* "kernels": "deel_lip": the published wbar is the step's own forward's (D05) */
 } lip_step_options;
+
+/* ---- callbacks -------------------------------------------------------------------------------------
+ *
+ * "callbacks" of lip_trainer_new's JSON: LossParamScheduler (before each step), CondenseCallback (on_batch: after each step),
+ * and for whoever runs epochs: CondenseCallback (on_epoch), LossParamLog, EarlyStopping, ModelCheckpoint, MonitorCallback.
+ * What they count and their best figures are part of lip_trainer_tensors. */
+
+#define LIP_MAX_CALLBACKS 16
+#define LIP_MAX_LOGGED 16
+
+typedef struct lip_logged {
+    const char *loss, *parameter;
+    double value;
+} lip_logged;
+
+/* What is to be done at the end of an epoch. */
+typedef struct lip_epoch {
+    bool condensed;      /* the kernels were condensed: publish the state */
+    bool keep;           /* keep these weights: they are the best that EarlyStopping has seen */
+    bool stop;           /* end the run */
+    bool restore;        /* and go back to the weights that were kept last */
+    bool checkpoint;     /* ModelCheckpoint asks for one */
+    const char *missing; /* a figure that is monitored and was not among the metrics; NULL */
+    size_t n_logged;
+    lip_logged logged[LIP_MAX_LOGGED]; /* of LossParamLog */
+} lip_epoch;
+
+/* lip_trainer_epoch: the callbacks' turn at the end of epoch number `epoch`, counted from 0.
+ *
+ * metrics  n figures of the epoch by name, those of validation as "val_loss"; what the names mean is the caller's
+ * told     out: what to do, in this order; its strings live as long as the trainer
+ * Returns  LIP_OK, or what lip_state_condense returns; on error nothing has changed but the counts of earlier callbacks.
+ * Threads: one at a time per trainer and state. */
+lip_err lip_trainer_epoch(lip_trainer *trainer, lip_state *state, uint64_t epoch, const lip_metric *metrics, size_t n,
+                          lip_epoch *told, lip_error *err);
+
+/* lip_trainer_finish: the end of a run: with use_ema the weights become their moving average, as Keras's fit() ends.
+ * Returns LIP_OK; LIP_ENOMEM, LIP_EZERO, LIP_ENONFINITE, the state unchanged. */
+lip_err lip_trainer_finish(lip_trainer *trainer, lip_state *state, lip_error *err);
+
+/* What a MonitorCallback looks at: "<layer>_<target>_sigmas". */
+typedef struct lip_sigmas {
+    const char *layer, *target;
+    size_t n;
+    double *sigma; /* descending; one for "max": of a kernel with a sigma that of the last forward pass in training */
+} lip_sigmas;
+
+/* lip_trainer_sigmas: of all MonitorCallbacks that are due after a step, or with `epoch` after an epoch. No such: n 0.
+ * Returns LIP_OK, LIP_ENOMEM, LIP_ENUMERIC. Memory: lip_sigmas_free. Threads: as reading trainer and state. */
+lip_err lip_trainer_sigmas(const lip_trainer *trainer, const lip_state *state, bool epoch, lip_sigmas **list, size_t *n,
+                           lip_error *err);
+void lip_sigmas_free(lip_sigmas *list, size_t n);
 
 /* lip_train_step: one step, all or nothing.
  *
