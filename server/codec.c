@@ -457,17 +457,44 @@ static bool shape_differs(const struct codec_tensor *t, const char *model, const
     return false;
 }
 
-bool codec_features(struct codec_body *b, const char *model, const lip_model *definition, const char *const *others,
-                    size_t *n, const float **x, float **owned, struct reply *rp)
+static bool known_input(const lip_model *definition, const char *const *others, const char *name)
 {
-    const char *name = lip_model_input_name(definition, 0);
-    const lip_shape *shape = lip_model_input_shape(definition, 0);
-    size_t each = lip_shape_count(shape);
-    struct codec_tensor *t;
+    for (size_t i = 0; i < lip_model_inputs(definition); i++)
+        if (!strcmp(lip_model_input_name(definition, i), name))
+            return true;
+    for (; others && *others; others++)
+        if (!strcmp(*others, name))
+            return true;
+    return false;
+}
 
-    *owned = NULL;
+static bool missing_input(const struct codec_body *b, const char *model, const lip_model *definition, const char *name,
+                          struct reply *rp)
+{
+    struct text got = {0};
+
+    for (size_t i = 0; i < b->n_inputs; i++)
+        text_printf(&got, "%s'%s'", i ? "," : "", b->input[i].name);
+    text_add(&got, "", 1);
+    reply_at(rp, 400, "missing_input", "/inputs",
+             "expected %zu inputs but got %zu inputs for model '%s'. Got input(s) [%s], but missing required input(s) "
+             "['%s']. Please provide all required input(s).",
+             lip_model_inputs(definition), b->n_inputs, model, got.failed ? "" : got.bytes, name);
+    free(got.bytes);
+    return false;
+}
+
+/* Input i of the model, whose samples are *n if `set`. */
+static bool one_input(struct codec_body *b, const char *model, const lip_model *definition, size_t i, bool set, size_t *n,
+                      const float **x, float **owned, struct reply *rp)
+{
+    const char *name = lip_model_input_name(definition, i);
+    const lip_shape *shape = lip_model_input_shape(definition, i);
+    size_t each = lip_shape_count(shape);
+    struct codec_tensor *t = b->raw ? &b->input[0] : codec_find(b, name);
+    char pointer[64];
+
     if (b->raw) {
-        t = &b->input[0];
         if (t->bytes != each * sizeof(float)) {
             reply_error(rp, 400, "size_mismatch", NULL,
                         "input byte size mismatch for input '%s' for model '%s'. Expected %zu, got %zu", name, model,
@@ -477,41 +504,23 @@ bool codec_features(struct codec_body *b, const char *model, const lip_model *de
         t->shape.rank = shape->rank + 1;
         t->shape.dim[0] = 1;
         memcpy(t->shape.dim + 1, shape->dim, shape->rank * sizeof *shape->dim);
-    } else {
-        for (size_t i = 0; i < b->n_inputs; i++) {
-            char pointer[40];
-            size_t k = 0;
-            while (others && others[k] && strcmp(others[k], b->input[i].name))
-                k++;
-            if (!strcmp(b->input[i].name, name) || (others && others[k]))
-                continue;
-            snprintf(pointer, sizeof pointer, "/inputs/%zu/name", i);
-            reply_at(rp, 400, "unknown_input", pointer, "unexpected inference input '%.200s' for model '%s'", b->input[i].name,
-                     model);
-            return false;
-        }
-        if (!(t = codec_find(b, name))) {
-            struct text got = {0};
-            for (size_t i = 0; i < b->n_inputs; i++)
-                text_printf(&got, "%s'%s'", i ? "," : "", b->input[i].name);
-            text_add(&got, "", 1);
-            reply_at(rp, 400, "missing_input", "/inputs",
-                     "expected 1 inputs but got %zu inputs for model '%s'. Got input(s) [%s], but missing required input(s) "
-                     "['%s']. Please provide all required input(s).",
-                     b->n_inputs, model, got.failed ? "" : got.bytes, name);
-            free(got.bytes);
-            return false;
-        }
-        if (t->type != CODEC_FP32) {
-            char pointer[48];
-            snprintf(pointer, sizeof pointer, "/inputs/%zu/datatype", t->index);
-            reply_at(rp, 400, "datatype_mismatch", pointer, "inference input '%s' data-type is '%s', but model '%s' expects 'FP32'",
-                     name, types[t->type].name, model);
-            return false;
-        }
-        if (t->shape.rank != shape->rank + 1 ||
-            memcmp(t->shape.dim + 1, shape->dim, shape->rank * sizeof *shape->dim) != 0)
-            return shape_differs(t, model, shape, rp);
+    } else if (!t) {
+        return missing_input(b, model, definition, name, rp);
+    } else if (t->type != CODEC_FP32) {
+        snprintf(pointer, sizeof pointer, "/inputs/%zu/datatype", t->index);
+        reply_at(rp, 400, "datatype_mismatch", pointer, "inference input '%s' data-type is '%s', but model '%s' expects 'FP32'",
+                 name, types[t->type].name, model);
+        return false;
+    } else if (t->shape.rank != shape->rank + 1 ||
+               memcmp(t->shape.dim + 1, shape->dim, shape->rank * sizeof *shape->dim) != 0) {
+        return shape_differs(t, model, shape, rp);
+    }
+    if (set && t->shape.dim[0] != *n) {
+        snprintf(pointer, sizeof pointer, "/inputs/%zu/shape/0", t->index);
+        reply_at(rp, 400, "shape_mismatch", pointer,
+                 "input '%s' batch size does not match other inputs for '%s': %zu samples, got %zu", name, model, *n,
+                 t->shape.dim[0]);
+        return false;
     }
     *n = t->shape.dim[0];
     if (t->binary && (uintptr_t)t->data % sizeof(float) == 0) {
@@ -520,6 +529,40 @@ bool codec_features(struct codec_body *b, const char *model, const lip_model *de
     }
     *x = *owned = codec_floats(t, rp);
     return *x != NULL;
+}
+
+bool codec_inputs(struct codec_body *b, const char *model, const lip_model *definition, const char *const *others, size_t *n,
+                  const float **x, float **owned, struct reply *rp)
+{
+    size_t inputs = lip_model_inputs(definition);
+
+    memset(owned, 0, inputs * sizeof *owned);
+    if (b->raw && inputs > 1) {
+        reply_error(rp, 400, "bad_request", NULL, "a raw binary request holds one input, model '%s' has %zu", model, inputs);
+        return false;
+    }
+    for (size_t i = 0; !b->raw && i < b->n_inputs; i++)
+        if (!known_input(definition, others, b->input[i].name)) {
+            char pointer[40];
+            snprintf(pointer, sizeof pointer, "/inputs/%zu/name", i);
+            reply_at(rp, 400, "unknown_input", pointer, "unexpected inference input '%.200s' for model '%s'", b->input[i].name,
+                     model);
+            return false;
+        }
+    for (size_t i = 0; i < inputs; i++)
+        if (!one_input(b, model, definition, i, i > 0, n, &x[i], &owned[i], rp))
+            return false;
+    return true;
+}
+
+bool codec_features(struct codec_body *b, const char *model, const lip_model *definition, const char *const *others,
+                    size_t *n, const float **x, float **owned, struct reply *rp)
+{
+    *owned = NULL;
+    if (lip_model_inputs(definition) == 1)
+        return codec_inputs(b, model, definition, others, n, x, owned, rp);
+    reply_error(rp, 501, "unsupported", NULL, "models of several inputs are not built in here");
+    return false;
 }
 
 /* ---- answers: which ------------------------------------------------------------------------------------------- */

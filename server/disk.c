@@ -103,17 +103,20 @@ static bool add(struct image *image, int part, void *bytes, size_t size, struct 
     return true;
 }
 
-static void *save_optimizer(const lip_trainer *trainer, size_t *size)
+void *save_optimizer(const lip_trainer *trainer, size_t *size)
 {
     size_t n = lip_trainer_tensors(trainer);
     lip_named *tensors = calloc(n + 1, sizeof *tensors);
+    char steps[24];
+    const char *const metadata[] = {"steps", steps};
     void *bytes;
 
     if (!tensors)
         return NULL;
     for (size_t i = 0; i < n; i++)
         tensors[i] = lip_trainer_tensor(trainer, i);
-    bytes = lip_safetensors_write(tensors, n, NULL, 0, size);
+    snprintf(steps, sizeof steps, "%llu", (unsigned long long)lip_trainer_steps(trainer));
+    bytes = lip_safetensors_write(tensors, n, metadata, 1, size);
     free(tensors);
     return bytes;
 }
@@ -553,6 +556,8 @@ static bool load_training(struct model *model, int folder, const json_t *json, c
         damaged(f, model->part[PART_OPTIMIZER].file, err.text);
     lip_safetensors_free(file);
     free(bytes);
+    if (!f->status)
+        lip_trainer_follow(model->recipe->judge, model->trainer);
     model->optimizer_kept = json_is_true(json_object_get(json, "optimizer_kept"));
     model->unpublished = (uint64_t)json_integer_value(json_object_get(json, "unpublished"));
     return f->status == 0;

@@ -64,4 +64,7 @@ bool failure_lip(struct failure *f, const lip_error *err);
 
 void epoch_draw(char epoch[9], const char *not_this);
 
+/* save_optimizer: the trainer's tensors as safetensors, with its steps. NULL: out of memory. Memory: lip_free. */
+void *save_optimizer(const lip_trainer *trainer, size_t *size);
+
 #endif

@@ -271,6 +271,8 @@ static void show(struct model *model, const struct facts *facts, struct publishe
     published_put(old);
     if (now) {
         batcher_published(&model->batcher, now->weights_revision);
+        if (model->recipe && model->trainer)
+            lip_trainer_follow(model->recipe->judge, model->trainer);
         lip_state_free(model->served);
         model->served = NULL;
         model->unpublished = 0;

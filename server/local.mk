@@ -43,6 +43,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/text.c %D%/tls.c \
 	%D%/values.c \
 	%D%/version.c \
+	%D%/handlers/batch.c \
 	%D%/handlers/checkpoints.c \
 	%D%/zip.c \
 	%D%/handlers/certify.c \
@@ -50,6 +51,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/handlers/condense.c \
 	%D%/handlers/datasets.c \
 	%D%/handlers/export.c \
+	%D%/handlers/gradients.c \
 	%D%/handlers/health.c \
 	%D%/handlers/infer.c \
 	%D%/handlers/layers.c \
@@ -101,6 +103,7 @@ noinst_HEADERS += \
 	%D%/text.h %D%/tls.h \
 	%D%/values.h \
 	%D%/zip.h \
+	%D%/handlers/batch.h \
 	%D%/handlers/common.h \
 	%D%/handlers/handlers.h \
 	%D%/handlers/training.h \

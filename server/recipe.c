@@ -32,6 +32,7 @@ lip_err recipe_make(const lip_model *model, const json_t *config, struct recipe 
     struct recipe *r = calloc(1, sizeof *r);
     json_t *optimizer = json_object_get(config, "optimizer"), *loss = json_object_get(config, "loss");
     json_t *metrics = json_object_get(config, "metrics"), *weights = json_object_get(config, "loss_weights"), *canonical = NULL;
+    json_t *callbacks = json_object_get(config, "callbacks");
     lip_trainer *t = NULL;
     lip_err rc = LIP_OK;
     char *text = NULL;
@@ -39,8 +40,8 @@ lip_err recipe_make(const lip_model *model, const json_t *config, struct recipe 
     if (!r)
         return nomem(err);
     atomic_init(&r->refs, 1);
-    if ((rc = trainer(model, json_pack("{s:O?, s:O?, s:O?, s:O?}", "optimizer", optimizer, "loss", loss, "loss_weights", weights,
-                                       "metrics", metrics),
+    if ((rc = trainer(model, json_pack("{s:O?, s:O?, s:O?, s:O?, s:O?}", "optimizer", optimizer, "loss", loss, "loss_weights", weights,
+                                       "metrics", metrics, "callbacks", callbacks),
                       &t, err)) ||
         /* A judge steps nothing: an optimizer without slots keeps it small. */
         (rc = trainer(model, json_pack("{s:s, s:O?, s:O?, s:O?}", "optimizer", "sgd", "loss", loss, "loss_weights", weights, "metrics",
@@ -56,6 +57,7 @@ lip_err recipe_make(const lip_model *model, const json_t *config, struct recipe 
     r->lagging = is(config, "kernels", "deel_lip");
     r->skip_nonfinite = is(config, "on_nonfinite", "skip");
     r->sync = is(config, "durability", "sync");
+    r->telemetry_every = (uint64_t)json_integer_value(json_object_get(config, "telemetry_every"));
     r->model = lip_model_get(model);
     *recipe = r;
     *made = t;

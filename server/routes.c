@@ -67,6 +67,7 @@ const struct route routes[] = {
     AT_HEAD("PATCH", "/training", handle_training_patch, ROUTE_WRITE, NULL),
     AT_HEAD("POST", "/train_step", handle_train_step, ROUTE_WRITE, NULL),
     AT_ANY("POST", "/evaluate", handle_evaluate, 0, NULL),
+    AT_ANY("POST", "/gradients", handle_gradients, 0, NULL),
 
     /* weights and layers */
     AT_ANY("GET", "/weights", handle_weights_get, 0, NULL),
@@ -116,9 +117,6 @@ const struct route routes[] = {
     LATER("POST", M "/generate"),
     LATER("POST", M "/generate_stream"),
     LATER("PATCH", M "/config"),
-    LATER("POST", M "/gradients"),
-    LATER("POST", MV "/gradients"),
-    LATER("POST", ML "/gradients"),
     LATER("POST", M "/tighten"),
     LATER("POST", M "/wasserstein"),
     LATER("POST", MV "/wasserstein"),

@@ -63,6 +63,7 @@ struct recipe {
     atomic_uint refs;
     json_t *config; /* every member of api.md 3.6 but "state" */
     bool publish_step, lagging, skip_nonfinite, sync;
+    uint64_t telemetry_every; /* 0: never */
     lip_trainer *judge; /* loss and metrics, for evaluate; never steps */
     lip_model *model;   /* what it was made for; a reference */
 };

@@ -743,10 +743,12 @@ void lip_trainer_follow(lip_trainer *judge, const lip_trainer *from)
         struct lip__loss *to = (struct lip__loss *)judge->judge.head[h].loss, *mine = (struct lip__loss *)from->judge.head[h].loss;
         if (!to || !mine || to->base.cls != mine->base.cls)
             continue;
+        pthread_mutex_lock((pthread_mutex_t *)&from->judge.lock);
+        struct lip__loss copy = *mine;
+        pthread_mutex_unlock((pthread_mutex_t *)&from->judge.lock);
         pthread_mutex_lock(&judge->judge.lock);
-        char *name = to->name;
-        *to = *mine;
-        to->name = name;
+        copy.name = to->name;
+        *to = copy;
         pthread_mutex_unlock(&judge->judge.lock);
     }
 }

@@ -11,6 +11,7 @@ handler handle_models_list, handle_model_create, handle_model_put, handle_model_
     handle_definition, handle_config_get; /* models.c */
 batch_handler handle_infer; /* infer.c */
 handler handle_training_get, handle_training_put, handle_training_patch; /* training.c */
+handler handle_gradients;                                                /* gradients.c */
 handler handle_train_step, handle_evaluate;                              /* train.c */
 handler handle_weights_get, handle_weights_put;                          /* weights.c */
 handler handle_tensor_get, handle_tensor_put;                            /* tensor.c */

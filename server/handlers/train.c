@@ -4,113 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common.h"
+#include "batch.h"
 #include "handlers.h"
 #include "metrics.h"
 #include "settings.h"
 #include "store_private.h"
-
-struct batch {
-    struct codec_body body;
-    lip_batch batch;
-    float *x, *y, *weight; /* what to free */
-};
-
-static void batch_clear(struct batch *b)
-{
-    codec_clear_body(&b->body);
-    free(b->x);
-    free(b->y);
-    free(b->weight);
-}
-
-static bool first_not_finite(const float *x, size_t n, size_t *at)
-{
-    for (*at = 0; *at < n; ++*at)
-        if (!isfinite(x[*at]))
-            return true;
-    return false;
-}
-
-/* NaN and Inf in training data: which input, and where. */
-static bool all_finite(const struct batch *b, const char *name, const float *x, size_t n, struct reply *rp)
-{
-    const struct codec_tensor *t = codec_find((struct codec_body *)&b->body, name);
-    char pointer[48];
-    size_t at;
-
-    if (!x || !first_not_finite(x, n, &at))
-        return true;
-    snprintf(pointer, sizeof pointer, "/inputs/%zu", t ? t->index : 0);
-    reply_at(rp, 422, "nonfinite", pointer, "input '%s' holds %s at element %zu", name, isnan(x[at]) ? "NaN" : "an infinity", at);
-    return false;
-}
-
-static bool batch_axis(const struct codec_tensor *t, const char *model, size_t n, struct reply *rp)
-{
-    char pointer[64];
-
-    snprintf(pointer, sizeof pointer, "/inputs/%zu/shape", t->index);
-    if (t->shape.rank && t->shape.dim[0] == n)
-        return true;
-    reply_at(rp, 400, "shape_mismatch", pointer, "input '%s' batch size does not match other inputs for '%s': %zu samples, got %zu",
-             t->name, model, n, t->shape.rank ? t->shape.dim[0] : 1);
-    return false;
-}
-
-/* The body as a batch. The first failure is in the reply. */
-static bool batch_read(const struct request *rq, const char *model, const lip_model *m, const char *const *members,
-                       bool finite, struct batch *b, struct reply *rp)
-{
-    static const char *const others[] = {"y_true", "sample_weight", NULL};
-    struct codec_tensor *y, *w;
-    size_t each = lip_shape_count(lip_model_input_shape(m, 0));
-
-    if (!codec_read_body(rq, model, members, &b->body, rp))
-        return false;
-    if (b->body.raw) {
-        reply_error(rp, 400, "bad_request", NULL, "a raw binary request holds one input, but y_true is needed as well");
-        return false;
-    }
-    if (!codec_features(&b->body, model, m, others, &b->batch.n, &b->batch.x, &b->x, rp))
-        return false;
-    if (!(y = codec_find(&b->body, "y_true"))) {
-        reply_at(rp, 400, "missing_input", "/inputs",
-                 "expected 2 inputs but got %zu inputs for model '%s': missing required input(s) ['y_true']", b->body.n_inputs,
-                 model);
-        return false;
-    }
-    if (b->batch.n == 0) {
-        reply_at(rp, 400, "shape_mismatch", "/inputs", "the batch needs at least one sample");
-        return false;
-    }
-    if (!batch_axis(y, model, b->batch.n, rp) || !(b->y = codec_floats(y, rp)))
-        return false;
-    b->batch.y = b->y;
-    b->batch.y_shape = y->shape;
-    if ((w = codec_find(&b->body, "sample_weight"))) {
-        if (!batch_axis(w, model, b->batch.n, rp))
-            return false;
-        if (w->count != b->batch.n) {
-            reply_at(rp, 400, "shape_mismatch", "/inputs", "sample_weight needs one number per sample, %zu, got %zu", b->batch.n,
-                     w->count);
-            return false;
-        }
-        if (!(b->weight = codec_floats(w, rp)))
-            return false;
-        b->batch.sample_weight = b->weight;
-    }
-    return !finite || (all_finite(b, lip_model_input_name(m, 0), b->batch.x, b->batch.n * each, rp) &&
-                       all_finite(b, "y_true", b->y, y->count, rp) &&
-                       all_finite(b, "sample_weight", b->weight, b->batch.n, rp));
-}
-
-/* parameters: those that a native path knows. */
-static bool known_parameters(const struct codec_body *body, const char *extra, struct reply *rp)
-{
-    const char *const names[] = {"priority", "timeout", "binary_data_output", "headers", extra, NULL};
-    return !body->parameters || json_is_null(body->parameters) || codec_members(rp, body->parameters, "/parameters", names);
-}
 
 static json_t *metrics_json(const lip_metric *metrics, size_t n)
 {
@@ -237,6 +135,70 @@ static void count_step(struct ctx *ctx, const char *model, const char *version, 
     }
 }
 
+/* Metrics may ask for what is proven of the weights that the step starts from. */
+static bool bound_step(struct model *model, struct batch *b, struct reply *rp)
+{
+    lip_snapshot *snapshot = NULL;
+    lip_error err = {0};
+    bool ok;
+
+    if (!lip_trainer_needs_pairs(model->trainer))
+        return true;
+    if (lip_state_publish(model->state, &snapshot, &err)) {
+        reply_lip_error(rp, &err, ABOUT_TENSORS, NULL);
+        return false;
+    }
+    ok = batch_bound(b, model->trainer, snapshot, rp);
+    lip_snapshot_put(snapshot);
+    return ok;
+}
+
+/* MonitorCallback's figures: {"d1_kernel_sigmas": […]}. NULL: none are due, or there is no memory for them. */
+static json_t *sigmas_json(const struct model *model)
+{
+    lip_sigmas *list;
+    lip_error err = {0};
+    json_t *json = NULL;
+    size_t n;
+
+    if (lip_trainer_sigmas(model->trainer, model->state, false, &list, &n, &err)) {
+        log_warning("model %s: %s", model->name, err.text);
+        return NULL;
+    }
+    if (n)
+        json = json_object();
+    for (size_t i = 0; json && i < n; i++) {
+        char key[512];
+        json_t *values = json_array();
+
+        snprintf(key, sizeof key, "%.400s_%s_sigmas", list[i].layer, list[i].target);
+        for (size_t k = 0; k < list[i].n; k++)
+            json_array_append_new(values, codec_real_or_null(list[i].sigma[k]));
+        json_object_set_new(json, key, values);
+    }
+    lip_sigmas_free(list, n);
+    return json;
+}
+
+/* What is told of the weights that the step left; they stand whether or not it can be told. NULL: nothing is due. */
+static json_t *telemetry(struct model *model, const struct recipe *recipe, const struct batch *b, const lip_step_report *r)
+{
+    json_t *json = NULL, *sigmas = sigmas_json(model);
+    lip_snapshot *snapshot = NULL;
+    lip_error err = {0};
+
+    if (recipe->telemetry_every && !r->skipped && r->step % recipe->telemetry_every == 0) {
+        if (lip_state_publish(model->state, &snapshot, &err) || !(json = telemetry_json(snapshot, &b->batch, &err)))
+            log_warning("model %s: no telemetry of step %llu: %s", model->name, (unsigned long long)r->step, err.text);
+        lip_snapshot_put(snapshot);
+    }
+    if (sigmas && !json)
+        json = json_object();
+    if (sigmas)
+        json_object_set_new(json, "sigmas", sigmas);
+    return json;
+}
+
 /* Under `writing`. */
 static void step(struct ctx *ctx, struct model *model, struct batch *b, struct reply *rp)
 {
@@ -248,9 +210,11 @@ static void step(struct ctx *ctx, struct model *model, struct batch *b, struct r
     lip_error err = {0};
     struct facts facts;
     uint64_t start = now_ns(), stepped, publish_ns;
-    json_t *parameters, *more;
+    json_t *parameters, *more, *told;
 
     if (!read_learning_rate(&b->body, &options.learning_rate, rp) || (recipe->sync && !before_take(model, &before, rp)))
+        goto done;
+    if (!bound_step(model, b, rp))
         goto done;
     if (!model_before_step(model, recipe->publish_step, recipe->sync, &f)) {
         reply_failure(rp, &f);
@@ -274,6 +238,8 @@ static void step(struct ctx *ctx, struct model *model, struct batch *b, struct r
     publish_ns = now_ns() - stepped;
     parameters = step_parameters(&facts, &report, publish_ns);
     more = json_pack("{s:o, s:o}", "metrics", metrics_json(report.metrics, report.n_metrics), "layers", step_layers(&report));
+    if (more && (told = telemetry(model, recipe, b, &report)))
+        json_object_set_new(more, "telemetry", told);
     reply_state(rp, model);
     rp->compute_ns = now_ns() - start;
     count_step(ctx, model->name, model->facts.version, &report, rp->compute_ns);
@@ -289,7 +255,7 @@ done:
 void handle_train_step(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
     static const char *const members[] = {"id", "model_name", "model_version", "parameters", "inputs", "outputs", NULL};
-    static const char *const none[] = {NULL};
+    static const char *const none[] = {NULL}, *const rates[] = {"learning_rate", NULL};
     struct batch batch = {0};
     struct model *model;
 
@@ -300,8 +266,9 @@ void handle_train_step(struct ctx *ctx, const struct request *rq, struct reply *
                     model->name, model->name);
     else if (now_ns() - rq->start_ns > (uint64_t)(ctx->config->request_timeout_seconds * 1e9))
         reply_error(rp, 504, "deadline_exceeded", NULL, "Request timeout expired");
-    else if (batch_read(rq, model->name, lip_state_model(model->state), members, !model->recipe->skip_nonfinite, &batch, rp) &&
-             known_parameters(&batch.body, "learning_rate", rp))
+    else if (batch_read(rq, model->name, lip_state_model(model->state), members, BATCH_LABELS | (model->recipe->skip_nonfinite ? 0 : BATCH_FINITE),
+                        json_object_get(model->recipe->config, "loss"), &batch, rp) &&
+             known_parameters(&batch.body, rates, rp))
         step(ctx, model, &batch, rp);
     batch_clear(&batch);
     write_end(model);
@@ -312,8 +279,9 @@ void handle_train_step(struct ctx *ctx, const struct request *rq, struct reply *
 /* A judge with the metrics of the request in place of the recipe's. */
 static lip_trainer *another_judge(const lip_model *m, const struct recipe *recipe, const json_t *metrics, struct reply *rp)
 {
-    json_t *config = json_pack("{s:s, s:o, s:O}", "optimizer", "sgd", "loss",
-                               json_deep_copy(json_object_get(recipe->config, "loss")), "metrics", metrics);
+    json_t *config = json_pack("{s:s, s:o, s:o?, s:O}", "optimizer", "sgd", "loss",
+                               json_deep_copy(json_object_get(recipe->config, "loss")), "loss_weights",
+                               json_deep_copy(json_object_get(recipe->config, "loss_weights")), "metrics", metrics);
     char *text = config ? json_dumps(config, JSON_REAL_PRECISION(17)) : NULL;
     lip_trainer *judge = NULL;
     lip_error err = {0};
@@ -322,6 +290,8 @@ static lip_trainer *another_judge(const lip_model *m, const struct recipe *recip
         reply_no_memory(rp);
     else if (lip_trainer_new(m, text, strlen(text), &judge, &err))
         reply_lip_error(rp, &err, ABOUT_DEFINITION, "");
+    else
+        lip_trainer_follow(judge, recipe->judge);
     free(text);
     json_decref(config);
     return judge;
@@ -344,7 +314,7 @@ static void evaluate(const struct request *rq, struct reply *rp, struct model *m
     json_t *parameters, *more;
     uint64_t start;
 
-    if (!batch_read(rq, model->name, m, members, true, &batch, rp)) {
+    if (!batch_read(rq, model->name, m, members, BATCH_LABELS | BATCH_FINITE, json_object_get(recipe->config, "loss"), &batch, rp)) {
         /* A dataset in place of inputs: what is wrong then is not that inputs are missing. */
         if (batch.body.json && json_object_get(batch.body.json, "dataset") && !json_object_get(batch.body.json, "inputs")) {
             reply_clear(rp);
@@ -366,6 +336,8 @@ static void evaluate(const struct request *rq, struct reply *rp, struct model *m
         goto done;
     }
     start = now_ns();
+    if (!batch_bound(&batch, judge ? judge : recipe->judge, now->snapshot, rp))
+        goto done;
     if (lip_evaluate(judge ? judge : recipe->judge, now->snapshot, ws, &batch.batch, metrics, &n, &err)) {
         reply_lip_error(rp, &err, ABOUT_TENSORS, "/inputs");
         goto done;
@@ -389,19 +361,13 @@ done:
 void handle_evaluate(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
     static const char *const none[] = {NULL};
-    struct published *now = NULL;
-    struct recipe *recipe = NULL;
+    struct published *now;
+    struct recipe *recipe;
     struct model *model;
 
     if (!codec_queries(rq, rp, none) || !(model = find_model(ctx, rq, rp)))
         return;
-    /* The snapshot and the recipe may be of two definitions when a PUT comes between: then take both again. */
-    do {
-        published_put(now);
-        recipe_put(recipe);
-        now = find_now(model, rp);
-        recipe = now ? model_recipe(model) : NULL;
-    } while (recipe && recipe->model != lip_snapshot_model(now->snapshot));
+    now = find_judged(model, &recipe, rp);
     if (now && !recipe)
         reply_error(rp, 409, "training_not_configured", NULL, "training of model '%s' is not configured: there is no loss",
                     model->name);

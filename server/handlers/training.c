@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "disk.h"
 #include "handlers.h"
 
 /* Members that are one of a few words: the default first, then what is built in, then what is not. */
@@ -46,20 +47,6 @@ static bool choose(json_t *config, size_t i, const char *pointer, struct reply *
     return false;
 }
 
-/* A member that only its default is built in for. */
-static bool only_default(json_t *config, const char *name, bool is_default, json_t *value, const char *pointer,
-                         const char *text, struct reply *rp)
-{
-    char at[200];
-
-    if (!json_object_get(config, name) || is_default)
-        return json_object_set_new(config, name, value) == 0;
-    json_decref(value);
-    snprintf(at, sizeof at, "%s/%s", pointer, name);
-    reply_at(rp, 501, "unsupported", at, "%s", text);
-    return false;
-}
-
 bool training_make(const lip_model *model, const json_t *object, const char *pointer, struct recipe **recipe,
                    lip_trainer **trainer, struct reply *rp)
 {
@@ -84,14 +71,15 @@ bool training_make(const lip_model *model, const json_t *object, const char *poi
             goto done;
     if (!json_object_get(config, "metrics"))
         json_object_set_new(config, "metrics", json_array());
-    v = json_object_get(config, "callbacks");
-    if (!only_default(config, "callbacks", json_is_array(v) && json_array_size(v) == 0, json_array(), pointer,
-                      "callbacks are not built in", rp))
-        goto done;
     v = json_object_get(config, "telemetry_every");
-    if (!only_default(config, "telemetry_every", json_is_integer(v) && json_integer_value(v) == 0, json_integer(0), pointer,
-                      "telemetry is not built in; telemetry_every is 0", rp))
+    if (!v)
+        json_object_set_new(config, "telemetry_every", json_integer(0));
+    else if (!json_is_integer(v) || json_integer_value(v) < 0) {
+        char at[200];
+        snprintf(at, sizeof at, "%s/telemetry_every", pointer);
+        reply_at(rp, 422, "bad_definition", at, "telemetry_every needs an integer that is not negative");
         goto done;
+    }
     if (recipe_make(model, config, recipe, trainer, &err))
         reply_lip_error(rp, &err, ABOUT_DEFINITION, pointer);
     else
@@ -122,6 +110,22 @@ static json_t *shown(struct model *model, bool with_revision)
     return json;
 }
 
+/* The optimizer's slots, and what losses and callbacks remember, between two steps: with the ETag of that state. */
+static void show_state(struct model *model, struct reply *rp)
+{
+    size_t size;
+    void *bytes = save_optimizer(model->trainer, &size), *copy = bytes ? malloc(size ? size : 1) : NULL;
+
+    if (!copy) {
+        reply_no_memory(rp);
+    } else {
+        memcpy(copy, bytes, size);
+        reply_state(rp, model);
+        reply_bytes(rp, 200, "application/x-safetensors", copy, size);
+    }
+    lip_free(bytes);
+}
+
 /* GET /v2/models/{m}/training */
 void handle_training_get(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
@@ -134,13 +138,13 @@ void handle_training_get(struct ctx *ctx, const struct request *rq, struct reply
 
     if (!codec_queries(rq, rp, names) || !codec_query_bool(rq, rp, "state", &state) || !(model = find_model(ctx, rq, rp)))
         return;
-    if (state)
-        reply_error(rp, 501, "unsupported", NULL, "reading the optimizer's state is not built in");
-    else if ((now = find_now(model, rp))) {
+    if ((now = find_now(model, rp))) {
         pthread_mutex_lock(&model->writing);
         if (!model->recipe)
             reply_error(rp, 404, "training_not_configured", NULL, "training of model '%s' is not configured; PUT it first",
                         model->name);
+        else if (state)
+            show_state(model, rp);
         else if (!(json = shown(model, true)))
             reply_no_memory(rp);
         pthread_mutex_unlock(&model->writing);
