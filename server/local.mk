@@ -43,7 +43,6 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/text.c %D%/tls.c \
 	%D%/values.c \
 	%D%/version.c \
-	%D%/handlers/batch.c \
 	%D%/handlers/checkpoints.c \
 	%D%/zip.c \
 	%D%/handlers/certify.c \
@@ -65,6 +64,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/handlers/tensor.c \
 	%D%/handlers/train.c \
 	%D%/handlers/training.c \
+	%D%/handlers/training_batch.c \
 	%D%/handlers/unsupported.c \
 	%D%/handlers/web.c \
 	%D%/handlers/versions.c \
@@ -103,9 +103,9 @@ noinst_HEADERS += \
 	%D%/text.h %D%/tls.h \
 	%D%/values.h \
 	%D%/zip.h \
-	%D%/handlers/batch.h \
 	%D%/handlers/common.h \
 	%D%/handlers/handlers.h \
+	%D%/handlers/training_batch.h \
 	%D%/handlers/training.h \
 	%D%/handlers/weights.h
 

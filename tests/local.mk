@@ -49,6 +49,7 @@ script_tests += %D%/http/test_readme.py
 script_tests += %D%/http/test_recovery.py
 script_tests += %D%/http/test_server.py
 script_tests += %D%/http/test_train.py
+script_tests += %D%/http/test_training.py
 script_tests += %D%/http/test_versions.py
 script_tests += %D%/install/test_install.sh
 benches += %D%/bench/bench_mlp

@@ -658,9 +658,11 @@ lip_err lip__fields_write(json_t *config, const struct lip__class *cls, const vo
     for (const struct lip__field *f = cls->fields; f->name; f++) {
         if (f->flags & LIP__HIDDEN || (f->flags & LIP__NOT_KERAS && is_default(f, object)))
             continue;
-        /* An object without a name of its own goes by its class's, or by what Keras calls it then. */
-        bool nameless = f->type == LIP__STRING && !strcmp(f->name, "name") && !*(char *const *)((const char *)object + f->offset);
-        if (json_object_set_new(config, f->name, nameless ? json_string(f->choices ? f->choices : cls->name) : write_field(f, object, legacy)))
+        /* A string that was not given is its default; an object without a name goes by its class's. */
+        const char *unsaid = f->type == LIP__STRING && !*(char *const *)((const char *)object + f->offset)
+                                 ? f->choices ? f->choices : !strcmp(f->name, "name") ? cls->name : NULL
+                                 : NULL;
+        if (json_object_set_new(config, f->name, unsaid ? json_string(unsaid) : write_field(f, object, legacy)))
             return LIP_ENOMEM;
     }
     return LIP_OK;

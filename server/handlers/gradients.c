@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "batch.h"
+#include "training_batch.h"
 #include "handlers.h"
 #include "store_private.h"
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "batch.h"
+#include "training_batch.h"
 #include "handlers.h"
 #include "metrics.h"
 #include "settings.h"

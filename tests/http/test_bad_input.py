@@ -132,7 +132,10 @@ def plan(check):
             ("an unknown loss", {**TRAINING, "loss": "Hinge9"}, 422, "unknown_option"),
             ("an unknown optimizer", {**TRAINING, "optimizer": "adamant"}, 422, "unknown_option"),
             ("an unknown metric", {**TRAINING, "metrics": ["precision"]}, 422, "unknown_option"),
-            ("a callback", {**TRAINING, "callbacks": [{"class_name": "CondenseCallback", "config": {}}]}, 501, "unsupported"),
+            ("an unknown callback", {**TRAINING, "callbacks": ["TensorBoard"]}, 422, "unknown_option"),
+            ("a callback without what it needs", {**TRAINING, "callbacks": ["LossParamScheduler"]}, 422, "bad_definition"),
+            ("telemetry every -1 steps", {**TRAINING, "telemetry_every": -1}, 422, "bad_definition"),
+            ("a loss for an unknown output", {**TRAINING, "loss": {"nobody": "mse"}}, 422, "unknown_option"),
             ("an unknown member", {**TRAINING, "optimiser": "adam"}, 400, "unknown_member"),
             ("no loss", {"optimizer": "adam"}, None, None),
         ]:

@@ -767,12 +767,23 @@ START_TEST(bad_training_says_where_and_what)
 }
 END_TEST
 
+static const char *const written[] = {
+    "{\"optimizer\":{\"class_name\":\"RMSprop\",\"config\":{\"learning_rate\":{\"class_name\":\"CosineDecay\",\"config\":"
+    "{\"initial_learning_rate\":0.1,\"decay_steps\":10,\"warmup_target\":0.2,\"warmup_steps\":3}},\"clipvalue\":1}},\"loss\":" HKR ","
+    "\"metrics\":[\"acc\",\"mse\",{\"class_name\":\"accuracy\",\"config\":{\"name\":\"right\"}},\"CategoricalProvableAvgRobustness\"],"
+    "\"callbacks\":[\"CondenseCallback\",\"EarlyStopping\",{\"class_name\":\"ModelCheckpoint\",\"config\":{\"initial_value_threshold\":0.5}},"
+    "{\"class_name\":\"LossParamScheduler\",\"config\":{\"param_name\":\"alpha\",\"xp\":[0,1],\"fp\":[1,2]}},"
+    "{\"class_name\":\"LossParamLog\",\"config\":{\"param_name\":\"alpha\"}},"
+    "{\"class_name\":\"MonitorCallback\",\"config\":{\"monitored_layers\":\"d1\"}}]}",
+    "{\"optimizer\":{\"class_name\":\"AdamW\",\"config\":{\"learning_rate\":{\"class_name\":\"PiecewiseConstantDecay\",\"config\":"
+    "{\"boundaries\":[5],\"values\":[0.1,0.01]}}}},\"loss\":\"categorical_crossentropy\"}"};
+
 START_TEST(written_configuration_reads_back)
 {
     struct rig r;
     lip_trainer *again = NULL;
 
-    setup(&r, MLP, runs[_i]);
+    setup(&r, MLP, _i < 3 ? runs[_i] : written[_i - 3]);
     char *first = lip_trainer_config(r.t);
     ck_assert_int_eq(lip_trainer_new(r.m, first, strlen(first), &again, NULL), LIP_OK);
     char *second = lip_trainer_config(again);
@@ -810,7 +821,7 @@ static Suite *suite(void)
     tcase_add_test(t, a_run_ends_with_its_average);
     tcase_add_test(t, gradients_may_go_through_the_power_iteration);
     tcase_add_loop_test(t, bad_training_says_where_and_what, 0, sizeof bad / sizeof *bad);
-    tcase_add_loop_test(t, written_configuration_reads_back, 0, 3);
+    tcase_add_loop_test(t, written_configuration_reads_back, 0, 5);
     tcase_set_timeout(t, 60);
     suite_add_tcase(s, t);
     return s;

@@ -1,5 +1,5 @@
-/* batch.c: infer's body with labels, weights and cotangents, as a batch. */
-#include "batch.h"
+/* training_batch.c: infer's body with labels, weights and cotangents, as a batch. */
+#include "training_batch.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
-/* batch.h: bodies of training, evaluation and gradients: infer's body with labels. */
-#ifndef SERVER_HANDLERS_BATCH_H
-#define SERVER_HANDLERS_BATCH_H
+/* training_batch.h: bodies of training, evaluation and gradients: infer's body with labels. */
+#ifndef SERVER_HANDLERS_TRAINING_BATCH_H
+#define SERVER_HANDLERS_TRAINING_BATCH_H
 
 #include "common.h"
 
