@@ -32,6 +32,7 @@ benches += %D%/bench/bench_json
 benches += %D%/bench/bench_layers
 script_tests += %D%/http/test_bad_input.py
 script_tests += %D%/http/test_batching.py
+script_tests += %D%/http/test_bench.py
 script_tests += %D%/http/test_checkpoints.py
 script_tests += %D%/http/test_datasets.py
 script_tests += %D%/http/test_disk.py
@@ -93,9 +94,10 @@ SH_LOG_COMPILER = $(SHELL)
 # Automake adds srcdir (the top of the source tree). The programs are those of this build, never installed ones.
 AM_TESTS_ENVIRONMENT = \
 	ONELIPD='$(abs_top_builddir)/server/onelipd'; ONELIP='$(abs_top_builddir)/clients/cli/onelip'; \
+	ONELIP_BENCH='$(abs_top_builddir)/clients/bench/onelip-bench'; \
 	LIBONELIP='$(abs_top_builddir)/lib/.libs/libonelip.so'; PYTHONDONTWRITEBYTECODE=1; WITH_SWAGGER_UI='$(if $(nodist_webdocs_DATA),1)'; top_builddir='$(abs_top_builddir)'; \
 	CK_TAP_LOG_FILE_NAME=-; CK_VERBOSITY=silent; CC='$(CC)'; SANITIZER_FLAGS='$(SANITIZER_FLAGS)'; \
-	export WITH_SWAGGER_UI CC SANITIZER_FLAGS ONELIPD ONELIP LIBONELIP top_builddir PYTHONDONTWRITEBYTECODE CK_TAP_LOG_FILE_NAME CK_VERBOSITY;
+	export WITH_SWAGGER_UI CC SANITIZER_FLAGS ONELIPD ONELIP ONELIP_BENCH LIBONELIP top_builddir PYTHONDONTWRITEBYTECODE CK_TAP_LOG_FILE_NAME CK_VERBOSITY;
 
 # Times mean something only with the kernels that OpenBLAS chooses by itself.
 .PHONY: bench

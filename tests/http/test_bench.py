@@ -1,0 +1,107 @@
+"""onelip-bench against a real daemon, and against a server that mixes revisions: it has to notice."""
+
+import json
+import os
+import socket
+import subprocess
+import threading
+
+from daemon import Daemon, run
+
+BENCH = os.environ["ONELIP_BENCH"]
+QUICK = ["-p", "100", "-r", "3", "--warmup-interval", "20"]
+
+
+def bench(url, *options):
+    done = subprocess.run([BENCH, "-u", url, "--json", *options], capture_output=True, text=True, timeout=60)
+    return done.returncode, json.loads(done.stdout)["experiments"] if done.stdout else [], done.stderr
+
+
+class Liar(threading.Thread):
+    """Speaks just enough of the protocol; infer answers what `answer(k)` says: revision and output."""
+
+    def __init__(self, answer):
+        super().__init__(daemon=True)
+        self.answer, self.count = answer, 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = "127.0.0.1:%d" % self.listener.getsockname()[1]
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                connection = self.listener.accept()[0]
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(connection.makefile("rwb"),), daemon=True).start()
+
+    def serve(self, file):
+        try:
+            while self.serve_one(file):
+                continue
+        except OSError:
+            pass  # it went away
+
+    def serve_one(self, file):
+        if line := file.readline():
+            path, length = line.split()[1], 0
+            while (header := file.readline()) != b"\r\n":
+                if header.lower().startswith(b"content-length:"):
+                    length = int(header.split(b":")[1])
+            file.read(length)
+            if path.endswith(b"/infer"):
+                revision, y = self.answer(self.count)
+                self.count += 1
+                body = {"parameters": {"weights_revision": revision}, "outputs": [{"data": y}]}
+            elif path.endswith(b"/stats"):
+                body = {"model_stats": [{"inference_count": self.count, "execution_count": self.count, "inference_stats": {}}]}
+            else:
+                body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]}
+            text = json.dumps(body, separators=(",", ":")).encode()
+            file.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(text) + text)
+            file.flush()
+        return line
+
+
+def plan(check):
+    with Daemon() as d:
+        m = d.create("m")
+        url = f"127.0.0.1:{d.port}"
+        status, e, said = bench(url, "-m", "m", "-b", "2", "--concurrency-range", "1:3:2", "--verify", "--health-interval", "10", *QUICK)
+        check("the closed loop measures every concurrency", status == 0 and [x["value"] for x in e] == [1, 3], said)
+        check("all requests are answered", all(x["answers"]["200"] > 0 and sum(x["answers"].values()) == x["answers"]["200"] for x in e), e)
+        check("percentiles ascend", all(x["latency_us"]["p50"] <= x["latency_us"]["p99"] <= x["latency_us"]["max"] for x in e), e)
+        check("samples are counted", all(abs(x["inferences_per_second"] - 2 * x["requests_per_second"]) < 1e-6 * x["inferences_per_second"]
+                                         for x in e), e)
+        check("the server's statistics are of the same time", all(
+            abs(x["server_us"]["inference_count"] - 2 * x["answers"]["200"]) <= 4 * x["value"]  # those under way at its ends
+            and x["server_us"]["execution_count"] > 0 and x["server_us"]["compute_infer"] > 0 for x in e), e)
+        check("one revision, never mixed", all(x["verify"] == {"revisions": 1, "regressions": 0, "mixed": 0} for x in e), e)
+        check("health was asked for", all(x["health_us"]["count"] > 0 for x in e), e)
+        for formats in ("binary", "json"), ("json", "binary"), ("json", "json"):
+            status, e, said = bench(url, "-m", "m", "--request-rate-range", "300", "--verify", "--input-tensor-format", formats[0],
+                                    "--output-tensor-format", formats[1], *QUICK)
+            check(f"open loop, {formats[0]} in, {formats[1]} out", status == 0 and 10 <= e[0]["answers"]["200"] <= 300
+                  and e[0]["verify"]["mixed"] == 0, (status, e, said))
+        status, e, said = bench(url, "-m", "m", "--request-rate-range", "100", "--request-distribution", "constant", *QUICK)
+        check("constant rates are constant", status == 0 and 10 <= e[0]["answers"]["200"] <= 32, e)
+        status, e, said = bench(url, "-m", "m", "--timeout", "1", *QUICK)
+        check("deadlines are sent, and their end is counted", status == 0 and e[0]["answers"]["504"] > 0 == e[0]["answers"]["200"], e)
+        check("an unknown model is said", bench(url, "-m", "none")[0] == 6 and "not found" in bench(url, "-m", "none")[2])
+    check("nobody there is 6", bench(url, "-m", "m")[0] == 6)
+    for wrong in (["-m"], ["-m", "m", "-b", "0"], ["-m", "m", "--request-rate-range", "x"], ["-m", "m", "--concurrency-range", "3:1"],
+                  ["-m", "m", "more"], []):
+        check(f"{wrong} is wrong usage", bench(url, *wrong)[0] == 2)
+
+    honest = Liar(lambda k: (k // 10, [1.0 + k // 10, -2.0]))
+    status, e, said = bench(honest.url, "-m", "m", "--input-tensor-format", "json", "--verify", *QUICK)
+    check("revisions that go on are fine", status == 0 and e[0]["verify"]["revisions"] > 3, (e, said))
+    mixing = Liar(lambda k: (3, [1.0 + (k % 50 == 49) * 1e-3, -2.0]))
+    status, e, said = bench(mixing.url, "-m", "m", "--verify", *QUICK)
+    check("an output that is another one's is found", status == 1 and e[0]["verify"]["mixed"] > 0 == e[0]["verify"]["regressions"], e)
+    going_back = Liar(lambda k: (7 - (k % 50 == 49), [1.0, -2.0]))
+    status, e, said = bench(going_back.url, "-m", "m", "--verify", *QUICK)
+    check("a revision that goes back is found", status == 1 and e[0]["verify"]["regressions"] > 0 == e[0]["verify"]["mixed"], e)
+
+
+run(plan)
