@@ -51,6 +51,7 @@ script_tests += %D%/http/test_recovery.py
 script_tests += %D%/http/test_server.py
 script_tests += %D%/http/test_train.py
 script_tests += %D%/http/test_training.py
+script_tests += %D%/http/test_trajectory.py
 script_tests += %D%/http/test_versions.py
 script_tests += %D%/install/test_install.sh
 benches += %D%/bench/bench_mlp
@@ -81,7 +82,7 @@ LDADD = lib/libcore.la $(BLAS_LIBS) $(JANSSON_LIBS) $(CHECK_LIBS) -lm
 
 check_PROGRAMS = $(unit_tests) $(benches)
 noinst_HEADERS += %D%/unit/check_main.h %D%/unit/models.h %D%/unit/norm_reference.h %D%/bench/bench.h
-EXTRA_DIST += $(script_tests) %D%/http/daemon.py %D%/http/schema.py %D%/http/tls-1.key %D%/http/tls-1.pem %D%/http/tls-2.key %D%/http/tls-2.pem %D%/install/use.c %D%/golden
+EXTRA_DIST += $(script_tests) %D%/http/daemon.py %D%/http/trajectory.py %D%/http/schema.py %D%/http/tls-1.key %D%/http/tls-1.pem %D%/http/tls-2.key %D%/http/tls-2.pem %D%/install/use.c %D%/golden
 
 TESTS = $(unit_tests) $(script_tests)
 TEST_EXTENSIONS = .py .sh

@@ -2,7 +2,7 @@
 """Golden vectors: what deel-lip computes, one safetensors file per case, for tests/unit/check_golden.c.
 
     python3.11 -m venv VENV && VENV/bin/pip install -r tests/golden/requirements.txt
-    VENV/bin/python tests/golden/generate.py [group ...]      # norm layer loss training model optimizer; all
+    VENV/bin/python tests/golden/generate.py [group ...]      # norm layer loss training model optimizer trajectory; all
     VENV/bin/python tests/golden/generate.py layer-pad        # the cases whose names begin so
 
 cases.txt lists the files, so that a lost one is noticed. The same machine type gives the same bytes: seeds are fixed,
@@ -31,6 +31,9 @@ TensorFlow runs on one thread without oneDNN. All tensors are F32. All metadata 
                forward: y_train, after/<layer>/{u,sigma,wbar}, y_vanilla; then condense:
                condensed/<layer>/{kernel,u,sigma} (deel-lip leaves wbar), y_condensed in training mode.
     optimizer  optimizer (Keras JSON); w0, grads (steps, ...) -> w_after (steps, ...).
+    trajectory JSON, for tests/http/test_trajectory.py: the losses of 200 Adam steps on Fashion-MNIST, with one thread
+               and with two, and the accuracy on the first 1000 test images behind them; tests/http/trajectory.py has
+               the networks, weights and batches.
 
 deel-lip freezes a layer's k in traced functions and, in its Sequential, takes factors from the model's input shape.
 Neither is wanted here, so the numbers never come from the model that wrote the JSON: its layers are read back from the
@@ -41,6 +44,7 @@ import json
 import os
 import platform
 import struct
+import subprocess
 import sys
 import warnings
 
@@ -53,8 +57,9 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 tf.get_logger().setLevel("ERROR")
-tf.config.threading.set_intra_op_parallelism_threads(1)
-tf.config.threading.set_inter_op_parallelism_threads(1)
+THREADS = int(os.environ.get("ONELIP_GOLDEN_THREADS", "1"))
+tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+tf.config.threading.set_inter_op_parallelism_threads(THREADS)
 
 import deel.lip as lip  # noqa: E402
 from deel.lip.layers import (  # noqa: E402
@@ -84,6 +89,9 @@ assert sys.version_info[:2] == (3, 11), "needs Python 3.11"
 
 ONLY = ""  # what the names of the wanted cases begin with
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "http"))
+import trajectory as setup  # noqa: E402
+
 TOOL = "deel-lip {deel-lip}, tensorflow-cpu {tensorflow-cpu}, numpy {numpy}, ".format(**PINNED)
 TOOL += "python " + platform.python_version()
 KL = tf.keras.layers
@@ -1175,7 +1183,60 @@ def optimizer():
         write("optimizer", case, 51000 + i, {"w0": w0, "grads": grads, **got}, optimizer=json.dumps(config), **found)
 
 
-GROUPS = {f.__name__: f for f in (norm, layer, loss, training, model, optimizer)}
+# ---- trajectory ------------------------------------------------------------------------------------
+
+
+def trajectory():
+    """200 Adam steps on Fashion-MNIST, with one thread and with two: how far TensorFlow is from itself."""
+    if THREADS == 1:
+        for name in setup.RUNS:
+            print(json.dumps(follow(name)), file=open(os.path.join(HERE, f"trajectory-{name}.json"), "w"))
+        subprocess.run([sys.executable, __file__, "trajectory"], check=True,
+                       env={**os.environ, "ONELIP_GOLDEN_THREADS": "2"})
+        return
+    for name in setup.RUNS:
+        path = os.path.join(HERE, f"trajectory-{name}.json")
+        told = json.load(open(path))
+        again = follow(name)
+        told["two_threads"] = again["loss"]
+        told["accuracy_two_threads"] = again["accuracy"]
+        apart = max(abs(a - b) / max(1, abs(a)) for a, b in zip(told["loss"], again["loss"]))
+        print(f"trajectory-{name}: {told['loss'][0]} to {told['loss'][-1]}, two threads apart by {apart:.2e}, "
+              f"accuracy {told['accuracy']}, {again['accuracy']}")
+        json.dump(told, open(path, "w"))
+
+
+def follow(name):
+    run = setup.RUNS[name]
+    known = {"SpectralDense": SpectralDense, "FrobeniusDense": FrobeniusDense, "SpectralConv2D": SpectralConv2D,
+             "GroupSort2": GroupSort2, "ScaledL2NormPooling2D": ScaledL2NormPooling2D, "Flatten": KL.Flatten}
+    layers = [known[entry["class_name"]](**entry["config"]) for entry in run["layers"]]
+    text = definition(layers, tuple(run["input"]))
+    values = {k: np.array(v, np.float32).reshape(shape) for k, (shape, v) in setup.weights(run).items()}
+    for entry in run["layers"]:  # what the library initialises itself; the first training forward computes both
+        for variable, shape in (("sigma", (1, 1)), ("wbar", None)):
+            kernel = values.get(entry["config"]["name"] + "/kernel")
+            if kernel is not None:
+                values[f"{entry['config']['name']}/{variable}"] = np.ones(shape or kernel.shape, np.float32)
+    chain = Chain(text, values)
+    made = getattr(lip.losses, run["loss"]["class_name"])(**run["loss"]["config"])
+    optimizer = tf.keras.optimizers.Adam()
+    trained = [v for _, v in chain.trainable()]
+    optimizer.build(trained)
+    out = []
+    for step in range(setup.STEPS):
+        x, y = setup.samples("train", run["batch"] * step, run["batch"])
+        x = np.frombuffer(x, "<f4").reshape([-1, *run["input"]])
+        with tf.GradientTape() as tape:
+            value = made(tf.constant(np.eye(10, dtype=np.float32)[y]), chain(x, True))
+        optimizer.apply_gradients(zip(tape.gradient(value, trained), trained))
+        out.append(float(value.numpy()))
+    x, y = setup.samples("t10k", 0, 1000)
+    p = chain(np.frombuffer(x, "<f4").reshape([-1, *run["input"]]), True).numpy()
+    return {"tool": TOOL, "loss": out, "accuracy": float(np.mean(p.argmax(axis=1) == np.array(y)))}
+
+
+GROUPS = {f.__name__: f for f in (norm, layer, loss, training, model, optimizer, trajectory)}
 if __name__ == "__main__":
     for argument in sys.argv[1:] or GROUPS:
         group, _, ONLY = argument.partition("-")
