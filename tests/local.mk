@@ -1,6 +1,7 @@
 # Every test prints TAP. To add one: a line here, nothing else.
 #   unit_tests    tests/unit/check_<module>.c: includes check_main.h, sees lib/'s private headers, links libcore.la
 #   script_tests  *.py (standard library only) and *.sh
+#   fuzzers       tests/fuzz/fuzz_<reader>.c with a corpus in tests/fuzz/corpus/; see tests/fuzz/README
 #   benches       tests/bench/bench_<thing>.c: built by `make check`, run by `make bench`
 unit_tests += %D%/unit/check_base
 unit_tests += %D%/unit/check_batch
@@ -80,11 +81,32 @@ LDADD = lib/libcore.la $(BLAS_LIBS) $(JANSSON_LIBS) $(CHECK_LIBS) -lm
 %C%_unit_check_settings_CPPFLAGS = $(SERVER_CPPFLAGS) $(CHECK_CFLAGS)
 %C%_unit_check_settings_LDADD = server/libserver.la $(SERVER_LIBS) $(CHECK_LIBS)
 
-check_PROGRAMS = $(unit_tests) $(benches)
-noinst_HEADERS += %D%/unit/check_main.h %D%/unit/models.h %D%/unit/norm_reference.h %D%/bench/bench.h
-EXTRA_DIST += $(script_tests) %D%/http/daemon.py %D%/http/trajectory.py %D%/http/schema.py %D%/http/tls-1.key %D%/http/tls-1.pem %D%/http/tls-2.key %D%/http/tls-2.pem %D%/install/use.c %D%/golden
+# Readers of what strangers send, on all of a corpus and on changes of it; libFuzzer links the same files without driver.c.
+fuzzers = %D%/fuzz/fuzz_number %D%/fuzz/fuzz_json %D%/fuzz/fuzz_infer %D%/fuzz/fuzz_guard %D%/fuzz/fuzz_router %D%/fuzz/fuzz_files
+%C%_fuzz_fuzz_number_SOURCES = %D%/fuzz/fuzz_number.c %D%/fuzz/driver.c %D%/fuzz/fuzz.h
+%C%_fuzz_fuzz_number_CPPFLAGS = $(SERVER_CPPFLAGS)
+%C%_fuzz_fuzz_number_LDADD = server/libserver.la $(SERVER_LIBS)
+%C%_fuzz_fuzz_json_SOURCES = %D%/fuzz/fuzz_json.c %D%/fuzz/driver.c %D%/fuzz/fuzz.h
+%C%_fuzz_fuzz_json_CPPFLAGS = $(SERVER_CPPFLAGS)
+%C%_fuzz_fuzz_json_LDADD = server/libserver.la $(SERVER_LIBS)
+%C%_fuzz_fuzz_infer_SOURCES = %D%/fuzz/fuzz_infer.c %D%/fuzz/driver.c %D%/fuzz/fuzz.h
+%C%_fuzz_fuzz_infer_CPPFLAGS = $(SERVER_CPPFLAGS)
+%C%_fuzz_fuzz_infer_LDADD = server/libserver.la $(SERVER_LIBS)
+%C%_fuzz_fuzz_guard_SOURCES = %D%/fuzz/fuzz_guard.c %D%/fuzz/driver.c %D%/fuzz/fuzz.h
+%C%_fuzz_fuzz_guard_CPPFLAGS = $(SERVER_CPPFLAGS)
+%C%_fuzz_fuzz_guard_LDADD = server/libserver.la $(SERVER_LIBS)
+%C%_fuzz_fuzz_router_SOURCES = %D%/fuzz/fuzz_router.c %D%/fuzz/driver.c %D%/fuzz/fuzz.h
+%C%_fuzz_fuzz_router_CPPFLAGS = $(SERVER_CPPFLAGS)
+%C%_fuzz_fuzz_router_LDADD = server/libserver.la $(SERVER_LIBS)
+%C%_fuzz_fuzz_files_SOURCES = %D%/fuzz/fuzz_files.c %D%/fuzz/driver.c %D%/fuzz/fuzz.h
+%C%_fuzz_fuzz_files_CPPFLAGS = $(SERVER_CPPFLAGS)
+%C%_fuzz_fuzz_files_LDADD = server/libserver.la $(SERVER_LIBS)
 
-TESTS = $(unit_tests) $(script_tests)
+check_PROGRAMS = $(unit_tests) $(benches) $(fuzzers)
+noinst_HEADERS += %D%/unit/check_main.h %D%/unit/models.h %D%/unit/norm_reference.h %D%/bench/bench.h
+EXTRA_DIST += $(script_tests) %D%/http/daemon.py %D%/http/trajectory.py %D%/http/schema.py %D%/http/tls-1.key %D%/http/tls-1.pem %D%/http/tls-2.key %D%/http/tls-2.pem %D%/install/use.c %D%/golden %D%/fuzz/corpus %D%/fuzz/README
+
+TESTS = $(unit_tests) $(fuzzers) $(script_tests)
 TEST_EXTENSIONS = .py .sh
 LOG_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh
 PY_LOG_DRIVER = $(LOG_DRIVER)
