@@ -3,7 +3,7 @@ noinst_LTLIBRARIES += %D%/libcore.la
 %C%_libcore_la_SOURCES = \
 	%D%/base/alloc.c %D%/base/clock.c %D%/base/error.c %D%/base/finite.c %D%/base/parallel.c %D%/base/random.c \
 	%D%/bounds/attack.c %D%/bounds/certificate.c %D%/bounds/conv.c %D%/bounds/dense.c %D%/bounds/embed.c %D%/bounds/map.c %D%/bounds/network.c \
-	%D%/bounds/pairs.c %D%/bounds/spectrum.c %D%/bounds/stage.c %D%/bounds/tangent.c %D%/bounds/telemetry.c \
+	%D%/bounds/pairs.c %D%/bounds/spectrum.c %D%/bounds/stage.c %D%/bounds/tangent.c %D%/bounds/telemetry.c %D%/bounds/tools.c \
 	%D%/io/keras_json.c %D%/io/safetensors.c %D%/io/training_json.c \
 	%D%/layers/activation.c %D%/layers/batch_normalization.c %D%/layers/conv2d.c %D%/layers/conv2d_transpose.c %D%/layers/dense.c %D%/layers/distributions.c %D%/layers/dropout.c %D%/layers/family.c \
 	%D%/layers/fields.c %D%/layers/flatten.c %D%/layers/global_pooling.c %D%/layers/group_sort.c \
@@ -14,7 +14,7 @@ noinst_LTLIBRARIES += %D%/libcore.la
 	%D%/losses/keras.c %D%/losses/labels.c %D%/losses/loss.c %D%/losses/margin.c %D%/losses/metric.c %D%/losses/robustness.c \
 	%D%/losses/soft.c \
 	%D%/model/callbacks.c %D%/model/export.c %D%/model/forward.c %D%/model/gradients.c %D%/model/graph.c %D%/model/judge.c %D%/model/slots.c %D%/model/state.c %D%/model/tape.c %D%/model/train.c \
-	%D%/norm/bjorck.c %D%/norm/conv_factor.c %D%/norm/eigen.c %D%/norm/frobenius.c %D%/norm/lanczos.c \
+	%D%/norm/bjorck.c %D%/norm/conv_factor.c %D%/norm/eigen.c %D%/norm/frobenius.c %D%/norm/lanczos.c %D%/norm/normalizers.c \
 	%D%/norm/polynomial.c %D%/norm/rko.c %D%/norm/spectral.c \
 	%D%/optim/adam.c %D%/optim/optimizer.c %D%/optim/rmsprop.c %D%/optim/schedules.c %D%/optim/sgd.c \
 	%D%/tensor/conv.c %D%/tensor/gemm.c %D%/tensor/im2col.c %D%/tensor/small_conv.c %D%/tensor/tensor.c

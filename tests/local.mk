@@ -19,6 +19,7 @@ unit_tests += %D%/unit/check_losses
 unit_tests += %D%/unit/check_metrics
 unit_tests += %D%/unit/check_model
 unit_tests += %D%/unit/check_norm
+unit_tests += %D%/unit/check_normalizers
 unit_tests += %D%/unit/check_optim
 unit_tests += %D%/unit/check_random
 unit_tests += %D%/unit/check_router
@@ -27,6 +28,7 @@ unit_tests += %D%/unit/check_scheduler
 unit_tests += %D%/unit/check_settings
 unit_tests += %D%/unit/check_slots
 unit_tests += %D%/unit/check_telemetry
+unit_tests += %D%/unit/check_tools
 unit_tests += %D%/unit/check_train
 script_tests +=
 benches += %D%/bench/bench_json
@@ -104,7 +106,7 @@ fuzzers = %D%/fuzz/fuzz_number %D%/fuzz/fuzz_json %D%/fuzz/fuzz_infer %D%/fuzz/f
 
 check_PROGRAMS = $(unit_tests) $(benches) $(fuzzers)
 noinst_HEADERS += %D%/unit/check_main.h %D%/unit/models.h %D%/unit/norm_reference.h %D%/bench/bench.h
-EXTRA_DIST += $(script_tests) %D%/http/daemon.py %D%/http/trajectory.py %D%/http/schema.py %D%/http/tls-1.key %D%/http/tls-1.pem %D%/http/tls-2.key %D%/http/tls-2.pem %D%/install/use.c %D%/golden %D%/fuzz/corpus %D%/fuzz/README
+EXTRA_DIST += $(script_tests) %D%/http/daemon.py %D%/http/trajectory.py %D%/http/schema.py %D%/http/tls-1.key %D%/http/tls-1.pem %D%/http/tls-2.key %D%/http/tls-2.pem %D%/install/use.c %D%/golden %D%/clients %D%/fuzz/corpus %D%/fuzz/README
 
 TESTS = $(unit_tests) $(fuzzers) $(script_tests)
 TEST_EXTENSIONS = .py .sh

@@ -25,6 +25,9 @@ lip_err lip__power(const float *w, size_t m, size_t n, const float *gram, const 
 /* lip__draw_u: the unit vector that stands in for a collapsed u; always the same for n. */
 void lip__draw_u(float *u, size_t n);
 
+/* lip__unit: u <- u / |u|, with lip__draw_u's where u has no direction. Whether deel-lip's floor would have spoilt it. */
+bool lip__unit(float *u, size_t n);
+
 /* lip__norm_along: |w u|, through work (m). */
 float lip__norm_along(const float *w, size_t m, size_t n, const float *u, float *work);
 

@@ -48,6 +48,16 @@ static bool normalise(float *u, size_t n, bool *repaired)
     return true;
 }
 
+bool lip__unit(float *u, size_t n)
+{
+    bool repaired = false;
+
+    if (normalise(u, n, &repaired))
+        return repaired;
+    lip__draw_u(u, n);
+    return true;
+}
+
 static void apply(const float *w, size_t m, size_t n, const float *gram, const float *u, float *v, float *y)
 {
     if (gram) {
@@ -73,10 +83,7 @@ lip_err lip__power(const float *w, size_t m, size_t n, const float *gram, const 
 
     memset(s, 0, sizeof *s);
     memmove(u_new, u, n * sizeof *u);
-    if (!normalise(u_new, n, &s->redrawn)) {
-        lip__draw_u(u_new, n);
-        s->redrawn = true;
-    }
+    s->redrawn = lip__unit(u_new, n);
     while (s->iterations < o->maxiter_spectral && change >= o->eps_spectral) {
         apply(w, m, n, gram, u_new, v, y);
         s->iterations++;

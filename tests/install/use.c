@@ -38,7 +38,6 @@ int main(void)
     lip_workspace *ws = lip_workspace_new();
     lip_step_report report;
     lip_layer_bound layers[8];
-    lip_bound_options options;
     lip_network_bound network;
     lip_safetensors *file = NULL;
     lip_random random = {1, 2, 0};
@@ -67,7 +66,7 @@ int main(void)
     }
     must(lip_state_publish(state, &snapshot, &err), "publish");
     must(lip_predict(snapshot, ws, N, x, before, &err), "predict");
-    must(lip_bound_network(snapshot, &options, layers, &n, &network, &err), "bound");
+    must(lip_bound_network(snapshot, NULL, layers, &n, &network, &err), "bound");
     if (n != 3 || !(network.lower <= network.upper && network.upper < 1.001)) {
         fprintf(stderr, "%zu layers, bound [%g, %g]\n", n, network.lower, network.upper);
         return 1;

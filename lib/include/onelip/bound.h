@@ -131,6 +131,29 @@ typedef struct lip_spectrum {
 lip_err lip_bound_spectrum(const lip_snapshot *snapshot, size_t layer, bool kernel, size_t k, lip_spectrum *spectrum,
                            lip_error *err);
 
+/* ---- deel-lip's tools: figures to look at, none of them a bound ------------------------------------------- */
+
+/* lip_compute_layer_sv: the smallest and the largest singular value of a layer as inference applies it: of its linear part where it
+ * has one (lip_bound_spectrum; bias and activation left out, which deel-lip's own tool counts in), 0 and 1 of ReLU, 1 and 1 of
+ * sorts (times k), n and n of an Add of n tensors, the extremes of |gamma| / sqrt(variance + epsilon) of BatchNormalization. NAN
+ * and NAN of all others. Unlike deel-lip's it condenses nothing.
+ * Returns LIP_OK; LIP_ENONFINITE, LIP_ENUMERIC, LIP_ENOMEM. Threads: safe. Source: semantics.md 17.1. */
+lip_err lip_compute_layer_sv(const lip_snapshot *snapshot, size_t layer, double *least, double *most, lip_error *err);
+
+typedef struct lip_layer_sv {
+    const lip_layer *layer;
+    double least, most;
+} lip_layer_sv;
+
+/* lip_compute_model_sv: of every layer in order, those of nested models too, InputLayers left out. sv: room for
+ * lip_model_layers; *n are filled. Returns as above. */
+lip_err lip_compute_model_sv(const lip_snapshot *snapshot, lip_layer_sv *sv, size_t *n, lip_error *err);
+
+/* lip_evaluate_lip_const: the largest spectral norm of the Jacobian at n points x (n, inputs side by side), inference mode: from
+ * below, what the Lipschitz constant is near those points. Computed in float32, unproven; lip_network_bound has a proven lower.
+ * Returns LIP_OK; LIP_ENONFINITE, LIP_ENUMERIC, LIP_ENOMEM. Memory: the Jacobian, while it runs. Threads: safe. Source: 17.3. */
+lip_err lip_evaluate_lip_const(const lip_snapshot *snapshot, size_t n, const float *x, double *value, lip_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -83,6 +83,78 @@ lip_err lip_rko_backward_through(const float *w, size_t m, size_t n, double coef
                                  const lip_rko_info *info, const float *u, const float *u_new, const float *g, float *dw,
                                  float *scratch, lip_error *err);
 
+/* ---- its parts, one by one ------------------------------------------------------------------------------- */
+
+/* A linear map and its adjoint, as functions; neither may change what it reads. */
+typedef struct lip_linear {
+    size_t inputs, outputs;
+    void (*apply)(void *ctx, const float *x, float *y);   /* y (outputs) <- A x (inputs) */
+    void (*adjoint)(void *ctx, const float *y, float *x); /* x <- A* y: the true adjoint, or sigma means nothing */
+    void *ctx;
+} lip_linear;
+
+typedef struct lip_power_info {
+    int iterations;
+    double sigma;  /* |A u|: from below, how much of the norm u has found; without eps */
+    bool redrawn;  /* u had no direction or was shorter than deel-lip's floor; see lip_rko */
+} lip_power_info;
+
+/* lip_power_iteration: u <- A*A u / |A*A u| until it changes by less than eps, maxiter times at most (1.3).
+ *
+ * u        (inputs)  in: where to start, 0: a fixed vector; out: where it ended, of length 1
+ * scratch            lip_power_iteration_scratch floats
+ * info               out, may be NULL
+ *
+ * Returns  LIP_OK; LIP_ERANGE for eps; LIP_ENONFINITE when a product is not finite. Memory: scratch. Threads: as the map's. */
+lip_err lip_power_iteration(const lip_linear *a, double eps, long maxiter, float *u, float *scratch, lip_power_info *info,
+                            lip_error *err);
+size_t lip_power_iteration_scratch(const lip_linear *a);
+
+/* lip_spectral_normalization: wbar = w / (sigma + eps), sigma from a power iteration from u (1.4). w, wbar (m, n), which may be
+ * one array; u (n) in and out. scratch: lip_spectral_normalization_scratch floats. Returns as lip_power_iteration. */
+lip_err lip_spectral_normalization(const float *w, size_t m, size_t n, double eps, long maxiter, float *u, float *wbar,
+                                   float *scratch, lip_power_info *info, lip_error *err);
+size_t lip_spectral_normalization_scratch(size_t m, size_t n);
+
+typedef struct lip_bjorck_info {
+    int iterations;
+    double residual; /* Frobenius norm of the last change; 0 when nothing ran */
+} lip_bjorck_info;
+
+/* lip_bjorck: W <- (1 + beta) W - beta W W'W until it changes by less than eps, maxiter times at most (1.5). w, wbar (m, n), which
+ * may be one array; scratch: lip_bjorck_scratch floats. eps > 0, 0 < beta <= 0.5.
+ * Returns LIP_OK; LIP_ERANGE on options; LIP_ENONFINITE when w is not finite; LIP_ENUMERIC when it diverged, which a norm
+ * below sqrt(3) excludes; wbar is then as it was. Source: Bjorck and Bowie 1971. */
+lip_err lip_bjorck(const float *w, size_t m, size_t n, double eps, double beta, long maxiter, float *wbar, float *scratch,
+                   lip_bjorck_info *info, lip_error *err);
+size_t lip_bjorck_scratch(size_t m, size_t n);
+
+/* A convolution as an operator on one image: kernels (kh, kw, channels, filters), images (height, width, channels), results
+ * (oh, ow, filters), channels last. */
+typedef struct lip_conv_operator {
+    size_t height, width, channels, filters;
+    size_t kernel[2], strides[2];
+    bool circular;   /* the image goes round at its edges; else zeros around it, TensorFlow's 'same' */
+    bool transposed; /* from results to images: deel-lip's conv_first False */
+} lip_conv_operator;
+
+/* lip_conv_operator_size: numbers that the operator takes and gives, and floats of scratch, 64-byte aligned, for the two below.
+ * Returns LIP_OK, LIP_ESHAPE. */
+lip_err lip_conv_operator_size(const lip_conv_operator *o, size_t *inputs, size_t *outputs, size_t *scratch, lip_error *err);
+
+/* lip_conv_operator_apply: y <- the operator, or its adjoint, of x. With circular edges, too, and even kernels, the adjoint is
+ * the true one (deel-lip's is not: D88). */
+lip_err lip_conv_operator_apply(const lip_conv_operator *o, const float *kernel, bool adjoint, const float *x, float *y, float *scratch,
+                                lip_error *err);
+
+/* lip_spectral_normalization_conv: wbar = kernel / (sigma + eps), sigma the operator's from a power iteration from u (inputs) (1.8);
+ * wbar may be kernel. Where deel-lip adds noise to u on each call (D87) this does not: the same call gives the same numbers.
+ * Returns as lip_power_iteration; LIP_ESHAPE. */
+lip_err lip_spectral_normalization_conv(const lip_conv_operator *o, const float *kernel, double eps, long maxiter, float *u, float *wbar,
+                                        float *scratch, lip_power_info *info, lip_error *err);
+
+/* ---- Frobenius norms, factors ------------------------------------------------------------------------------ */
+
 /* lip_frobenius: wbar = coef w / ||w||_F, or each column by its own norm when `columns` (4.2).
  * Returns LIP_EZERO when a norm is 0 (deel-lip: NaN), LIP_ENONFINITE. wbar may be w. Memory: none. */
 lip_err lip_frobenius(const float *w, size_t m, size_t n, double coef, bool columns, float *wbar, lip_error *err);
