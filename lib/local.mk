@@ -46,3 +46,5 @@ onelipinclude_HEADERS = \
 pkgconfigdir = $(libdir)/pkgconfig
 nodist_pkgconfig_DATA = %D%/onelip.pc
 EXTRA_DIST += %D%/libonelip.sym
+
+dist_man_MANS += %D%/onelip.3

@@ -9,7 +9,7 @@ ok() { # ok NAME COMMAND...
     if "$@" >"$root/log" 2>&1; then echo "ok $n - $name"; else echo "not ok $n - $name"; sed 's/^/# /' "$root/log"; fi
 }
 
-echo 1..10
+echo 1..11
 ok "make install into an empty folder" env -u MAKEFLAGS -u MAKELEVEL make -s -C "$top_builddir" install DESTDIR="$root"
 
 prefix=$(cd "$root" && find . -name onelip.pc -path '*/pkgconfig/*' | sed 's|^\./||; s|/lib.*||' | head -n 1)
@@ -33,8 +33,18 @@ stranger() { # stranger COMPILER...
 ok "a C program builds by pkg-config, trains, condenses, bounds and saves" stranger ${CC:-cc} -std=c11 "$srcdir/tests/install/use.c"
 ok "and so it does as C++" stranger ${CXX:-c++} -std=c++17 -x c++ "$srcdir/tests/install/use.c" -x none
 
+examples=$(find "$base" -type d -name examples | head -n 1)
+run_examples() { # train first: predict reads what it saves
+    for example in train predict lipschitz certify export normalize; do
+        ${CC:-cc} -std=c11 -Wall -Werror -Wno-unused-function -Wno-unused-variable -Wno-unused-const-variable $SANITIZER_FLAGS \
+            -o "$root/$example" "$examples/$example.c" $flags -lm && (cd "$root" && LD_LIBRARY_PATH=$(dirname "$lib") "./$example") || return 1
+    done
+    [ "$(ls "$examples"/*.c | wc -l)" = 6 ]
+}
+ok "every example builds by pkg-config and runs" run_examples
+
 pages() {
-    for page in "$base"/share/man/man1/onelip.1 "$base"/share/man/man8/onelipd.8; do
+    for page in "$base"/share/man/man1/onelip.1 "$base"/share/man/man3/onelip.3 "$base"/share/man/man8/onelipd.8; do
         groff -mandoc -Tutf8 -ww -z "$page" 2>&1 || return 1
     done >"$root/pages"
     cat "$root/pages"
