@@ -555,16 +555,6 @@ bool codec_inputs(struct codec_body *b, const char *model, const lip_model *defi
     return true;
 }
 
-bool codec_features(struct codec_body *b, const char *model, const lip_model *definition, const char *const *others,
-                    size_t *n, const float **x, float **owned, struct reply *rp)
-{
-    *owned = NULL;
-    if (lip_model_inputs(definition) == 1)
-        return codec_inputs(b, model, definition, others, n, x, owned, rp);
-    reply_error(rp, 501, "unsupported", NULL, "models of several inputs are not built in here");
-    return false;
-}
-
 /* ---- answers: which ------------------------------------------------------------------------------------------- */
 
 bool codec_choose(const struct codec_body *b, const char *model, struct codec_result *results, size_t *n, struct reply *rp)

@@ -115,14 +115,9 @@ void codec_clear_body(struct codec_body *body);
 struct codec_tensor *codec_find(struct codec_body *body, const char *name); /* NULL: none */
 
 /* codec_inputs: all inputs of the model, checked against their shapes and each other: *n samples at x[i]. owned[i]: what to
- * free(). Both have room for all inputs; others as below. */
+ * free(). Both have room for all inputs. others: further names that are allowed here (NULL-terminated). */
 bool codec_inputs(struct codec_body *body, const char *model, const lip_model *definition, const char *const *others, size_t *n,
                   const float **x, float **owned, struct reply *rp);
-
-/* codec_features: the model's input, checked against its shape: *n samples at *x. owned: what to free().
- * others: further names that are allowed here (NULL-terminated). */
-bool codec_features(struct codec_body *body, const char *model, const lip_model *definition, const char *const *others,
-                    size_t *n, const float **x, float **owned, struct reply *rp);
 
 /* codec_floats: any numeric tensor as float32, in malloc'd memory; NULL: the reply says why. */
 float *codec_floats(const struct codec_tensor *tensor, struct reply *rp);

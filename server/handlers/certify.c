@@ -341,7 +341,7 @@ static void answer(struct ctx *ctx, const struct request *rq, struct reply *rp, 
     uint64_t start = now_ns(), parsed, computed;
 
     if (!codec_read_body(rq, model->name, members, &body, rp) || !read_wish(ctx, rq, &body, &w, rp) ||
-        !(c = find_certifier(now, w.norm, rp)) || !codec_features(&body, model->name, m, others, &k.n, &k.x, &k.owned, rp))
+        !(c = find_certifier(now, w.norm, rp)) || !codec_inputs(&body, model->name, m, others, &k.n, &k.x, &k.owned, rp))
         goto done;
     k.in = lip_shape_count(lip_model_input_shape(m, 0));
     k.classes = lip_certifier_classes(c);

@@ -289,7 +289,7 @@ done:
 
 /* ---- documents ------------------------------------------------------------------------------------------------- */
 
-static json_t *tensors(const lip_model *m, bool inputs)
+json_t *tensors_json(const lip_model *m, bool inputs)
 {
     json_t *list = json_array();
     size_t n = inputs ? lip_model_inputs(m) : lip_model_outputs(m);
@@ -347,8 +347,8 @@ json_t *model_document(struct model *head, struct model *model, char *etag)
         parameters += lip_layer_parameters(lip_model_layer(m, i));
     json = json_pack("{s:s, s:o, s:s, s:o, s:o, s:s, s:s, s:o}", "name", model->name, "versions",
                      version_numbers(head, number), "platform",
-                     "onelip_keras_json", "inputs", m ? tensors(m, true) : json_array(), "outputs",
-                     m ? tensors(m, false) : json_array(), "state",
+                     "onelip_keras_json", "inputs", m ? tensors_json(m, true) : json_array(), "outputs",
+                     m ? tensors_json(m, false) : json_array(), "state",
                      m ? "READY" : facts.damage ? "UNAVAILABLE" : "LOADING", "head", number, "labels",
                      model_labels(head));
     if (json && facts.damage)
@@ -373,9 +373,15 @@ json_t *model_document(struct model *head, struct model *model, char *etag)
 
 static json_t *config_tensors(const lip_model *m, bool input)
 {
-    const lip_shape *shape = input ? lip_model_input_shape(m, 0) : lip_model_output_shape(m, 0);
-    return json_pack("[{s:s, s:s, s:o}]", "name", input ? lip_model_input_name(m, 0) : lip_model_output_name(m, 0),
-                     "data_type", "TYPE_FP32", "dims", codec_shape(shape, NULL));
+    size_t n = input ? lip_model_inputs(m) : lip_model_outputs(m);
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(list, json_pack("{s:s, s:s, s:o}", "name",
+                                              input ? lip_model_input_name(m, i) : lip_model_output_name(m, i), "data_type",
+                                              "TYPE_FP32", "dims",
+                                              codec_shape(input ? lip_model_input_shape(m, i) : lip_model_output_shape(m, i), NULL)));
+    return list;
 }
 
 json_t *model_config(struct model *model)

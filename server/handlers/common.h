@@ -65,6 +65,9 @@ void reply_json_tagged(const struct request *rq, struct reply *rp, json_t *body)
  * of memory. */
 json_t *model_document(struct model *head, struct model *model, char *etag);
 
+/* tensors_json: the model's inputs or outputs as its document lists them. */
+json_t *tensors_json(const lip_model *m, bool inputs);
+
 /* layer_document: one layer with its config, as GET and PATCH of layers/{l} give it. name: of a layer of the model. */
 json_t *layer_document(struct published *now, const char *name);
 

@@ -22,10 +22,10 @@ struct infer {
     struct reply *rp;
     struct model *model;
     struct published *now; /* it was checked against this one */
-    const float *x;
-    float *owned; /* x, when it is not the body's */
-    struct codec_result result;
-    size_t results;
+    const float **x;             /* of each input of the model */
+    float **owned;               /* x[i], where it is not the body's */
+    struct codec_result *result; /* those that are wanted */
+    size_t *output, results;     /* which output of the model each is */
     uint64_t start_ns, parsed_ns;
     struct codec_body body;
 };
@@ -102,6 +102,36 @@ static bool admit(struct infer *job, uint64_t priority, uint64_t timeout_us)
     return false;
 }
 
+/* One allocation for what there is of each input and output. */
+static bool reserve(struct infer *job, const lip_model *m)
+{
+    size_t in = lip_model_inputs(m), out = lip_model_outputs(m);
+    char *memory = calloc(1, in * (sizeof *job->x + sizeof *job->owned) + out * (sizeof *job->result + sizeof *job->output));
+
+    if (!memory) {
+        reply_no_memory(job->rp);
+        return false;
+    }
+    job->result = (struct codec_result *)(void *)memory;
+    job->output = (size_t *)(void *)(job->result + out);
+    job->x = (const float **)(void *)(job->output + out);
+    job->owned = (float **)(void *)(job->x + in);
+    return true;
+}
+
+/* Which outputs the request wants: a result's rank stands for its number until its shape is known. */
+static bool choose(struct infer *job, const lip_model *m)
+{
+    job->results = lip_model_outputs(m);
+    for (size_t i = 0; i < job->results; i++)
+        job->result[i] = (struct codec_result){.name = lip_model_output_name(m, i), .shape = {.rank = i}, .type = CODEC_FP32};
+    if (!codec_choose(&job->body, job->model->name, job->result, &job->results, job->rp))
+        return false;
+    for (size_t i = 0; i < job->results; i++)
+        job->output[i] = job->result[i].shape.rank;
+    return true;
+}
+
 static bool read_request(struct infer *job)
 {
     const lip_model *m = lip_snapshot_model(job->now->snapshot);
@@ -113,12 +143,9 @@ static bool read_request(struct infer *job)
     pthread_mutex_lock(&job->model->lock);
     most = job->model->facts.max_batch_size;
     pthread_mutex_unlock(&job->model->lock);
-    job->result.name = lip_model_output_name(m, 0);
-    job->results = 1;
-    if (!codec_read_body(job->rq, name, NULL, &job->body, rp) ||
+    if (!reserve(job, m) || !codec_read_body(job->rq, name, NULL, &job->body, rp) ||
         !read_parameters(&job->body, &priority, &timeout_us, &job->item.min_revision, rp) ||
-        !codec_features(&job->body, name, m, NULL, &job->item.rows, &job->x, &job->owned, rp) ||
-        !codec_choose(&job->body, name, &job->result, &job->results, rp))
+        !codec_inputs(&job->body, name, m, NULL, &job->item.rows, job->x, job->owned, rp) || !choose(job, m))
         return false;
     if (job->item.rows > (size_t)most) {
         reply_error(rp, 400, "batch_too_large", NULL, "inference request batch-size must be <= %ld for '%s'", most, name);
@@ -153,29 +180,47 @@ static void fail_all(struct infer *batch, const lip_error *err)
     }
 }
 
-/* The samples of all, one behind the other; those of a single request are where they are. */
-static const float *gather(struct infer *batch, size_t each, float *room)
+/* Numbers in one sample of all inputs, and of all outputs. */
+static size_t width(const lip_model *m, bool inputs)
 {
-    float *at = room;
+    size_t n = inputs ? lip_model_inputs(m) : lip_model_outputs(m), sum = 0;
 
-    if (!next_of(batch))
-        return batch->x;
-    for (struct infer *job = batch; job; job = next_of(job)) {
-        memcpy(at, job->x, job->item.rows * each * sizeof *at);
-        at += job->item.rows * each;
+    for (size_t i = 0; i < n; i++)
+        sum += lip_shape_count(inputs ? lip_model_input_shape(m, i) : lip_model_output_shape(m, i));
+    return sum;
+}
+
+/* The samples of all, one behind the other, input by input; those of a single request are where they are. */
+static void gather(struct infer *batch, const lip_model *m, float *room, const float **x)
+{
+    for (size_t i = 0; i < lip_model_inputs(m); i++) {
+        size_t each = lip_shape_count(lip_model_input_shape(m, i));
+
+        x[i] = next_of(batch) ? room : batch->x[i];
+        for (struct infer *job = batch; next_of(batch) && job; job = next_of(job)) {
+            memcpy(room, job->x[i], job->item.rows * each * sizeof *room);
+            room += job->item.rows * each;
+        }
     }
-    return room;
+}
+
+/* Where the n samples of each output go. */
+static void place(const lip_model *m, size_t n, float *room, float **y)
+{
+    for (size_t i = 0; i < lip_model_outputs(m); i++) {
+        y[i] = room;
+        room += n * lip_shape_count(lip_model_output_shape(m, i));
+    }
 }
 
 /* Passes shorter than this stay on one thread: there is another one for the other requests. */
 #define SERIAL_NS 500e3
 
-/* deterministic: each sample by itself, so that nothing depends on its neighbours. */
-static lip_err forward(const struct published *now, bool deterministic, bool serial, size_t n, const float *x, float *y,
+/* deterministic: each sample by itself, so that nothing depends on its neighbours. x and y are used up then. */
+static lip_err forward(const struct published *now, bool deterministic, bool serial, size_t n, const float **x, float **y,
                        lip_error *err)
 {
     const lip_model *m = lip_snapshot_model(now->snapshot);
-    size_t in = lip_shape_count(lip_model_input_shape(m, 0)), out = lip_shape_count(lip_model_output_shape(m, 0));
     lip_workspace *ws = thread_workspace();
     lip_err rc = LIP_OK;
 
@@ -183,26 +228,37 @@ static lip_err forward(const struct published *now, bool deterministic, bool ser
         return LIP_ENOMEM;
     lip_workspace_serial(ws, serial);
     if (!deterministic)
-        return lip_predict(now->snapshot, ws, n, x, y, err);
-    for (size_t i = 0; i < n && !rc; i++)
-        rc = lip_predict(now->snapshot, ws, 1, x + i * in, y + i * out, err);
+        return lip_predict_graph(now->snapshot, ws, n, x, y, err);
+    for (size_t s = 0; s < n && !rc; s++) {
+        rc = lip_predict_graph(now->snapshot, ws, 1, x, y, err);
+        for (size_t i = 0; i < lip_model_inputs(m); i++)
+            x[i] += lip_shape_count(lip_model_input_shape(m, i));
+        for (size_t i = 0; i < lip_model_outputs(m); i++)
+            y[i] += lip_shape_count(lip_model_output_shape(m, i));
+    }
     return rc;
 }
 
-static void answer(struct infer *job, const struct published *now, const float *y)
+/* y: of each output, from this job's first sample on. */
+static void answer(struct infer *job, const struct published *now, float *const *y)
 {
-    const lip_shape *shape = lip_model_output_shape(lip_snapshot_model(now->snapshot), 0);
+    const lip_model *m = lip_snapshot_model(now->snapshot);
     json_t *parameters = json_pack("{s:I}", "weights_revision", (json_int_t)now->weights_revision);
     char etag[ETAG_MAX];
 
-    job->result.shape.rank = shape->rank + 1;
-    job->result.shape.dim[0] = job->item.rows;
-    memcpy(job->result.shape.dim + 1, shape->dim, shape->rank * sizeof *shape->dim);
-    job->result.data = y;
+    for (size_t i = 0; i < job->results; i++) {
+        const lip_shape *shape = lip_model_output_shape(m, job->output[i]);
+        struct codec_result *r = &job->result[i];
+
+        r->shape.rank = shape->rank + 1;
+        r->shape.dim[0] = job->item.rows;
+        memcpy(r->shape.dim + 1, shape->dim, shape->rank * sizeof *shape->dim);
+        r->data = y[job->output[i]];
+    }
     etag_of(etag, now->epoch, now->version, now->weights_revision, NULL);
     reply_header(job->rp, "ETag", "%s", etag);
     reply_weights_revision(job->rp, now->weights_revision);
-    codec_answer(job->rp, job->model->name, now->version, job->body.id, parameters, NULL, &job->result, job->results);
+    codec_answer(job->rp, job->model->name, now->version, job->body.id, parameters, NULL, job->result, job->results);
     json_decref(parameters);
 }
 
@@ -229,8 +285,17 @@ static bool same_shapes(const struct published *a, const struct published *b)
 {
     const lip_model *m = lip_snapshot_model(a->snapshot), *n = lip_snapshot_model(b->snapshot);
 
-    return m == n || (lip_shape_equal(lip_model_input_shape(m, 0), lip_model_input_shape(n, 0)) &&
-                      lip_shape_equal(lip_model_output_shape(m, 0), lip_model_output_shape(n, 0)));
+    if (m == n)
+        return true;
+    if (lip_model_inputs(m) != lip_model_inputs(n) || lip_model_outputs(m) != lip_model_outputs(n))
+        return false;
+    for (size_t i = 0; i < lip_model_inputs(m); i++)
+        if (!lip_shape_equal(lip_model_input_shape(m, i), lip_model_input_shape(n, i)))
+            return false;
+    for (size_t i = 0; i < lip_model_outputs(m); i++)
+        if (!lip_shape_equal(lip_model_output_shape(m, i), lip_model_output_shape(n, i)))
+            return false;
+    return true;
 }
 
 /* What is published now; what the first of the batch was checked against when the model was replaced since by one of other
@@ -251,14 +316,15 @@ static void compute(struct infer *batch)
 {
     struct published *now = newest(batch);
     const lip_model *m = lip_snapshot_model(now->snapshot);
-    size_t in = lip_shape_count(lip_model_input_shape(m, 0)), out = lip_shape_count(lip_model_output_shape(m, 0)), n = 0, count;
+    size_t in = width(m, true), out = width(m, false), n = 0, count;
     struct batcher *b = &batch->model->batcher;
     struct stats_request sum = {0};
     uint64_t begun = now_ns(), computed, at;
     char labels[LABELS_MAX];
     struct batch_config config;
     lip_error err = {0};
-    float *room = NULL, *y;
+    const float *one_x, **x = &one_x;
+    float *room = NULL, *one_y, **y = &one_y, *first;
     bool serial;
     lip_err rc;
 
@@ -275,17 +341,26 @@ static void compute(struct infer *batch)
         fail_all(batch, NULL);
         goto done;
     }
-    y = room + (n * in + 15) / 16 * 16;
-    if ((rc = forward(now, config.deterministic, serial, n, gather(batch, in, room), y, &err))) {
+    if ((lip_model_inputs(m) > 1 && !(x = calloc(lip_model_inputs(m), sizeof *x))) ||
+        (lip_model_outputs(m) > 1 && !(y = calloc(lip_model_outputs(m), sizeof *y)))) {
+        fail_all(batch, NULL);
+        goto done;
+    }
+    first = room + (n * in + 15) / 16 * 16;
+    gather(batch, m, room, x);
+    place(m, n, first, y);
+    if ((rc = forward(now, config.deterministic, serial, n, x, y, &err))) {
         fail_all(batch, rc == LIP_ENOMEM ? NULL : &err);
         goto done;
     }
     at = computed = now_ns();
     batcher_took(b, n, computed - begun);
+    place(m, n, first, y);
     for (struct infer *job = batch; job; job = next_of(job)) {
         answer(job, now, y);
         count_success(job, now->stats, begun, computed, &at);
-        y += job->item.rows * out;
+        for (size_t i = 0; i < lip_model_outputs(m); i++)
+            y[i] += job->item.rows * lip_shape_count(lip_model_output_shape(m, i));
     }
     sum.infer = computed - begun;
     sum.output = at - computed;
@@ -294,6 +369,10 @@ static void compute(struct infer *batch)
     labels_of(labels, batch->model->name, now->version);
     metrics_observe(batch->ctx->metrics, "onelip_batch_size", labels, (double)n);
 done:
+    if (x != &one_x)
+        free(x);
+    if (y != &one_y)
+        free(y);
     free(room);
     published_put(now);
 }
@@ -333,7 +412,9 @@ static void forget(struct batch_item *item)
     struct infer *job = job_of(item);
 
     codec_clear_body(&job->body);
-    free(job->owned);
+    for (size_t i = 0; job->owned && i < lip_model_inputs(lip_snapshot_model(job->now->snapshot)); i++)
+        free(job->owned[i]);
+    free(job->result);
     published_put(job->now);
     store_put(job->model);
     free(job);

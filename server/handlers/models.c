@@ -193,9 +193,6 @@ static bool make(const struct wish *w, struct draft *d, struct reply *rp)
         reply_no_memory(rp);
     else if (read_model(w, text, &model, &err))
         reply_lip_error(rp, &err, ABOUT_DEFINITION, w->at);
-    else if (lip_model_inputs(model) > 1 || lip_model_outputs(model) > 1)
-        reply_error(rp, 501, "unsupported", NULL, "serving a model with %zu inputs and %zu outputs is not built in; one of each is",
-                    lip_model_inputs(model), lip_model_outputs(model));
     else if (lip_state_new(model, w->seed, &d->state, &err) || lip_state_publish(d->state, &d->snapshot, &err))
         reply_lip_error(rp, &err, ABOUT_DEFINITION, w->at);
     else
@@ -216,11 +213,9 @@ static json_t *dry_document(const char *name, const struct draft *d)
         parameters += lip_layer_parameters(lip_model_layer(m, i));
     for (size_t i = 0; i < lip_model_warnings(m); i++)
         json_array_append_new(warnings, json_pack("{s:s, s:s}", "code", "definition", "text", lip_model_warning(m, i)));
-    return json_pack("{s:s, s:[], s:s, s:[{s:s, s:s, s:o}], s:[{s:s, s:s, s:o}], s:s, s:o, s:s, s:I, s:s, s:O, s:s, s:b, s:o}",
-                     "name", name, "versions", "platform", "onelip_keras_json", "inputs", "name", lip_model_input_name(m, 0),
-                     "datatype", "FP32", "shape", codec_shape(lip_model_input_shape(m, 0), json_integer(-1)), "outputs", "name",
-                     lip_model_output_name(m, 0), "datatype", "FP32", "shape",
-                     codec_shape(lip_model_output_shape(m, 0), json_integer(-1)), "state", "UNKNOWN", "k_coef_lip",
+    return json_pack("{s:s, s:[], s:s, s:o, s:o, s:s, s:o, s:s, s:I, s:s, s:O, s:s, s:b, s:o}", "name", name, "versions",
+                     "platform", "onelip_keras_json", "inputs", tensors_json(m, true), "outputs", tensors_json(m, false), "state",
+                     "UNKNOWN", "k_coef_lip",
                      codec_real_or_null(lip_model_k(m)), "coefficient", coefficient_word(m), "trainable_parameters",
                      (json_int_t)parameters, "description", d->description, "tags", d->tags, "source", "json", "dry_run", 1,
                      "warnings", warnings);

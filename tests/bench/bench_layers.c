@@ -142,8 +142,9 @@ static void measure(const struct shape *s, double sgemm)
         w[i] = noise(lip_shape_count(&l->declared[i].shape), (uint64_t)i);
         dw[i] = noise(lip_shape_count(&l->declared[i].shape), (uint64_t)i);
     }
-    struct work work = {l, {s->n, (const float *const *)w, dw, noise(l->kind->scratch ? l->kind->scratch(l) : 1, 3)},
-                        noise(s->n * lip_shape_count(&l->in), 4), noise(s->n * lip_shape_count(&l->out), 5),
+    struct lip__pass pass = {.n = s->n, .w = (const float *const *)w, .dw = dw,
+                             .scratch = noise(l->kind->scratch ? l->kind->scratch(l) : 1, 3)};
+    struct work work = {l, pass, noise(s->n * lip_shape_count(&l->in), 4), noise(s->n * lip_shape_count(&l->out), 5),
                         noise(s->n * lip_shape_count(&l->out), 6), noise(s->n * lip_shape_count(&l->in), 7)};
     double operations = (double)s->n * l->kind->flops(l);
     forward(&work);

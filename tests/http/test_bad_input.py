@@ -162,11 +162,6 @@ def plan(check):
         refused("weights: NaN in a tensor", d.put(weights, file[:-4] + struct.pack("<f", float("nan"))), 422, "nonfinite")
 
         # what is for later
-        inputs = [{"class_name": "InputLayer", "config": {"batch_input_shape": [None, 2], "name": n}, "inbound_nodes": []} for n in "ab"]
-        two = {"class_name": "Functional", "config": {"layers": inputs + [
-            {"class_name": "Add", "config": {"name": "y"}, "inbound_nodes": [[["a", 0, 0, {}], ["b", 0, 0, {}]]]}],
-            "input_layers": [["a", 0, 0], ["b", 0, 0]], "output_layers": [["y", 0, 0]]}}
-        refused("several inputs are not built in", d.put("/v2/models/new", two), 501, "unsupported")
         for name, answer in [
             ("jobs", d.post("/v2/jobs", {"type": "train", "model": "m"})),
             ("pairs", d.get(m + "/lipschitz?pairs=true")),

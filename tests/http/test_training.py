@@ -6,11 +6,27 @@ import struct
 
 from daemon import MLP, TRAINING, Daemon, batch, floats, run, tensor
 
+TWINS = {"class_name": "Functional", "config": {"name": "twins", "layers": [
+    {"class_name": "InputLayer", "name": "a", "config": {"batch_input_shape": [None, 4], "name": "a"}, "inbound_nodes": []},
+    {"class_name": "InputLayer", "name": "b", "config": {"batch_input_shape": [None, 2], "name": "b"}, "inbound_nodes": []},
+    {"class_name": "Concatenate", "name": "cat", "config": {"name": "cat"}, "inbound_nodes": [[["a", 0, 0, {}], ["b", 0, 0, {}]]]},
+    {"class_name": "SpectralDense", "name": "d", "config": {"units": 8, "name": "d"}, "inbound_nodes": [[["cat", 0, 0, {}]]]},
+    {"class_name": "FrobeniusDense", "name": "y", "config": {"units": 3, "name": "y"}, "inbound_nodes": [[["d", 0, 0, {}]]]},
+    {"class_name": "SpectralDense", "name": "z", "config": {"units": 1, "name": "z"}, "inbound_nodes": [[["d", 0, 0, {}]]]}],
+    "input_layers": [["a", 0, 0], ["b", 0, 0]], "output_layers": [["y", 0, 0], ["z", 0, 0]]}}
+
+
 def scalar(definition=MLP):
     """The same network with one output."""
     layers = json.loads(json.dumps(definition))
     layers["config"]["layers"][-1] = {"class_name": "SpectralDense", "config": {"units": 1, "name": "y"}}
     return layers
+
+
+def both(n=6, **labels):
+    """A batch for TWINS."""
+    inputs = [tensor("a", [n, 4], [math.sin(i) for i in range(4 * n)]), tensor("b", [n, 2], [math.cos(i) for i in range(2 * n)])]
+    return {"inputs": inputs + [tensor(name.replace("__", ":"), *rest) for name, rest in labels.items()]}
 
 
 def labelled(n, label, datatype="FP32", shape=None, c=None):
@@ -111,6 +127,45 @@ def refusals(check, d):
     check("class counts have to fit", answer.status in (400, 422) and "one number" in answer.json["error"], answer)
 
 
+def several(check, d):
+    m = d.create("twins", TWINS)
+    x = both()
+    answer = d.post(m + "/infer", x)
+    check("both outputs are served", answer.status == 200 and [(o["name"], o["shape"]) for o in answer.json["outputs"]]
+          == [("y", [6, 3]), ("z", [6, 1])], answer)
+    alone = d.post(m + "/infer", {**x, "outputs": [{"name": "z"}]})
+    check("or the one that is asked for", outputs(alone) == {"z": outputs(answer)["z"]}, alone)
+    check("the document and the configuration list all", [t["name"] for t in d.get(m).json["inputs"]] == ["a", "b"]
+          and [t["name"] for t in d.get(m + "/config").json["output"]] == ["y", "z"])
+    half = d.post(m + "/infer", {"inputs": x["inputs"][:1]})
+    check("one input is not enough", (half.status, half.code) == (400, "missing_input") and "'b'" in half.json["error"], half)
+    check("certificates need one of each", d.post(m + "/certify", x).status in (422, 501))
+    condensed = d.post(m + "/condense")
+    check("condense changes neither", condensed.status == 200 and condensed.json["max_abs_output_change"] < 1e-5, condensed)
+    put = d.put(m + "/training", {"optimizer": "adam", "loss": {"y": {"class_name": "TauCategoricalCrossentropy", "config": {"tau": 4}}, "z": "mse"},
+                                  "loss_weights": {"z": 0.25}, "metrics": {"y": ["accuracy"]}})
+    check("losses by output", put.status == 200 and put.json["loss_weights"] == {"y": 1.0, "z": 0.25}, put)
+    body = both(y_true__y=([6], [0, 1, 2, 0, 1, 2], "INT64"), y_true__z=([6, 1], [0, 1, 0, 1, 0, 1]))
+    step = d.post(m + "/train_step", body)
+    told = step.json["metrics"]
+    check("a step with two inputs and two outputs", step.status == 200 and told.keys() == {"loss", "y_loss", "z_loss", "y_accuracy"}
+          and abs(told["loss"] - told["y_loss"] - 0.25 * told["z_loss"]) < 1e-6, step)
+    check("evaluate tells the same figures", d.post(m + "/evaluate", body).json["metrics"].keys() == told.keys())
+    missing = d.post(m + "/train_step", both(y_true__y=([6], [0, 1, 2, 0, 1, 2], "INT64")))
+    check("labels of one output are missing", (missing.status, missing.code) == (400, "missing_input") and "y_true:z" in missing.json["error"], missing)
+    late = both(y_true__y=([6], [0, 1, 2, 0, 1, 2], "INT64"), y_true__z=([6], [0] * 6))
+    late["inputs"][1]["shape"], late["inputs"][1]["data"] = [5, 2], [0] * 10
+    check("inputs of different batches", d.post(m + "/train_step", late).code == "shape_mismatch")
+    got = d.post(m + "/gradients", {**both(), "parameters": {"of": "output", "output": "y", "index": 1}})
+    check("gradients of both inputs", got.status == 200 and set(outputs(got)) == {"value", "a", "b"} and len(outputs(got)["b"]) == 12, got)
+    check("which output has to be said", d.post(m + "/gradients", both()).code == "bad_parameter")
+    d.put(m + "/training", {"optimizer": "sgd", "loss": {"z": "mse"}, "telemetry_every": 1})
+    step = d.post(m + "/train_step", both(y_true__z=([6], [0] * 6)))
+    check("an output without a loss needs no labels", step.status == 200 and step.json["metrics"].keys() == {"loss", "z_loss"}, step)
+    check("telemetry without a certificate", step.json["telemetry"]["provable_accuracy"] is None
+          and step.json["telemetry"]["jacobian"]["max"] > 0, step)
+
+
 def gradients(check, d):
     m = d.create("g")
     x = {"inputs": batch()["inputs"][:1]}
@@ -156,6 +211,11 @@ def gradients(check, d):
     told = d.post(m + "/evaluate", batch()).json["metrics"]["loss"]
     check("a loss, sample by sample", abs(sum(loss["value"]) / 6 - told) < 1e-6 and any(loss["x"]), (loss, told))
     check("nothing has changed", d.get(m).json["state_revision"] == before + 1)
+    d.post(m + "/versions", {"labels": ["stable"]})
+    d.put(m + "/training", TRAINING)
+    d.post(m + "/train_step", batch(30, learning_rate=0.1))
+    check("frozen weights keep their gradients", outputs(d.post(m + "/versions/1/gradients", x)) == got
+          and outputs(d.post(m + "/labels/stable/gradients", x)) == got and outputs(d.post(m + "/gradients", x)) != got)
     wanted = d.post(m + "/gradients", {**x, "outputs": [{"name": "value"}]}).json["outputs"]
     check("only what is asked for", [o["name"] for o in wanted] == ["value"], wanted)
 
@@ -209,6 +269,7 @@ def plan(check):
     with Daemon() as d:
         losses(check, d)
         refusals(check, d)
+        several(check, d)
         gradients(check, d)
         callbacks(check, d)
 
