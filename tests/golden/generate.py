@@ -2,7 +2,7 @@
 """Golden vectors: what deel-lip computes, one safetensors file per case, for tests/unit/check_golden.c.
 
     python3.11 -m venv VENV && VENV/bin/pip install -r tests/golden/requirements.txt
-    VENV/bin/python tests/golden/generate.py [group ...]      # norm layer loss training model optimizer trajectory; all
+    VENV/bin/python tests/golden/generate.py [group ...]      # norm layer loss training steps model optimizer trajectory; all
     VENV/bin/python tests/golden/generate.py layer-pad        # the cases whose names begin so
 
 cases.txt lists the files, so that a lost one is noticed. The same machine type gives the same bytes: seeds are fixed,
@@ -27,6 +27,7 @@ TensorFlow runs on one thread without oneDNN. All tensors are F32. All metadata 
     training   definition, training; weights/..., x and y_true (pool, batch, ...), batch_index (steps); loss
                (steps), each step's own, before its update; step<k>/<layer>/<variable> after step k. deel-lip's wbar
                lags: step<k>'s wbar is the effective kernel of step k's own forward, not of the kernel beside it.
+    steps      as training, with every loss and every optimizer.
     model      definition, definition_legacy, vanilla_definition; weights/..., x; y_infer; after one training-mode
                forward: y_train, after/<layer>/{u,sigma,wbar}, y_vanilla; then condense:
                condensed/<layer>/{kernel,u,sigma} (deel-lip leaves wbar), y_condensed in training mode.
@@ -993,18 +994,55 @@ def loss():
     one("set3-tau_categorical", 0, "TauCategoricalCrossentropy", dict(tau=2.0), y, p)
 
 
+# ---- optimizers ------------------------------------------------------------------------------------
+
+
+def optimizers():
+    keras, plans = tf.keras.optimizers, tf.keras.optimizers.schedules
+    return [
+        ("sgd", keras.SGD(0.05)),
+        ("sgd-momentum", keras.SGD(0.05, momentum=0.9)),
+        ("sgd-nesterov", keras.SGD(0.05, momentum=0.9, nesterov=True)),
+        ("adam", keras.Adam(1e-2)),
+        ("adam-options", keras.Adam(3e-3, beta_1=0.8, beta_2=0.99, epsilon=1e-5)),
+        ("adam-amsgrad", keras.Adam(1e-2, amsgrad=True)),
+        ("adamw", keras.AdamW(1e-2)),
+        ("adamw-decay", keras.AdamW(1e-2, weight_decay=0.1, amsgrad=True)),
+        ("rmsprop", keras.RMSprop(1e-2)),
+        ("rmsprop-centered", keras.RMSprop(1e-2, rho=0.8, centered=True)),
+        ("rmsprop-momentum", keras.RMSprop(1e-2, momentum=0.9, epsilon=1e-4)),
+        ("rmsprop-all", keras.RMSprop(1e-2, momentum=0.5, centered=True, weight_decay=0.01)),
+        ("sgd-decay", keras.SGD(0.05, momentum=0.9, weight_decay=0.1)),
+        ("sgd-clipvalue", keras.SGD(0.05, clipvalue=0.5)),
+        ("sgd-clipnorm", keras.SGD(0.05, clipnorm=1.0)),
+        ("sgd-global_clipnorm", keras.SGD(0.05, global_clipnorm=2.0)),
+        ("adam-ema", keras.Adam(1e-2, use_ema=True, ema_momentum=0.9, ema_overwrite_frequency=7)),
+        ("sgd-exponential", keras.SGD(plans.ExponentialDecay(0.1, 10, 0.5))),
+        ("sgd-exponential-stairs", keras.SGD(plans.ExponentialDecay(0.1, 10, 0.5, staircase=True))),
+        ("sgd-inverse_time", keras.SGD(plans.InverseTimeDecay(0.1, 4, 0.5))),
+        ("sgd-piecewise", keras.SGD(plans.PiecewiseConstantDecay([5, 12], [0.1, 0.05, 0.01]))),
+        ("sgd-polynomial", keras.SGD(plans.PolynomialDecay(0.1, 20, 0.01, power=2.0))),
+        ("sgd-polynomial-cycle", keras.SGD(plans.PolynomialDecay(0.1, 8, 0.01, cycle=True))),
+        ("adam-cosine", keras.Adam(plans.CosineDecay(0.01, 20, alpha=0.1))),
+        ("adam-cosine-warmup", keras.Adam(plans.CosineDecay(0.0, 20, warmup_target=0.02, warmup_steps=6))),
+        ("sgd-cosine-restarts", keras.SGD(plans.CosineDecayRestarts(0.1, 4, t_mul=2.0, m_mul=0.8, alpha=0.05))),
+        ("sgd-cosine-restarts-equal", keras.SGD(plans.CosineDecayRestarts(0.1, 8, t_mul=1.0))),
+    ]
+
+
 # ---- training --------------------------------------------------------------------------------------
 
 STEPS, KEPT = 100, (1, 2, 10, 50, 100)
 
 
-def train(text, training, weights, x, y, batch_index, dtype):
+def train(text, training, weights, x, y, batch_index, dtype, kept=KEPT):
     """deel-lip's own step, eagerly: training-mode forward, loss, gradients, optimizer. In float64 the loss is our
     formula, because deel-lip's holds float32 variables."""
     chain = Chain(text, weights, dtype)
-    optimizer = tf.keras.optimizers.deserialize(copy.deepcopy(training["optimizer"]))
+    optimizer = getattr(tf.keras.optimizers, training["optimizer"]["class_name"]).from_config(
+        copy.deepcopy(training["optimizer"]["config"]))
     kind, config = training["loss"]["class_name"], training["loss"]["config"]
-    made = getattr(lip.losses, kind).from_config(config)
+    made = getattr(lip.losses if hasattr(lip.losses, kind) else tf.keras.losses, kind).from_config(config)
     trained = [v for _, v in chain.trainable()]
     optimizer.build(trained)
     out, losses = {}, []
@@ -1017,7 +1055,7 @@ def train(text, training, weights, x, y, batch_index, dtype):
                 value = tf.reduce_mean(loss_formula(kind, config, tf.constant(y[at], dtype), p))
         optimizer.apply_gradients(zip(tape.gradient(value, trained), trained))
         losses.append(value.numpy())
-        if step in KEPT:
+        if step in kept:
             out.update({f"step{step}/" + k: v for k, v in chain.get("").items()})
     return {"loss": np.array(losses), **out}
 
@@ -1065,6 +1103,56 @@ def training():
                                           **floors(got, exact, ("loss",))}
 
             settle("training", f"{net}-{label}", seed, make, 5e-5)
+
+
+def steps():
+    """Thirty steps with every loss, and with every optimizer."""
+    def net(c, activation=None):
+        return [SpectralDense(8, name="d1"), GroupSort2(name="a1"),
+                FrobeniusDense(c, name="d2", activation=activation) if c > 1
+                else SpectralDense(1, name="d2", activation=activation)]
+
+    losses, keras = lip.losses, tf.keras.losses
+    binary = [("kr", losses.KR()), ("hkr", losses.HKR(alpha=5.0)), ("hinge_margin", losses.HingeMargin()),
+              ("tau_binary", losses.TauBinaryCrossentropy(tau=5.0)), ("hinge", keras.Hinge()),
+              ("binary_crossentropy", keras.BinaryCrossentropy(from_logits=True)),
+              ("binary_crossentropy-sigmoid", keras.BinaryCrossentropy(label_smoothing=0.1))]
+    several = [("multiclass_kr", losses.MulticlassKR()), ("multiclass_hinge", losses.MulticlassHinge()),
+               ("multiclass_hkr", losses.MulticlassHKR(alpha=5.0)), ("multi_margin", losses.MultiMargin()),
+               ("categorical_hinge", losses.CategoricalHinge(1.0)),
+               ("tau_categorical", losses.TauCategoricalCrossentropy(tau=5.0)),
+               ("tau_sparse", losses.TauSparseCategoricalCrossentropy(tau=5.0)), ("mse", keras.MeanSquaredError()),
+               ("mae", keras.MeanAbsoluteError()),
+               ("categorical_crossentropy", keras.CategoricalCrossentropy(from_logits=True)),
+               ("categorical_crossentropy-softmax", keras.CategoricalCrossentropy()),
+               ("sparse_crossentropy-softmax", keras.SparseCategoricalCrossentropy())]
+    sgd, adam = tf.keras.optimizers.SGD(0.05), losses.MulticlassHKR(alpha=5.0)
+    cases = [("loss-" + name, made, sgd, 1) for name, made in binary] + [("loss-" + name, made, sgd, 3) for name, made in several]
+    cases += [("optimizer-" + name, adam, made, 3) for name, made in optimizers()]
+    for i, (case, made, optimizer, c) in enumerate(cases):
+        activation = "sigmoid" if case.endswith("sigmoid") else "softmax" if case.endswith("softmax") else None
+        text = definition(net(c, activation), (5,))
+        job = {"optimizer": {"class_name": type(optimizer).__name__, "config": optimizer.get_config()},
+               "loss": {"class_name": type(made).__name__, "config": made.get_config()}}
+        job = json.loads(json.dumps(job, default=float))
+
+        def make(seed):
+            rng = np.random.default_rng(seed)
+            weights = draw_weights(rng, text)
+            klass = rng.integers(0, max(c, 2), (3, 16))
+            klass[:, : max(c, 2)] = np.arange(max(c, 2))
+            centre = normal(rng, max(c, 2), 5, scale=0.7)
+            x = (centre[klass] + normal(rng, 3, 16, 5, scale=0.6)).astype(np.float32)
+            if "sparse" in case:
+                y = klass[..., None].astype(np.float32)
+            else:
+                y = np.eye(c, dtype=np.float32)[klass] if c > 1 else klass[..., None].astype(np.float32)
+            order = np.arange(30) % 3
+            got, exact = (train(text, job, weights, x, y, order, dtype, (1, 30)) for dtype in ("float32", "float64"))
+            given = {**named("weights/", weights), "x": x, "y_true": y, "batch_index": order}
+            return {**given, **got}, {"definition": text, "training": json.dumps(job), **floors(got, exact, ("loss",))}
+
+        settle("steps", case, 61000 + 100 * i, make, 3e-5)
 
 
 # ---- model -----------------------------------------------------------------------------------------
@@ -1141,36 +1229,7 @@ def optimizer():
             out.append(w.numpy())
         return {"w_after": np.array(out)}
 
-    keras, plans = tf.keras.optimizers, tf.keras.optimizers.schedules
-    for i, (case, made) in enumerate([
-        ("sgd", tf.keras.optimizers.SGD(0.05)),
-        ("sgd-momentum", tf.keras.optimizers.SGD(0.05, momentum=0.9)),
-        ("sgd-nesterov", tf.keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True)),
-        ("adam", tf.keras.optimizers.Adam(1e-2)),
-        ("adam-options", tf.keras.optimizers.Adam(3e-3, beta_1=0.8, beta_2=0.99, epsilon=1e-5)),
-        ("adam-amsgrad", tf.keras.optimizers.Adam(1e-2, amsgrad=True)),
-        ("adamw", keras.AdamW(1e-2)),
-        ("adamw-decay", keras.AdamW(1e-2, weight_decay=0.1, amsgrad=True)),
-        ("rmsprop", keras.RMSprop(1e-2)),
-        ("rmsprop-centered", keras.RMSprop(1e-2, rho=0.8, centered=True)),
-        ("rmsprop-momentum", keras.RMSprop(1e-2, momentum=0.9, epsilon=1e-4)),
-        ("rmsprop-all", keras.RMSprop(1e-2, momentum=0.5, centered=True, weight_decay=0.01)),
-        ("sgd-decay", keras.SGD(0.05, momentum=0.9, weight_decay=0.1)),
-        ("sgd-clipvalue", keras.SGD(0.05, clipvalue=0.5)),
-        ("sgd-clipnorm", keras.SGD(0.05, clipnorm=1.0)),
-        ("sgd-global_clipnorm", keras.SGD(0.05, global_clipnorm=2.0)),
-        ("adam-ema", keras.Adam(1e-2, use_ema=True, ema_momentum=0.9, ema_overwrite_frequency=7)),
-        ("sgd-exponential", keras.SGD(plans.ExponentialDecay(0.1, 10, 0.5))),
-        ("sgd-exponential-stairs", keras.SGD(plans.ExponentialDecay(0.1, 10, 0.5, staircase=True))),
-        ("sgd-inverse_time", keras.SGD(plans.InverseTimeDecay(0.1, 4, 0.5))),
-        ("sgd-piecewise", keras.SGD(plans.PiecewiseConstantDecay([5, 12], [0.1, 0.05, 0.01]))),
-        ("sgd-polynomial", keras.SGD(plans.PolynomialDecay(0.1, 20, 0.01, power=2.0))),
-        ("sgd-polynomial-cycle", keras.SGD(plans.PolynomialDecay(0.1, 8, 0.01, cycle=True))),
-        ("adam-cosine", keras.Adam(plans.CosineDecay(0.01, 20, alpha=0.1))),
-        ("adam-cosine-warmup", keras.Adam(plans.CosineDecay(0.0, 20, warmup_target=0.02, warmup_steps=6))),
-        ("sgd-cosine-restarts", keras.SGD(plans.CosineDecayRestarts(0.1, 4, t_mul=2.0, m_mul=0.8, alpha=0.05))),
-        ("sgd-cosine-restarts-equal", keras.SGD(plans.CosineDecayRestarts(0.1, 8, t_mul=1.0))),
-    ]):
+    for i, (case, made) in enumerate(optimizers()):
         config = {"class_name": type(made).__name__, "config": made.get_config()}
         config = json.loads(json.dumps(config, default=float))
         rng = np.random.default_rng(51000 + i)
@@ -1236,7 +1295,7 @@ def follow(name):
     return {"tool": TOOL, "loss": out, "accuracy": float(np.mean(p.argmax(axis=1) == np.array(y)))}
 
 
-GROUPS = {f.__name__: f for f in (norm, layer, loss, training, model, optimizer, trajectory)}
+GROUPS = {f.__name__: f for f in (norm, layer, loss, training, steps, model, optimizer, trajectory)}
 if __name__ == "__main__":
     for argument in sys.argv[1:] or GROUPS:
         group, _, ONLY = argument.partition("-")

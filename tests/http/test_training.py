@@ -37,6 +37,8 @@ def labelled(n, label, datatype="FP32", shape=None, c=None):
 
 
 def outputs(answer):
+    if answer.status != 200:
+        raise RuntimeError(str(answer))
     return {o["name"]: o["data"] for o in answer.json["outputs"]}
 
 
