@@ -71,6 +71,17 @@ done:
     return rc;
 }
 
+lip_err recipe_twin(const struct recipe *recipe, const lip_trainer *trainer, struct recipe **twin, lip_error *err)
+{
+    lip_trainer *unused = NULL;
+    lip_err rc = recipe_make(recipe->model, recipe->config, twin, &unused, err);
+
+    if (!rc && trainer)
+        lip_trainer_follow((*twin)->judge, trainer);
+    lip_trainer_free(unused);
+    return rc;
+}
+
 void recipe_put(struct recipe *recipe)
 {
     if (!recipe || atomic_fetch_sub(&recipe->refs, 1) != 1)

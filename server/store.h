@@ -276,4 +276,7 @@ void time_text(char text[TIME_MAX]);
 lip_err recipe_make(const lip_model *model, const json_t *config, struct recipe **recipe, lip_trainer **trainer,
                     lip_error *err);
 
+/* recipe_twin: the same once more, with the numbers that the trainer's losses have now and keep from now on. */
+lip_err recipe_twin(const struct recipe *recipe, const lip_trainer *trainer, struct recipe **twin, lip_error *err);
+
 #endif

@@ -155,11 +155,10 @@ static struct model *frozen_copy(struct model *head, struct facts *facts, struct
     v->stage = MODEL_READY;
     stats_put(v->stats);
     v->stats = stats_get(head->stats);
-    if (head->recipe) {
-        atomic_fetch_add(&head->recipe->refs, 1);
-        v->recipe = head->recipe;
-    }
-    if (lip_state_copy(head->state, &v->state, &err)) {
+    /* Its losses judge as they do now, whatever callbacks do to the head's. */
+    if (head->recipe && recipe_twin(head->recipe, head->trainer, &v->recipe, &err)) {
+        failure_lip(f, &err);
+    } else if (lip_state_copy(head->state, &v->state, &err)) {
         failure_lip(f, &err);
     } else if (!head->unpublished) { /* what is served: its reports stay, too */
         atomic_fetch_add(&head->now->refs, 1);

@@ -248,14 +248,23 @@ def callbacks(check, d):
           and 0 <= evaluated["CategoricalProvableRobustAccuracy"] <= 1, evaluated)
     parts = d.post(m + "/evaluate", {**batch(30), "metrics": ["MulticlassKR", {"class_name": "MulticlassHinge", "config": {"min_margin": 0.5}}]}).json["metrics"]
     check("in evaluations as well", abs(parts["loss"] - 10 * parts["MulticlassHinge"] + parts["MulticlassKR"]) < 1e-5, parts)
+    d.post(m + "/versions", {})
+    frozen = d.post(m + "/versions/1/evaluate", batch(30)).json["metrics"]
+    shown = d.get(m + "/training").json
+    d.put(m + "/training", {k: v for k, v in shown.items() if k not in ("state", "state_revision")})
+    d.post(m + "/train_step", batch(30))
+    check("a frozen version judges as it did", frozen == evaluated and d.post(m + "/versions/1/evaluate", batch(30)).json["metrics"] == frozen
+          and d.post(m + "/evaluate", batch(30)).json["metrics"] != frozen, frozen)
+    evaluated = d.post(m + "/evaluate", batch(30)).json["metrics"]
     saved, meta = tensors(d.get(m + "/training?state=true").body)
-    check("the optimizer's state can be read", meta == {"steps": "3"} and {"d1/kernel/m", "d1/kernel/v", "training/memory"} <= saved.keys()
+    check("the optimizer's state can be read", meta == {"steps": "4"} and {"d1/kernel/m", "d1/kernel/v", "training/memory"} <= saved.keys()
           and any(saved["d1/kernel/v"]), (meta, list(saved)))
     d.stop()
     d.start()
     again = d.post(m + "/evaluate", batch(30))
     again = again.json.get("metrics", again)
     check("after a restart evaluations judge as before", again == evaluated, (again, evaluated))
+    check("frozen versions too", d.post(m + "/versions/1/evaluate", batch(30)).json["metrics"] == frozen)
     check("and the optimizer is where it was", tensors(d.get(m + "/training?state=true").body)[0] == saved)
     for optimizer in ({"class_name": "RMSprop", "config": {"momentum": 0.5, "centered": True}}, "adamw",
                       {"class_name": "SGD", "config": {"learning_rate": {"class_name": "CosineDecay", "config": {
