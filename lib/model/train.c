@@ -121,6 +121,7 @@ lip_err lip__trainer_make(const lip_model *m, struct lip__object *optimizer, str
     t->model = lip_model_get(m);
     t->optimizer = optimizer;
     t->judge = *judge;
+    pthread_mutex_init(&t->judge.lock, NULL);
     t->n_callbacks = n;
     memcpy(t->callback, callbacks, n * sizeof *callbacks);
     t->slots = lip__slots(optimizer);
@@ -210,7 +211,12 @@ void lip_trainer_free(lip_trainer *t)
 
 bool lip_trainer_same_optimizer(const lip_trainer *a, const lip_trainer *b)
 {
-    return a->model == b->model && a->optimizer->cls == b->optimizer->cls && a->slots == b->slots;
+    if (a->model != b->model || a->optimizer->cls != b->optimizer->cls || a->slots != b->slots)
+        return false;
+    for (size_t i = 0; i < a->slots; i++) /* two slots may be velocity and momentum, or velocity and average gradient */
+        if (strcmp(lip__slot_name(a->optimizer, i), lip__slot_name(b->optimizer, i)) != 0)
+            return false;
+    return true;
 }
 
 void lip_trainer_adopt(lip_trainer *to, const lip_trainer *from)

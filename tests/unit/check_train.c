@@ -778,6 +778,27 @@ static const char *const written[] = {
     "{\"optimizer\":{\"class_name\":\"AdamW\",\"config\":{\"learning_rate\":{\"class_name\":\"PiecewiseConstantDecay\",\"config\":"
     "{\"boundaries\":[5],\"values\":[0.1,0.01]}}}},\"loss\":\"categorical_crossentropy\"}"};
 
+/* The state of an optimizer goes over only where it means the same. */
+START_TEST(slots_of_another_meaning_are_not_taken_over)
+{
+    static const char *const json[] = {
+        "{\"optimizer\":{\"class_name\":\"RMSprop\",\"config\":{\"centered\":true}},\"loss\":" HKR "}",
+        "{\"optimizer\":{\"class_name\":\"RMSprop\",\"config\":{\"momentum\":0.5}},\"loss\":" HKR "}",
+        "{\"optimizer\":{\"class_name\":\"RMSprop\",\"config\":{\"momentum\":0.9,\"rho\":0.5}},\"loss\":" HKR "}"};
+    struct rig r;
+    lip_trainer *other[2];
+
+    setup(&r, MLP, json[1]);
+    other[0] = trainer_of(r.m, json[0]);
+    other[1] = trainer_of(r.m, json[2]);
+    ck_assert(!lip_trainer_same_optimizer(r.t, other[0]));
+    ck_assert(lip_trainer_same_optimizer(r.t, other[1]));
+    lip_trainer_free(other[1]);
+    lip_trainer_free(other[0]);
+    teardown(&r);
+}
+END_TEST
+
 START_TEST(written_configuration_reads_back)
 {
     struct rig r;
@@ -821,6 +842,7 @@ static Suite *suite(void)
     tcase_add_test(t, a_run_ends_with_its_average);
     tcase_add_test(t, gradients_may_go_through_the_power_iteration);
     tcase_add_loop_test(t, bad_training_says_where_and_what, 0, sizeof bad / sizeof *bad);
+    tcase_add_test(t, slots_of_another_meaning_are_not_taken_over);
     tcase_add_loop_test(t, written_configuration_reads_back, 0, 5);
     tcase_set_timeout(t, 60);
     suite_add_tcase(s, t);
