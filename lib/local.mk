@@ -8,7 +8,7 @@ noinst_LTLIBRARIES += %D%/libcore.la
 	%D%/layers/activation.c %D%/layers/batch_normalization.c %D%/layers/conv2d.c %D%/layers/conv2d_transpose.c %D%/layers/dense.c %D%/layers/distributions.c %D%/layers/dropout.c %D%/layers/family.c \
 	%D%/layers/fields.c %D%/layers/flatten.c %D%/layers/global_pooling.c %D%/layers/group_sort.c \
 	%D%/layers/householder.c %D%/layers/initializers.c %D%/layers/input_layer.c %D%/layers/layer.c %D%/layers/max_min.c \
-	%D%/layers/merge.c %D%/layers/moves.c %D%/layers/pad_conv2d.c %D%/layers/pooling.c %D%/layers/rectifiers.c %D%/layers/constraints.c %D%/layers/regularizers.c %D%/layers/reparam.c %D%/layers/sampling.c \
+	%D%/layers/merge.c %D%/layers/moves.c %D%/layers/pad_conv2d.c %D%/layers/pooling.c %D%/layers/rectifiers.c %D%/layers/constraints.c %D%/layers/regularizers.c %D%/layers/reparam.c %D%/layers/sampling.c %D%/layers/scale.c \
 	%D%/layers/scaled_pooling.c %D%/layers/softmax.c \
 	%D%/losses/accuracy.c %D%/losses/crossentropy.c %D%/losses/hinge.c %D%/losses/hkr.c %D%/losses/kr.c \
 	%D%/losses/keras.c %D%/losses/labels.c %D%/losses/loss.c %D%/losses/margin.c %D%/losses/metric.c %D%/losses/robustness.c \

@@ -112,14 +112,17 @@ static lip_err layer_bound(const struct lip__map *c, size_t index, bool lower, l
     return LIP_OK;
 }
 
-/* Steps of one layer: its own and its slot's. */
+/* Steps of one layer, of its first use: its own and its slot's. */
 static size_t steps_of(const lip_model *m, size_t layer, size_t *first)
 {
-    size_t n = 0;
+    size_t i = 0, n = 0;
 
-    for (size_t i = 0; i < m->n_steps; i++)
-        if (m->step[i].top == layer && !m->step[i].turns && n++ == 0)
-            *first = i;
+    while (i < m->n_steps && (m->step[i].top != layer || m->step[i].turns))
+        i++;
+    *first = i;
+    while (i + n < m->n_steps && m->step[i + n].top == layer && !m->step[i + n].turns &&
+           (n == 0 || m->step[i + n].layer != m->layer[layer]))
+        n++;
     return n;
 }
 

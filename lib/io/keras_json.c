@@ -424,13 +424,13 @@ lip_err lip__fields_read(const json_t *config, const struct lip__class *cls, voi
     json_object_foreach((json_t *)config, key, v)
     {
         const struct lip__field *f = cls->fields;
-        while (f->name && (f->flags & LIP__HIDDEN || strcmp(f->name, key)))
+        while (f->name && (f->flags & (LIP__HIDDEN | LIP__CALL) || strcmp(f->name, key)))
             f++;
         join(at, pointer, key);
         if (!f->name && !listed(key, also)) {
             char list[480] = "";
             for (f = cls->fields; f->name; f++)
-                if (!(f->flags & LIP__HIDDEN))
+                if (!(f->flags & (LIP__HIDDEN | LIP__CALL)))
                     append(list, sizeof list, f->name);
             return lip__fail_at(err, LIP_EOPTION, at, "%.120s: unknown option \"%.60s\"; accepted: %s", what, key, list);
         }
@@ -656,7 +656,7 @@ static bool is_default(const struct lip__field *f, const void *object)
 lip_err lip__fields_write(json_t *config, const struct lip__class *cls, const void *object, bool legacy)
 {
     for (const struct lip__field *f = cls->fields; f->name; f++) {
-        if (f->flags & LIP__HIDDEN || (f->flags & LIP__NOT_KERAS && is_default(f, object)))
+        if (f->flags & (LIP__HIDDEN | LIP__CALL) || (f->flags & LIP__NOT_KERAS && is_default(f, object)))
             continue;
         /* A string that was not given is its default; an object without a name goes by its class's. */
         const char *unsaid = f->type == LIP__STRING && !*(char *const *)((const char *)object + f->offset)
@@ -744,20 +744,43 @@ char *lip_layer_config(const lip_layer *layer)
     return dump(write_config(layer, false));
 }
 
-/* Keras's node of a layer: [[[source, 0, tensor, {}], …]]. */
-static json_t *write_nodes(const struct lip__graph *g, const struct lip__entry *e)
+static const char *entry_name(const struct lip__entry *e)
 {
-    json_t *nodes = json_array(), *node = json_array();
+    return e->layer ? own_name(e->layer) : e->graph->name + e->graph->path;
+}
 
-    for (size_t i = 0; i < e->n_from; i++) {
-        const struct lip__entry *source = &g->entry[e->from[i].entry];
-        const char *name = source->layer ? own_name(source->layer) : source->graph->name + source->graph->path;
-        json_array_append_new(node, json_pack("[s, I, I, {}]", name, (json_int_t)source->node, (json_int_t)e->from[i].tensor));
+/* Arguments of the call that makes a node: {} of most layers. */
+static json_t *write_call(const lip_layer *l, bool legacy)
+{
+    json_t *arguments = json_object();
+
+    for (const struct lip__field *f = l ? l->kind->cls.fields : NULL; f && f->name; f++)
+        if (f->flags & LIP__CALL && json_object_set_new(arguments, f->name, write_field(f, l, legacy)) == 0)
+            json_object_set_new(arguments, "name", json_null()); /* as TensorFlow's functions have it */
+    return arguments;
+}
+
+/* Keras's nodes of a layer, one for each use: [[[source, node, tensor, {}], …], …]; of a TFOpLambda [[source, node, tensor, {…}]]. */
+static json_t *write_nodes(const struct lip__graph *g, const struct lip__entry *e, bool legacy)
+{
+    json_t *nodes = json_array();
+
+    for (size_t u = 0; u < e->n_uses; u++) {
+        json_t *node = json_array();
+        for (size_t i = 0; i < e->use[u].n_from; i++) {
+            const struct lip__source *from = &e->use[u].from[i];
+            const struct lip__entry *source = &g->entry[from->entry];
+            json_array_append_new(node, json_pack("[s, I, I, o]", entry_name(source), (json_int_t)(source->node + from->use),
+                                                  (json_int_t)from->tensor, write_call(e->layer, legacy)));
+        }
+        json_t *only = json_array_get(node, 0);
+        if (json_object_size(json_array_get(only, 3))) {
+            json_array_append(nodes, only);
+            json_decref(node);
+        } else {
+            json_array_append_new(nodes, node);
+        }
     }
-    if (e->n_from)
-        json_array_append_new(nodes, node);
-    else
-        json_decref(node);
     return nodes;
 }
 
@@ -767,8 +790,8 @@ static json_t *write_ends(const struct lip__graph *g, const struct lip__source *
 
     for (size_t i = 0; i < n; i++) {
         const struct lip__entry *e = &g->entry[ends[i].entry];
-        const char *name = e->layer ? own_name(e->layer) : e->graph->name + e->graph->path;
-        json_array_append_new(list, json_pack("[s, I, I]", name, (json_int_t)e->node, (json_int_t)ends[i].tensor));
+        json_array_append_new(list, json_pack("[s, I, I]", entry_name(e), (json_int_t)(e->node + ends[i].use),
+                                              (json_int_t)ends[i].tensor));
     }
     return list;
 }
@@ -780,8 +803,8 @@ static json_t *write_entry(const struct lip__graph *g, const struct lip__entry *
     json_t *entry = e->layer ? write_layer(e->layer, legacy) : write_graph(e->graph, legacy);
 
     if (entry && strcmp(g->class_name, "Sequential")) {
-        json_object_set_new(entry, "name", json_string(e->layer ? own_name(e->layer) : e->graph->name + e->graph->path));
-        json_object_set_new(entry, "inbound_nodes", write_nodes(g, e));
+        json_object_set_new(entry, "name", json_string(entry_name(e)));
+        json_object_set_new(entry, "inbound_nodes", write_nodes(g, e, legacy));
     }
     return entry;
 }
@@ -1186,8 +1209,7 @@ static lip_err read_entries(struct reading *r, const json_t *list, const char *p
                             MAX_LAYERS);
     }
     g->entry = lip__alloc(size, sizeof *g->entry);
-    g->order = lip__alloc(size, sizeof *g->order);
-    if (!g->entry || !g->order)
+    if (!g->entry)
         return lip__nomem(err, size * sizeof *g->entry);
     json_array_foreach((json_t *)list, i, json)
     {
@@ -1203,11 +1225,19 @@ static lip_err read_entries(struct reading *r, const json_t *list, const char *p
     return LIP_OK;
 }
 
-static lip_err set_source(struct lip__entry *e, size_t n, lip_error *err)
+/* Room for `uses` uses of an entry. */
+static lip_err set_uses(struct lip__entry *e, size_t uses, lip_error *err)
 {
-    e->from = lip__alloc(n, sizeof *e->from);
-    e->n_from = n;
-    return e->from ? LIP_OK : lip__nomem(err, n * sizeof *e->from);
+    e->use = lip__alloc(uses + 1, sizeof *e->use);
+    e->n_uses = e->use ? uses : 0;
+    return e->use ? LIP_OK : lip__nomem(err, uses * sizeof *e->use);
+}
+
+static lip_err set_sources(struct lip__use *u, size_t n, lip_error *err)
+{
+    u->from = lip__alloc(n, sizeof *u->from);
+    u->n_from = n;
+    return u->from ? LIP_OK : lip__nomem(err, n * sizeof *u->from);
 }
 
 /* The input shape that a Sequential without an InputLayer starts with. */
@@ -1224,17 +1254,20 @@ static lip_err chain(struct lip__graph *g, bool top, lip_error *err)
 {
     lip_err rc;
 
+    g->order = lip__alloc(g->n_entries, sizeof *g->order);
+    if (!g->order)
+        return lip__nomem(err, g->n_entries * sizeof *g->order);
     for (size_t i = 0; i < g->n_entries; i++) {
         struct lip__entry *e = &g->entry[i];
         bool input = e->layer && lip_layer_is_input(e->layer);
-        g->order[i] = i;
+        g->order[g->n_order++] = (struct lip__source){.entry = i};
         if (input && i > 0)
             return lip__fail_at(err, LIP_EDEFINITION, e->pointer, "an InputLayer must come first in a Sequential");
         if (input)
             continue;
-        if ((rc = set_source(e, 1, err)) != LIP_OK)
+        if ((rc = set_uses(e, 1, err)) != LIP_OK || (rc = set_sources(&e->use[0], 1, err)) != LIP_OK)
             return rc;
-        e->from[0].entry = i ? i - 1 : LIP__NOWHERE;
+        e->use[0].from[0].entry = i ? i - 1 : LIP__NOWHERE;
     }
     const struct lip__entry *first = &g->entry[0];
     if (first->layer && lip_layer_is_input(first->layer)) {
@@ -1260,92 +1293,199 @@ static lip_err chain(struct lip__graph *g, bool top, lip_error *err)
     return LIP_OK;
 }
 
+/* The entry of this name; n_entries: none has it. */
+static size_t find_entry(const struct lip__graph *g, const char *name)
+{
+    size_t i = 0;
+
+    while (i < g->n_entries && strcmp(entry_name(&g->entry[i]), name))
+        i++;
+    return i;
+}
+
+/* Arguments of the call: those that the layer takes, and "name". */
+static lip_err read_call(lip_layer *l, const json_t *arguments, const char *pointer, lip_error *err)
+{
+    const char *key;
+    json_t *v;
+    lip_err rc;
+
+    if (json_is_object(arguments))
+        json_object_foreach((json_t *)arguments, key, v) {
+            const struct lip__field *f = l ? l->kind->cls.fields : NULL;
+            while (f && f->name && (!(f->flags & LIP__CALL) || strcmp(f->name, key)))
+                f++;
+            if (f && f->name && (rc = read_field(v, f, l, l->name, pointer, err)) != LIP_OK)
+                return rc;
+            if (!(f && f->name) && (strcmp(key, "name") || !json_is_null(v)))
+                return lip__fail_at(err, LIP_EUNSUPPORTED, pointer, "the layer call argument \"%.60s\" is not built in", key);
+        }
+    return LIP_OK;
+}
+
 /* [name, node, tensor, …] -> a source. */
 static lip_err read_source(struct lip__graph *g, const json_t *v, const char *pointer, struct lip__source *source,
                            lip_error *err)
 {
-    const json_t *name = json_array_get(v, 0), *node = json_array_get(v, 1), *tensor = json_array_get(v, 2),
-                 *extra = json_array_get(v, 3);
+    const json_t *name = json_array_get(v, 0), *node = json_array_get(v, 1), *tensor = json_array_get(v, 2);
 
     if (!json_is_string(name) || !json_is_integer(node) || !json_is_integer(tensor))
         return lip__fail_at(err, LIP_EDEFINITION, pointer, "a source needs [layer name, node, tensor], not %s", json_kind(v));
-    if (json_object_size(extra))
-        return lip__fail_at(err, LIP_EUNSUPPORTED, pointer, "layer call arguments are not built in");
-    for (size_t i = 0; i < g->n_entries; i++) {
-        struct lip__entry *e = &g->entry[i];
-        const char *own = e->layer ? own_name(e->layer) : e->graph->name + e->graph->path;
-        size_t outputs = e->graph ? e->graph->n_outputs : 1;
-        if (strcmp(own, json_string_value(name)))
-            continue;
-        if (json_integer_value(node) < 0 || (e->layer && json_integer_value(node) > 0) || (e->node && (json_int_t)e->node != json_integer_value(node)))
-            return lip__fail_at(err, LIP_EUNSUPPORTED, pointer, "layer \"%.100s\" is used more than once; that is not built in",
-                                own);
-        e->node = (size_t)json_integer_value(node);
-        if (json_integer_value(tensor) < 0 || (size_t)json_integer_value(tensor) >= outputs)
-            return lip__fail_at(err, LIP_EDEFINITION, pointer, "layer \"%.100s\" has %zu outputs, not one number %lld", own, outputs,
-                                (long long)json_integer_value(tensor));
-        *source = (struct lip__source){i, (size_t)json_integer_value(tensor)};
-        return LIP_OK;
-    }
-    return lip__fail_at(err, LIP_EDEFINITION, pointer, "no layer is named \"%.100s\"", json_string_value(name));
+    size_t i = find_entry(g, json_string_value(name));
+    if (i == g->n_entries)
+        return lip__fail_at(err, LIP_EDEFINITION, pointer, "no layer is named \"%.100s\"", json_string_value(name));
+    const struct lip__entry *e = &g->entry[i];
+    size_t outputs = e->graph ? e->graph->n_outputs : 1, uses = e->n_uses ? e->n_uses : 1;
+    json_int_t use = json_integer_value(node) - (json_int_t)e->node, out = json_integer_value(tensor);
+    if (use < 0 || (size_t)use >= uses)
+        return lip__fail_at(err, LIP_EDEFINITION, pointer, "layer \"%.100s\" is used %zu time%s, and has no node %lld",
+                            json_string_value(name), uses, uses == 1 ? "" : "s", (long long)json_integer_value(node));
+    if (out < 0 || (size_t)out >= outputs)
+        return lip__fail_at(err, LIP_EDEFINITION, pointer, "layer \"%.100s\" has %zu outputs, not one number %lld",
+                            json_string_value(name), outputs, (long long)out);
+    *source = (struct lip__source){i, (size_t)use, (size_t)out};
+    return LIP_OK;
 }
 
-static lip_err read_nodes(struct lip__graph *g, const json_t *list, lip_error *err)
+/* Keras writes a node of one source also as the source itself. */
+static bool is_bare(const json_t *node)
 {
-    size_t i, j;
-    json_t *json, *v;
+    return json_is_string(json_array_get(node, 0));
+}
+
+/* Nodes of a nested model count from 0, or from 1 where it was made by a call itself: the smallest that is spoken of. */
+static void note_node(struct lip__graph *g, const json_t *source)
+{
+    const char *name = json_string_value(json_array_get(source, 0));
+    const json_t *node = json_array_get(source, 1);
+    size_t i = name ? find_entry(g, name) : g->n_entries;
+
+    if (i == g->n_entries || !g->entry[i].graph || !json_is_integer(node) || json_integer_value(node) < 0)
+        return;
+    struct lip__entry *e = &g->entry[i];
+    size_t most = e->n_uses > 1 ? 1 : LIP__NOWHERE, found = (size_t)json_integer_value(node);
+    found = found < most ? found : most;
+    e->node = e->node < found ? e->node : found;
+}
+
+static void note_nodes(struct lip__graph *g, const json_t *config)
+{
+    const json_t *list = json_object_get(config, "layers"), *ends = json_object_get(config, "output_layers");
+    size_t i, j, k;
+    json_t *layer, *node, *source;
+
+    for (i = 0; i < g->n_entries; i++)
+        g->entry[i].node = g->entry[i].graph ? LIP__NOWHERE : 0;
+    json_array_foreach((json_t *)list, i, layer)
+        json_array_foreach(json_object_get(layer, "inbound_nodes"), j, node) {
+            if (is_bare(node))
+                note_node(g, node);
+            else
+                json_array_foreach(node, k, source)
+                    note_node(g, source);
+        }
+    if (is_bare(ends))
+        note_node(g, ends);
+    else
+        json_array_foreach((json_t *)ends, i, source)
+            note_node(g, source);
+    for (i = 0; i < g->n_entries; i++)
+        if (g->entry[i].node == LIP__NOWHERE)
+            g->entry[i].node = 0;
+}
+
+static lip_err read_node(struct lip__graph *g, struct lip__entry *e, struct lip__use *use, const json_t *node, const char *pointer,
+                         lip_error *err)
+{
+    size_t n = is_bare(node) ? 1 : json_array_size(node);
     lip_err rc;
 
-    json_array_foreach((json_t *)list, i, json)
-    {
+    if (!json_is_array(node) || !n || n > LIP__MAX_JOINED)
+        return lip__fail_at(err, LIP_EDEFINITION, pointer, "a layer needs inbound nodes of 1 to %d sources", LIP__MAX_JOINED);
+    if ((rc = set_sources(use, n, err)) != LIP_OK)
+        return rc;
+    for (size_t i = 0; i < n; i++) {
+        const json_t *source = is_bare(node) ? node : json_array_get(node, i);
+        if ((rc = read_source(g, source, pointer, &use->from[i], err)) != LIP_OK ||
+            (rc = read_call(e->layer, json_array_get(source, 3), pointer, err)) != LIP_OK)
+            return rc;
+    }
+    return LIP_OK;
+}
+
+static lip_err read_nodes(struct lip__graph *g, const json_t *config, lip_error *err)
+{
+    const json_t *list = json_object_get(config, "layers");
+    char at[POINTER];
+    size_t i;
+    json_t *json;
+    lip_err rc;
+
+    json_array_foreach((json_t *)list, i, json) {
         struct lip__entry *e = &g->entry[i];
-        const json_t *nodes = json_object_get(json, "inbound_nodes"), *node = json_array_get(nodes, 0);
-        char at[POINTER];
-        join(at, e->pointer, "inbound_nodes");
+        size_t uses = json_array_size(json_object_get(json, "inbound_nodes"));
         if (e->layer && lip_layer_is_input(e->layer))
             continue;
-        if (json_array_size(nodes) > 1)
-            return lip__fail_at(err, LIP_EUNSUPPORTED, at, "a layer that is used more than once is not built in");
-        if (!json_is_array(node) || !json_array_size(node) || json_array_size(node) > LIP__MAX_JOINED)
-            return lip__fail_at(err, LIP_EDEFINITION, at, "a layer needs one inbound node of 1 to %d sources", LIP__MAX_JOINED);
-        /* Keras writes a node of one source also as the source itself. */
-        bool bare_source = json_is_string(json_array_get(node, 0));
-        if ((rc = set_source(e, bare_source ? 1 : json_array_size(node), err)) != LIP_OK)
-            return rc;
-        if (bare_source) {
-            if ((rc = read_source(g, node, at, &e->from[0], err)) != LIP_OK)
-                return rc;
-            continue;
+        if (!uses || uses > LIP__MAX_JOINED)
+            return lip__fail_at(err, LIP_EDEFINITION, join(at, e->pointer, "inbound_nodes"),
+                                "a layer needs 1 to %d inbound nodes, found %zu", LIP__MAX_JOINED, uses);
+        if (uses > 1 && e->layer) {
+            json_t *call = write_call(e->layer, false);
+            size_t arguments = json_object_size(call);
+            json_decref(call);
+            if (arguments)
+                return lip__fail_at(err, LIP_EUNSUPPORTED, e->pointer, "sharing a %s is not built in", e->layer->kind->cls.name);
         }
-        json_array_foreach((json_t *)node, j, v)
-            if ((rc = read_source(g, v, at, &e->from[j], err)) != LIP_OK)
+        if ((rc = set_uses(e, uses, err)) != LIP_OK)
+            return rc;
+    }
+    note_nodes(g, config);
+    for (i = 0; i < g->n_entries; i++) {
+        struct lip__entry *e = &g->entry[i];
+        const json_t *nodes = json_object_get(json_array_get(list, i), "inbound_nodes");
+        for (size_t u = 0; u < e->n_uses; u++)
+            if ((rc = read_node(g, e, &e->use[u], json_array_get(nodes, u), join(at, e->pointer, "inbound_nodes"), err)) != LIP_OK)
                 return rc;
     }
     return LIP_OK;
 }
 
-/* Each entry behind those that it reads; in the definition's order where that leaves a choice. */
+/* Each use behind those that it reads; in the definition's order where that leaves a choice. */
 static lip_err sort_entries(struct lip__graph *g, const char *pointer, lip_error *err)
 {
-    bool *done = lip__alloc(g->n_entries, sizeof *done);
-    size_t n = 0, before = LIP__NOWHERE;
+    size_t all = 0, before = LIP__NOWHERE, **done = lip__alloc(g->n_entries, sizeof *done), *flags = NULL;
 
-    if (!done)
-        return lip__nomem(err, g->n_entries);
-    while (n < g->n_entries && n != before) {
-        before = n;
-        for (size_t i = 0; i < g->n_entries; i++) {
-            bool ready = !done[i];
-            for (size_t j = 0; j < g->entry[i].n_from && ready; j++)
-                ready = done[g->entry[i].from[j].entry];
-            if (ready) {
-                done[i] = true;
-                g->order[n++] = i;
+    for (size_t i = 0; i < g->n_entries; i++)
+        all += g->entry[i].n_uses ? g->entry[i].n_uses : 1;
+    flags = lip__alloc(all, sizeof *flags);
+    g->order = lip__alloc(all, sizeof *g->order);
+    if (!done || !flags || !g->order) {
+        lip__free(done);
+        lip__free(flags);
+        return lip__nomem(err, all * sizeof *g->order);
+    }
+    for (size_t i = 0, at = 0; i < g->n_entries; i++) {
+        done[i] = flags + at;
+        at += g->entry[i].n_uses ? g->entry[i].n_uses : 1;
+    }
+    while (g->n_order < all && g->n_order != before) {
+        before = g->n_order;
+        for (size_t i = 0; i < g->n_entries; i++)
+            for (size_t u = 0; u < (g->entry[i].n_uses ? g->entry[i].n_uses : 1); u++) {
+                const struct lip__use *use = g->entry[i].n_uses ? &g->entry[i].use[u] : NULL;
+                bool ready = !done[i][u];
+                for (size_t j = 0; use && j < use->n_from && ready; j++)
+                    ready = done[use->from[j].entry][use->from[j].use];
+                if (ready) {
+                    done[i][u] = 1;
+                    g->order[g->n_order++] = (struct lip__source){.entry = i, .use = u};
+                }
             }
-        }
     }
     lip__free(done);
-    return n == g->n_entries ? LIP_OK : lip__fail_at(err, LIP_EDEFINITION, pointer, "the layers of \"%.100s\" form a cycle", g->name);
+    lip__free(flags);
+    return g->n_order == all ? LIP_OK
+                             : lip__fail_at(err, LIP_EDEFINITION, pointer, "the layers of \"%.100s\" form a cycle", g->name);
 }
 
 /* input_layers or output_layers: a list of sources, or one source itself. */
@@ -1377,7 +1517,7 @@ static lip_err wire(struct lip__graph *g, const json_t *config, const char *poin
     size_t n_inputs = 0, listed_inputs = 0;
     lip_err rc;
 
-    if ((rc = read_nodes(g, json_object_get(config, "layers"), err)) != LIP_OK || (rc = sort_entries(g, pointer, err)) != LIP_OK ||
+    if ((rc = read_nodes(g, config, err)) != LIP_OK || (rc = sort_entries(g, pointer, err)) != LIP_OK ||
         (rc = read_ends(g, json_object_get(config, "output_layers"), "output_layers", pointer, &g->output, &g->n_outputs, err)) != LIP_OK)
         return rc;
     rc = read_ends(g, json_object_get(config, "input_layers"), "input_layers", pointer, &inputs, &n_inputs, err);

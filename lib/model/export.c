@@ -32,7 +32,8 @@ static struct lip__graph *copy_graph(const struct lip__graph *g, bool vanilla)
     c->shape = g->shape;
     c->n_inputs = g->n_inputs;
     c->n_outputs = g->n_outputs;
-    c->order = duplicate(g->order, g->n_entries, sizeof *g->order);
+    c->n_order = g->n_order;
+    c->order = duplicate(g->order, g->n_order, sizeof *g->order);
     c->input = g->n_inputs ? duplicate(g->input, g->n_inputs, sizeof *g->input) : NULL;
     c->output = duplicate(g->output, g->n_outputs, sizeof *g->output);
     c->entry = lip__alloc(g->n_entries, sizeof *c->entry);
@@ -54,10 +55,17 @@ static bool copy_entry(const struct lip__entry *e, bool vanilla, struct lip__ent
     else
         c->graph = copy_graph(e->graph, vanilla);
     c->pointer = lip__strdup(e->pointer);
-    c->n_from = e->n_from;
     c->node = e->node;
-    c->from = e->n_from ? duplicate(e->from, e->n_from, sizeof *e->from) : NULL;
-    return (c->layer || c->graph) && c->pointer && (c->from || !e->n_from);
+    c->use = lip__alloc(e->n_uses + 1, sizeof *c->use);
+    if (!c->use)
+        return false;
+    for (; c->n_uses < e->n_uses; c->n_uses++) {
+        const struct lip__use *u = &e->use[c->n_uses];
+        c->use[c->n_uses] = (struct lip__use){duplicate(u->from, u->n_from, sizeof *u->from), u->n_from};
+        if (!c->use[c->n_uses].from)
+            return false;
+    }
+    return (c->layer || c->graph) && c->pointer;
 }
 
 lip_err lip_model_vanilla(const lip_model *m, lip_model **vanilla, lip_error *err)
@@ -96,7 +104,11 @@ lip_err lip_snapshot_vanilla(const lip_snapshot *p, const lip_model *vanilla, li
             if (m->step[i].read[r] != LIP__NOWHERE) {
                 bool kernel = m->step[i].train[r] != LIP__NOWHERE; /* its effective one goes where the raw one was */
                 const lip_variable *v = &m->variable[kernel ? m->step[i].train[r] : m->step[i].read[r]];
-                tensors[n++] = (lip_named){v->name, v->shape, p->data[m->step[i].read[r]]};
+                bool again = false; /* another use of a shared layer */
+                for (size_t j = 0; j < n; j++)
+                    again |= tensors[j].name == v->name;
+                if (!again)
+                    tensors[n++] = (lip_named){v->name, v->shape, p->data[m->step[i].read[r]]};
             }
     lip_err rc = make_state(vanilla, tensors, n, state, err);
     lip__free(tensors);

@@ -10,6 +10,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Nested models that use nested models several times grow like a power. */
+#define MAX_STEPS 65536
+
 void lip__graph_free(struct lip__graph *g)
 {
     if (!g)
@@ -18,7 +21,9 @@ void lip__graph_free(struct lip__graph *g)
         lip__layer_free(g->entry[i].layer);
         lip__graph_free(g->entry[i].graph);
         lip__free(g->entry[i].pointer);
-        lip__free(g->entry[i].from);
+        for (size_t u = 0; u < g->entry[i].n_uses; u++)
+            lip__free(g->entry[i].use[u].from);
+        lip__free(g->entry[i].use);
     }
     lip__free(g->output);
     lip__free(g->input);
@@ -117,6 +122,15 @@ const struct lip__declared *lip__declared_of(const lip_model *m, size_t variable
     return NULL;
 }
 
+/* Another use of the layer has made it known. */
+static bool has_kernel(const lip_model *m, size_t wbar)
+{
+    for (size_t i = 0; i < m->n_kernels; i++)
+        if (m->kernel[i].wbar == wbar)
+            return true;
+    return false;
+}
+
 static void add_kernel(lip_model *m, size_t top, const lip_layer *l, size_t kernel, size_t wbar)
 {
     const lip_shape *shape = &m->variable[kernel].shape;
@@ -142,20 +156,21 @@ struct layout {
         bool turned;     /* the numbers lie with the first axis last */
         size_t twin;     /* the value that holds the same the other way; LIP__NOWHERE: none yet */
     } *held;             /* of each value */
+    bool *laid; /* of each layer: it has got its shape */
     bool strict;
 };
 
-static void count(const struct lip__graph *g, bool top, size_t *layers, size_t *steps, size_t *values)
+/* times: how often the graph is used. */
+static void count(const struct lip__graph *g, bool top, size_t times, size_t *layers, size_t *steps)
 {
     for (size_t i = 0; i < g->n_entries; i++) {
         const lip_layer *l = g->entry[i].layer;
         if (!l) {
-            count(g->entry[i].graph, false, layers, steps, values);
+            count(g->entry[i].graph, false, times * g->entry[i].n_uses, layers, steps);
             continue;
         }
         *layers += top || !lip_layer_is_input(l);
-        *steps += 4; /* its own and its slot's, each with a turn */
-        *values += 4;
+        *steps += 4 * times * g->entry[i].n_uses; /* its own and its slot's, each with a turn */
     }
 }
 
@@ -259,7 +274,38 @@ static size_t layer_number(const lip_model *m, const lip_layer *l)
     return i;
 }
 
-static lip_err lay_layer(struct layout *w, struct lip__entry *e, const size_t *from, size_t *out, lip_error *err)
+/* A layer's shapes are those of its first use; others need the same. */
+static lip_err same_shapes(const lip_layer *l, const lip_shape *in, size_t n, lip_error *err)
+{
+    char found[96], before[96];
+
+    for (size_t i = 0; i < n; i++) {
+        const lip_shape *had = l->n_merged > i ? &l->merged[i] : lip_layer_input_shape(l);
+        if (!lip_shape_equal(&in[i], had) || (l->n_merged ? l->n_merged : 1) != n)
+            return lip__layer_fail(l, err, LIP_EUNSUPPORTED, "it is used on shapes %s and %s; sharing a layer needs one shape",
+                                   lip_shape_text(had, before, sizeof before), lip_shape_text(&in[i], found, sizeof found));
+    }
+    return LIP_OK;
+}
+
+static lip_err shape_layer(struct layout *w, lip_layer *l, size_t top, const lip_shape *in, size_t n, lip_error *err)
+{
+    lip_err rc;
+
+    if (w->laid[top]) {
+        w->m->shared = true;
+        return same_shapes(l, in, n, err);
+    }
+    w->laid[top] = true;
+    l->sound = w->m->graph->sound;
+    if ((rc = lip__layer_join(l, in, n, err)) != LIP_OK || !isnan(lip_layer_claimed(l)))
+        return rc;
+    if (w->strict)
+        return lip__layer_fail(l, err, LIP_EDEFINITION, "it is not a 1-Lipschitz layer, and strict was asked for");
+    return warn(w->m, l->name) == LIP_OK ? LIP_OK : lip__nomem(err, 0);
+}
+
+static lip_err lay_layer(struct layout *w, struct lip__entry *e, const size_t *from, size_t n_from, size_t *out, lip_error *err)
 {
     lip_layer *l = e->layer;
     lip_shape in[LIP__MAX_JOINED];
@@ -267,19 +313,12 @@ static lip_err lay_layer(struct layout *w, struct lip__entry *e, const size_t *f
     char pointer[sizeof err->pointer];
     lip_err rc;
 
-    for (size_t i = 0; i < e->n_from; i++)
+    for (size_t i = 0; i < n_from; i++)
         in[i] = w->held[from[i]].shape;
     snprintf(pointer, sizeof pointer, "%s/config", e->pointer);
-    l->sound = w->m->graph->sound;
-    rc = lip__layer_join(l, in, e->n_from, err);
-    if (rc == LIP_OK && isnan(lip_layer_claimed(l))) {
-        if (w->strict)
-            rc = lip__layer_fail(l, err, LIP_EDEFINITION, "it is not a 1-Lipschitz layer, and strict was asked for");
-        else if (warn(w->m, l->name) != LIP_OK)
-            rc = lip__nomem(err, 0);
-    }
+    rc = shape_layer(w, l, top, in, n_from, err);
     if (rc == LIP_OK)
-        rc = lay_step(w, l, top, from, e->n_from, out, err);
+        rc = lay_step(w, l, top, from, n_from, out, err);
     if (rc == LIP_OK && l->activation) {
         size_t linear = *out;
         rc = lay_step(w, l->activation, top, &linear, 1, out, err);
@@ -308,23 +347,27 @@ static lip_err lay_input(struct layout *w, const struct lip__graph *g, size_t en
 
 static lip_err lay_graph(struct layout *w, const struct lip__graph *g, const size_t *inputs, size_t *outputs, lip_error *err);
 
-static lip_err lay_entry(struct layout *w, const struct lip__graph *g, size_t entry, const size_t *inputs, size_t **made,
-                         lip_error *err)
+static lip_err lay_entry(struct layout *w, const struct lip__graph *g, const struct lip__source *at, const size_t *inputs,
+                         size_t **made, lip_error *err)
 {
-    struct lip__entry *e = &g->entry[entry];
-    size_t from[LIP__MAX_JOINED], n = e->graph ? e->graph->n_outputs : 1;
+    struct lip__entry *e = &g->entry[at->entry];
+    const struct lip__use *use = e->n_uses ? &e->use[at->use] : NULL;
+    size_t from[LIP__MAX_JOINED], n = e->graph ? e->graph->n_outputs : 1, uses = e->n_uses ? e->n_uses : 1;
 
-    made[entry] = lip__alloc(n, sizeof **made);
-    if (!made[entry])
-        return lip__nomem(err, n * sizeof **made);
+    if (!made[at->entry] && !(made[at->entry] = lip__alloc(n * uses, sizeof **made)))
+        return lip__nomem(err, n * uses * sizeof **made);
+    size_t *out = made[at->entry] + n * at->use;
     if (e->layer && lip_layer_is_input(e->layer))
-        return lay_input(w, g, entry, inputs, made[entry], err);
-    if (e->graph && e->n_from != (e->graph->n_inputs ? e->graph->n_inputs : 1))
+        return lay_input(w, g, at->entry, inputs, out, err);
+    if (e->graph && use->n_from != (e->graph->n_inputs ? e->graph->n_inputs : 1))
         return lip__fail_at(err, LIP_EDEFINITION, e->pointer, "model \"%.100s\" has %zu inputs and is given %zu",
-                            e->graph->name, e->graph->n_inputs, e->n_from);
-    for (size_t i = 0; i < e->n_from; i++)
-        from[i] = e->from[i].entry == LIP__NOWHERE ? inputs[0] : made[e->from[i].entry][e->from[i].tensor];
-    return e->layer ? lay_layer(w, e, from, made[entry], err) : lay_graph(w, e->graph, from, made[entry], err);
+                            e->graph->name, e->graph->n_inputs, use->n_from);
+    for (size_t i = 0; i < use->n_from; i++) {
+        const struct lip__source *s = &use->from[i];
+        size_t outputs = s->entry == LIP__NOWHERE ? 0 : g->entry[s->entry].graph ? g->entry[s->entry].graph->n_outputs : 1;
+        from[i] = s->entry == LIP__NOWHERE ? inputs[0] : made[s->entry][s->use * outputs + s->tensor];
+    }
+    return e->layer ? lay_layer(w, e, from, use->n_from, out, err) : lay_graph(w, e->graph, from, out, err);
 }
 
 static lip_err lay_graph(struct layout *w, const struct lip__graph *g, const size_t *inputs, size_t *outputs, lip_error *err)
@@ -334,10 +377,12 @@ static lip_err lay_graph(struct layout *w, const struct lip__graph *g, const siz
 
     if (!made)
         return lip__nomem(err, g->n_entries * sizeof *made);
-    for (size_t i = 0; i < g->n_entries && rc == LIP_OK; i++)
-        rc = lay_entry(w, g, g->order[i], inputs, made, err);
-    for (size_t i = 0; i < g->n_outputs && rc == LIP_OK; i++)
-        outputs[i] = made[g->output[i].entry][g->output[i].tensor];
+    for (size_t i = 0; i < g->n_order && rc == LIP_OK; i++)
+        rc = lay_entry(w, g, &g->order[i], inputs, made, err);
+    for (size_t i = 0; i < g->n_outputs && rc == LIP_OK; i++) {
+        const struct lip__entry *e = &g->entry[g->output[i].entry];
+        outputs[i] = made[g->output[i].entry][g->output[i].use * (e->graph ? e->graph->n_outputs : 1) + g->output[i].tensor];
+    }
     for (size_t i = 0; i < g->n_entries; i++)
         lip__free(made[i]);
     lip__free(made);
@@ -493,7 +538,7 @@ static void bind(lip_model *m, struct lip__step *s)
         s->read[n] = v->role == LIP_KERNEL && wbar != LIP__NOWHERE ? wbar : s->train[n];
         if (!lip__trains(v->role))
             s->train[n] = LIP__NOWHERE;
-        if (wbar != LIP__NOWHERE && s->read[n] == wbar)
+        if (wbar != LIP__NOWHERE && s->read[n] == wbar && !has_kernel(m, wbar))
             add_kernel(m, s->top, l, s->train[n], wbar);
         n++;
     }
@@ -610,9 +655,11 @@ static lip_err build(lip_model *m, bool strict, lip_error *err)
 
     if ((rc = check_names(m->graph, err)) != LIP_OK || (rc = share_k(m->graph, err)) != LIP_OK)
         return rc;
-    count(m->graph, true, &layers, &steps, &values);
+    count(m->graph, true, 1, &layers, &steps);
+    if (steps > MAX_STEPS)
+        return lip__fail(err, LIP_EDEFINITION, "the model is used in itself so often that it has more than %d steps", MAX_STEPS);
     steps += m->graph->n_inputs + 1;
-    values += 2 * (m->graph->n_inputs + 1);
+    values = steps + m->graph->n_inputs + 1;
     m->n_outputs = m->graph->n_outputs;
     m->layer = lip__alloc(layers, sizeof *m->layer);
     m->step = lip__alloc(steps + 1, sizeof *m->step);
@@ -620,8 +667,9 @@ static lip_err build(lip_model *m, bool strict, lip_error *err)
     m->output_value = lip__alloc(m->n_outputs, sizeof *m->output_value);
     m->turn = lip__alloc(steps, sizeof *m->turn);
     w.held = lip__alloc(values, sizeof *w.held);
+    w.laid = lip__alloc(layers, sizeof *w.laid);
     inputs = lip__alloc(m->graph->n_inputs + 1, sizeof *inputs);
-    if (!m->layer || !m->step || !m->value || !m->output_value || !m->turn || !w.held || !inputs)
+    if (!m->layer || !m->step || !m->value || !m->output_value || !m->turn || !w.held || !w.laid || !inputs)
         rc = lip__nomem(err, values * sizeof *m->value);
     for (size_t i = 0; rc == LIP_OK && i <= m->graph->n_inputs; i++)
         inputs[i] = i;
@@ -640,6 +688,7 @@ static lip_err build(lip_model *m, bool strict, lip_error *err)
     if (rc == LIP_OK)
         rc = lip__slots_check(m, err);
     lip__free(inputs);
+    lip__free(w.laid);
     lip__free(w.held);
     return rc;
 }
@@ -699,9 +748,9 @@ double lip_model_claimed(const lip_model *m)
 {
     double claimed = 1;
 
-    for (size_t i = 0; i < m->n_layers; i++)
-        if (!lip_layer_is_input(m->layer[i]))
-            claimed *= lip_layer_claimed(m->layer[i]);
+    for (size_t i = 0; i < m->n_steps; i++) /* a shared layer counts as often as it is used */
+        if (m->step[i].layer == m->layer[m->step[i].top])
+            claimed *= lip_layer_claimed(m->step[i].layer);
     return claimed;
 }
 

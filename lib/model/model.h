@@ -35,14 +35,18 @@ struct lip__graph {
         lip_layer *layer; /* one of the two; owned */
         struct lip__graph *graph;
         char *pointer; /* where it stands in the document */
-        struct lip__source {
-            size_t entry, tensor; /* an entry of the same graph, and which of its outputs */
-        } *from;       /* entry LIP__NOWHERE: the graph's own input */
-        size_t n_from;
-        size_t node; /* Keras's number of this use: a nested model's making of itself may count as 0 */
+        struct lip__use {
+            struct lip__source {
+                size_t entry, use, tensor; /* an entry of the same graph, which of its uses, and which output of that */
+            } *from;                       /* entry LIP__NOWHERE: the graph's own input */
+            size_t n_from;
+        } *use;        /* one, unless the layer or model is shared */
+        size_t n_uses;
+        size_t node;   /* Keras's number of the first use: a nested model's making of itself may count as 0 */
     } *entry;
     size_t n_entries;
-    size_t *order;  /* entries, each behind those that it reads */
+    struct lip__source *order; /* uses of entries, each behind those that it reads */
+    size_t n_order;
     size_t *input;  /* entries that are InputLayers, in the definition's order of inputs */
     struct lip__source *output;
     size_t n_inputs, n_outputs;

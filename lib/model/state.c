@@ -440,7 +440,7 @@ lip_err lip_state_publish(const lip_state *s, lip_snapshot **snapshot, lip_error
     for (size_t i = 0; i < m->n_steps; i++)
         for (size_t r = 0; r < LIP__MAX_READ; r++) {
             size_t v = m->step[i].read[r];
-            if (v == LIP__NOWHERE)
+            if (v == LIP__NOWHERE || p->data[v])
                 continue;
             size_t count = lip_shape_count(&m->variable[v].shape);
             memcpy(at, s->now + m->offset[v], count * sizeof *at);

@@ -494,7 +494,7 @@ static void check_report(const struct served *s, lip_layer_bound *layers, size_t
 
 START_TEST(reports_hold_for_models)
 {
-    static const char *const models[] = {MLP, CNN, GRAPH};
+    static const char *const models[] = {MLP, CNN, GRAPH, SHARED};
     lip_layer_bound layers[16];
     lip_network_bound network;
     size_t n;

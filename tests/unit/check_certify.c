@@ -324,7 +324,7 @@ static void attack(struct served *s, lip_norm norm, lip_arithmetic arithmetic, s
 /* 3 models x 3 norms x 2 arithmetics; kernels as constrained and as drawn. */
 START_TEST(no_attack_succeeds_inside_a_ball)
 {
-    static const char *const models[] = {MLP, CNN, GRAPH};
+    static const char *const models[] = {MLP, CNN, GRAPH, SHARED};
     enum { N = 20 };
     struct served s;
     float x[N * 48];

@@ -89,7 +89,7 @@ static void agrees(struct rig *r, const lip_gradient *g, const char *what)
     ck_assert_msg(off * 20 <= tried, "%s: %zu of %zu entries disagree", what, off, tried);
 }
 
-static const char *const definitions[] = {MLP, CNN, GRAPH, TWINS};
+static const char *const definitions[] = {MLP, CNN, GRAPH, TWINS, SHARED};
 
 START_TEST(margins_outputs_and_products_are_slopes)
 {
@@ -189,8 +189,8 @@ static Suite *suite(void)
     Suite *s = suite_create("gradients");
     TCase *core = tcase_create("core");
 
-    tcase_add_loop_test(core, margins_outputs_and_products_are_slopes, 0, 4);
-    tcase_add_loop_test(core, a_loss_has_a_slope_too, 0, 4);
+    tcase_add_loop_test(core, margins_outputs_and_products_are_slopes, 0, 5);
+    tcase_add_loop_test(core, a_loss_has_a_slope_too, 0, 5);
     tcase_add_test(core, products_gather_rows_of_the_jacobian);
     tcase_add_test(core, what_cannot_be_asked_is_refused);
     tcase_set_timeout(core, 60);

@@ -11,7 +11,7 @@
 #include "check_main.h"
 #include "models.h"
 
-static const char *const definitions[] = {MLP, CNN, GRAPH};
+static const char *const definitions[] = {MLP, CNN, GRAPH, SHARED};
 
 static lip_model *read_model(const char *json)
 {
@@ -358,6 +358,48 @@ START_TEST(nested_models_share_their_own_k)
 }
 END_TEST
 
+#define GRAPH_OF(layers, in, out) \
+    "{\"class_name\":\"Functional\",\"config\":{\"layers\":[" layers "],\"input_layers\":" in ",\"output_layers\":" out "}}"
+#define A "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,4],\"name\":\"a\"},\"inbound_nodes\":[]}"
+#define DENSE(name, nodes) ",{\"class_name\":\"Dense\",\"config\":{\"units\":4,\"name\":\"" name "\"},\"inbound_nodes\":" nodes "}"
+
+/* What a layer's two uses ask for is added: as if there were two layers with the same weights. */
+START_TEST(shared_layers_learn_from_both_uses)
+{
+    const char *once = GRAPH_OF(A DENSE("d", "[[[\"a\",0,0]],[[\"d\",0,0]]]"), "[[\"a\",0,0]]", "[[\"d\",1,0]]");
+    const char *twice = GRAPH_OF(A DENSE("d", "[[[\"a\",0,0]]]") DENSE("e", "[[[\"d\",0,0]]]"), "[[\"a\",0,0]]", "[[\"e\",0,0]]");
+    const char *job = "{\"optimizer\":{\"class_name\":\"SGD\",\"config\":{\"learning_rate\":0.25}},\"loss\":\"MultiMargin\"}";
+    const float x[8] = {1, -2, 0.5f, 3, -1, 1, 2, 0.25f}, y[2] = {1, 3};
+    lip_model *m[2] = {read_model(once), read_model(twice)};
+    lip_state *s[2] = {new_state(m[0]), NULL};
+    float before[20], moved[2][20] = {{0}};
+
+    lip_named both[4] = {{"d/kernel", {2, {4, 4}}, lip_state_data(s[0], 0)}, {"d/bias", {1, {4}}, lip_state_data(s[0], 1)},
+                         {"e/kernel", {2, {4, 4}}, lip_state_data(s[0], 0)}, {"e/bias", {1, {4}}, lip_state_data(s[0], 1)}};
+    ck_assert_int_eq(lip_state_new(m[1], 1, &s[1], NULL), LIP_OK);
+    ck_assert_int_eq(lip_state_load(s[1], both, 4, false, NULL, NULL, NULL), LIP_OK);
+    memcpy(before, lip_state_data(s[0], 0), 16 * sizeof *before);
+    memcpy(before + 16, lip_state_data(s[0], 1), 4 * sizeof *before);
+    ck_assert_uint_eq(lip_model_variables(m[0]), 2);
+    for (int i = 0; i < 2; i++) {
+        lip_trainer *t;
+        lip_step_report report;
+        lip_batch b = {.n = 2, .x = x, .y = y, .y_shape = {1, {2}}};
+        ck_assert_int_eq(lip_trainer_new(m[i], job, strlen(job), &t, NULL), LIP_OK);
+        ck_assert_int_eq(lip_train_step(t, s[i], &b, NULL, &report, NULL), LIP_OK);
+        for (size_t v = 0; v < lip_model_variables(m[i]); v++)
+            for (size_t j = 0; j < (v % 2 ? 4 : 16); j++)
+                moved[i][v % 2 * 16 + j] += lip_state_data(s[i], v)[j] - before[v % 2 * 16 + j];
+        lip_trainer_free(t);
+        lip_state_free(s[i]);
+        lip_model_put(m[i]);
+    }
+    for (size_t j = 0; j < 20; j++)
+        ck_assert_double_eq_tol(moved[0][j], moved[1][j], 1e-6);
+    ck_assert_double_gt(fabs((double)moved[0][0]) + fabs((double)moved[0][5]) + fabs((double)moved[0][16]), 1e-3);
+}
+END_TEST
+
 START_TEST(branches_meet_as_arithmetic_says)
 {
     /* y = (x W1 + b1) - x, then beside x: two outputs of a graph without anything to learn in between. */
@@ -457,11 +499,6 @@ END_TEST
 #define LAYERS(text) "{\"class_name\":\"Sequential\",\"config\":{\"layers\":[" text "]}}"
 #define INPUT "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,4],\"name\":\"x\"}},"
 
-#define GRAPH_OF(layers, in, out) \
-    "{\"class_name\":\"Functional\",\"config\":{\"layers\":[" layers "],\"input_layers\":" in ",\"output_layers\":" out "}}"
-#define A "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,4],\"name\":\"a\"},\"inbound_nodes\":[]}"
-#define DENSE(name, nodes) ",{\"class_name\":\"Dense\",\"config\":{\"units\":4,\"name\":\"" name "\"},\"inbound_nodes\":" nodes "}"
-
 static const struct {
     const char *json;
     lip_err code;
@@ -474,8 +511,15 @@ static const struct {
     {GRAPH_OF(A DENSE("d", "[[[\"a\",0,0],[\"a\",0,0]]]"), "[[\"a\",0,0]]", "[[\"d\",0,0]]"), LIP_EDEFINITION,
      "/config/layers/1/config", "takes one"},
     {GRAPH_OF(A DENSE("d", "[[[\"a\",0,0]]]"), "[]", "[[\"d\",0,0]]"), LIP_EDEFINITION, "/config/input_layers", "input_layers"},
-    {GRAPH_OF(A DENSE("d", "[[[\"a\",0,0]],[[\"a\",0,0]]]"), "[[\"a\",0,0]]", "[[\"d\",0,0]]"), LIP_EUNSUPPORTED,
-     "/config/layers/1/inbound_nodes", "more than once"},
+    {GRAPH_OF(A DENSE("d", "[[[\"a\",0,0]]]"), "[[\"a\",0,0]]", "[[\"d\",1,0]]"), LIP_EDEFINITION,
+     "/config/output_layers", "\"d\" is used 1 time, and has no node 1"},
+    {GRAPH_OF(A DENSE("d", "[[[\"a\",0,0]],[[\"r\",0,0]]]") ",{\"class_name\":\"Reshape\",\"config\":{\"target_shape\":[2,2],"
+              "\"name\":\"r\"},\"inbound_nodes\":[[[\"a\",0,0]]]}", "[[\"a\",0,0]]", "[[\"d\",0,0]]"), LIP_EUNSUPPORTED,
+     "/config/layers/1/config", "used on shapes [4] and [2,2]"},
+    {GRAPH_OF(A DENSE("d", "[[[\"a\",0,0,{\"training\":true}]]]"), "[[\"a\",0,0]]", "[[\"d\",0,0]]"), LIP_EUNSUPPORTED,
+     "/config/layers/1/inbound_nodes", "argument \"training\""},
+    {GRAPH_OF(A ",{\"class_name\":\"TFOpLambda\",\"config\":{\"function\":\"math.multiply\",\"name\":\"t\"},\"inbound_nodes\":"
+              "[[\"a\",0,0,{}]]}", "[[\"a\",0,0]]", "[[\"t\",0,0]]"), LIP_EDEFINITION, "/config/layers/1/config", "has no y"},
     {"{", LIP_EJSON, "", "line 1"},
     {"[]", LIP_EDEFINITION, "", "an array"},
     {"{\"class_name\":\"Functional\",\"config\":{}}", LIP_EDEFINITION, "/config/layers", "missing"},
@@ -554,6 +598,7 @@ static Suite *suite(void)
     tcase_add_loop_test(t, proven_bound_holds_on_random_pairs, 0, all);
     tcase_add_test(t, k_is_shared_by_roots);
     tcase_add_test(t, nested_models_share_their_own_k);
+    tcase_add_test(t, shared_layers_learn_from_both_uses);
     tcase_add_test(t, branches_meet_as_arithmetic_says);
     tcase_add_loop_test(t, steady_state_allocates_nothing, 0, all);
     tcase_add_loop_test(t, each_failing_allocation_is_an_error, 1, all);

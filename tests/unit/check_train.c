@@ -12,7 +12,7 @@
 
 #define HKR "{\"class_name\":\"MulticlassHKR\",\"config\":{\"alpha\":10.0,\"min_margin\":0.5}}"
 
-static const char *const definitions[] = {MLP, CNN, GRAPH};
+static const char *const definitions[] = {MLP, CNN, GRAPH, SHARED};
 static const char *const runs[] = {
     "{\"optimizer\":{\"class_name\":\"SGD\",\"config\":{\"learning_rate\":0.05}},\"loss\":" HKR ",\"metrics\":[\"accuracy\"]}",
     "{\"optimizer\":\"adam\",\"loss\":" HKR ",\"metrics\":[\"accuracy\"]}",
@@ -122,7 +122,7 @@ START_TEST(update_is_the_gradient_of_the_loss)
 {
     static const char smooth[] = "{\"optimizer\":{\"class_name\":\"SGD\",\"config\":{\"learning_rate\":1}},\"loss\":"
                                  "{\"class_name\":\"TauCategoricalCrossentropy\",\"config\":{\"tau\":3}}}";
-    static const char *const names[] = {"d1/kernel", "c1/kernel", "tower/d/kernel"};
+    static const char *const names[] = {"d1/kernel", "c1/kernel", "tower/d/kernel", "d/kernel"};
     lip_step_options still = {.learning_rate = 0};
     lip_step_report report;
     lip_state *after = NULL;
@@ -822,15 +822,15 @@ static Suite *suite(void)
     TCase *t = tcase_create("train");
 
     tcase_add_loop_test(t, loss_falls, 0, 9);
-    tcase_add_loop_test(t, update_is_the_gradient_of_the_loss, 0, 3);
-    tcase_add_loop_test(t, state_after_a_step_is_fresh, 0, 3);
+    tcase_add_loop_test(t, update_is_the_gradient_of_the_loss, 0, 4);
+    tcase_add_loop_test(t, state_after_a_step_is_fresh, 0, 4);
     tcase_add_test(t, errors_change_nothing);
     tcase_add_test(t, skip_counts_and_changes_nothing_else);
-    tcase_add_loop_test(t, runs_repeat_bit_for_bit, 0, 3);
+    tcase_add_loop_test(t, runs_repeat_bit_for_bit, 0, 4);
     tcase_add_test(t, saved_optimizer_goes_on_as_if_nothing_happened);
     tcase_add_test(t, frozen_layers_keep_their_kernels);
     tcase_add_test(t, lagging_kernels_are_those_of_the_steps_own_forward);
-    tcase_add_loop_test(t, steady_state_allocates_nothing, 0, 3);
+    tcase_add_loop_test(t, steady_state_allocates_nothing, 0, 4);
     tcase_add_test(t, evaluate_sees_what_is_served);
     tcase_add_test(t, outputs_have_losses_and_weights_of_their_own);
     tcase_add_test(t, pictures_train_with_losses_of_keras);

@@ -59,4 +59,20 @@
     "\"inbound_nodes\":[[[\"y\",0,0,{}]]]}],"                                                                          \
     "\"input_layers\":[[\"a\",0,0],[\"b\",0,0]],\"output_layers\":[[\"y\",0,0],[\"z\",0,0]]}}"
 
+/* A layer and a nested model that are used twice each, and a product with a number. */
+#define SHARED \
+    "{\"class_name\":\"Functional\",\"config\":{\"name\":\"shared\",\"layers\":[{\"class_name\":\"InputLayer\",\"" \
+    "config\":{\"batch_input_shape\":[null,6],\"name\":\"x\"},\"name\":\"x\",\"inbound_nodes\":[]},{\"class_name" \
+    "\":\"SpectralDense\",\"config\":{\"units\":6,\"activation\":\"relu\",\"name\":\"d\"},\"name\":\"d\",\"inboun" \
+    "d_nodes\":[[[\"x\",0,0,{}]],[[\"sort\",0,0,{}]]]},{\"class_name\":\"GroupSort2\",\"config\":{\"name\":\"sort" \
+    "\"},\"name\":\"sort\",\"inbound_nodes\":[[[\"d\",0,0,{}]]]},{\"class_name\":\"TFOpLambda\",\"config\":{\"fun" \
+    "ction\":\"math.multiply\",\"name\":\"half\"},\"name\":\"half\",\"inbound_nodes\":[[\"d\",1,0,{\"y\":0.5,\"na" \
+    "me\":null}]]},{\"class_name\":\"Sequential\",\"config\":{\"name\":\"tower\",\"k_coef_lip\":2.0,\"layers\":[{" \
+    "\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,6],\"name\":\"in\"}},{\"class_name\":" \
+    "\"SpectralDense\",\"config\":{\"units\":4,\"name\":\"e\"}},{\"class_name\":\"GroupSort2\",\"config\":{\"name" \
+    "\":\"s\"}}]},\"name\":\"tower\",\"inbound_nodes\":[[[\"d\",0,0,{}]],[[\"half\",0,0,{}]]]},{\"class_name\":\"" \
+    "Add\",\"config\":{\"name\":\"sum\"},\"name\":\"sum\",\"inbound_nodes\":[[[\"tower\",1,0,{}],[\"tower\",2,0,{" \
+    "}]]]},{\"class_name\":\"FrobeniusDense\",\"config\":{\"units\":3,\"name\":\"y\"},\"name\":\"y\",\"inbound_no" \
+    "des\":[[[\"sum\",0,0,{}]]]}],\"input_layers\":[[\"x\",0,0]],\"output_layers\":[[\"y\",0,0]]}}"
+
 #endif
