@@ -210,7 +210,8 @@ static bool advance(struct model *head, struct model *v, struct failure *f)
     if (!longer || !stats || !(now = published_new(old_now->snapshot, &facts, stats))) {
         no_memory(f);
     } else if (model_write(head, &view, false, false, &image, f)) {
-        memcpy(longer, head->version, head->n_versions * sizeof *longer);
+        if (head->n_versions)
+            memcpy(longer, head->version, head->n_versions * sizeof *longer);
         longer[head->n_versions] = v;
         atomic_fetch_add(&v->refs, 1);
         pthread_mutex_lock(&head->lock);
