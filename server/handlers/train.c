@@ -9,6 +9,7 @@
 #include "metrics.h"
 #include "settings.h"
 #include "store_private.h"
+#include "training.h"
 
 static json_t *metrics_json(const lip_metric *metrics, size_t n)
 {
@@ -135,33 +136,30 @@ static void count_step(struct ctx *ctx, const char *model, const char *version, 
     }
 }
 
-/* Metrics may ask for what is proven of the weights that the step starts from. */
-static bool bound_step(struct model *model, struct batch *b, struct reply *rp)
+lip_err step_bound(const struct model *model, lip_batch *batch, lip_certifier **certifier, lip_error *err)
 {
     lip_snapshot *snapshot = NULL;
-    lip_error err = {0};
-    bool ok;
+    lip_err rc;
 
+    *certifier = NULL;
     if (!lip_trainer_needs_pairs(model->trainer))
-        return true;
-    if (lip_state_publish(model->state, &snapshot, &err)) {
-        reply_lip_error(rp, &err, ABOUT_TENSORS, NULL);
-        return false;
-    }
-    ok = batch_bound(b, model->trainer, snapshot, rp);
+        return LIP_OK;
+    if ((rc = lip_state_publish(model->state, &snapshot, err)))
+        return rc;
+    if (!(rc = lip_certifier_new(snapshot, LIP_L2, certifier, err)))
+        batch->pairs = lip_certifier_pairs(*certifier);
     lip_snapshot_put(snapshot);
-    return ok;
+    return rc;
 }
 
-/* MonitorCallback's figures: {"d1_kernel_sigmas": […]}. NULL: none are due, or there is no memory for them. */
-static json_t *sigmas_json(const struct model *model)
+json_t *sigmas_json(const struct model *model, bool epoch)
 {
     lip_sigmas *list;
     lip_error err = {0};
     json_t *json = NULL;
     size_t n;
 
-    if (lip_trainer_sigmas(model->trainer, model->state, false, &list, &n, &err)) {
+    if (lip_trainer_sigmas(model->trainer, model->state, epoch, &list, &n, &err)) {
         log_warning("model %s: %s", model->name, err.text);
         return NULL;
     }
@@ -180,15 +178,15 @@ static json_t *sigmas_json(const struct model *model)
     return json;
 }
 
-/* What is told of the weights that the step left; they stand whether or not it can be told. NULL: nothing is due. */
-static json_t *telemetry(struct model *model, const struct recipe *recipe, const struct batch *b, const lip_step_report *r)
+json_t *step_telemetry(const struct model *model, const lip_batch *batch, const lip_step_report *r)
 {
-    json_t *json = NULL, *sigmas = sigmas_json(model);
+    uint64_t every = model->recipe->telemetry_every;
+    json_t *json = NULL, *sigmas = sigmas_json(model, false);
     lip_snapshot *snapshot = NULL;
     lip_error err = {0};
 
-    if (recipe->telemetry_every && !r->skipped && r->step % recipe->telemetry_every == 0) {
-        if (lip_state_publish(model->state, &snapshot, &err) || !(json = telemetry_json(snapshot, &b->batch, &err)))
+    if (every && !r->skipped && r->step % every == 0) {
+        if (lip_state_publish(model->state, &snapshot, &err) || !(json = telemetry_json(snapshot, batch, &err)))
             log_warning("model %s: no telemetry of step %llu: %s", model->name, (unsigned long long)r->step, err.text);
         lip_snapshot_put(snapshot);
     }
@@ -214,8 +212,10 @@ static void step(struct ctx *ctx, struct model *model, struct batch *b, struct r
 
     if (!read_learning_rate(&b->body, &options.learning_rate, rp) || (recipe->sync && !before_take(model, &before, rp)))
         goto done;
-    if (!bound_step(model, b, rp))
+    if (step_bound(model, &b->batch, &b->certifier, &err)) {
+        reply_lip_error(rp, &err, ABOUT_DEFINITION, NULL);
         goto done;
+    }
     if (!model_before_step(model, recipe->publish_step, recipe->sync, &f)) {
         reply_failure(rp, &f);
         goto done;
@@ -238,7 +238,7 @@ static void step(struct ctx *ctx, struct model *model, struct batch *b, struct r
     publish_ns = now_ns() - stepped;
     parameters = step_parameters(&facts, &report, publish_ns);
     more = json_pack("{s:o, s:o}", "metrics", metrics_json(report.metrics, report.n_metrics), "layers", step_layers(&report));
-    if (more && (told = telemetry(model, recipe, b, &report)))
+    if (more && (told = step_telemetry(model, &b->batch, &report)))
         json_object_set_new(more, "telemetry", told);
     reply_state(rp, model);
     rp->compute_ns = now_ns() - start;
