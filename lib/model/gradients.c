@@ -7,6 +7,9 @@
 #include "model/train.h"
 #include "tensor/gemm.h"
 
+/* Samples whose activations are held at once. */
+#define BLOCK (size_t)256
+
 static lip_err check(const lip_model *m, const lip_gradient *g, size_t n, lip_error *err)
 {
     size_t size;
@@ -40,7 +43,7 @@ static double margin(const float *y, size_t c, const int64_t *label, float *slop
     return (double)y[own] - y[best];
 }
 
-static void seed(const lip_gradient *g, struct lip__tape *t, double *value)
+static void seed(const lip_gradient *g, struct lip__tape *t, size_t first, double *value)
 {
     const float *y = lip__tape_output(t, g->output);
     size_t c = lip_shape_count(&t->model->output[g->output]);
@@ -48,10 +51,10 @@ static void seed(const lip_gradient *g, struct lip__tape *t, double *value)
 
     for (size_t i = 0; i < t->n; i++, y += c, dy += c) {
         if (g->of == LIP_OF_PRODUCT) {
-            memcpy(dy, g->cotangent + i * c, c * sizeof *dy);
+            memcpy(dy, g->cotangent + (first + i) * c, c * sizeof *dy);
             value[i] = lip__dot(dy, y, c);
         } else if (g->of == LIP_OF_MARGIN && c > 1) {
-            value[i] = margin(y, c, g->label ? &g->label[i] : NULL, dy);
+            value[i] = margin(y, c, g->label ? &g->label[first + i] : NULL, dy);
         } else {
             size_t index = g->of == LIP_OF_OUTPUT ? g->index : 0;
             memset(dy, 0, c * sizeof *dy);
@@ -104,35 +107,54 @@ static lip_err seed_losses(const lip_gradient *g, struct lip__tape *t, double *v
     return rc;
 }
 
+/* One forward pass and the way back, for t->n samples from number `first` on. */
+static lip_err pass(const lip_gradient *g, struct lip__tape *t, size_t first, double *value, lip_error *err)
+{
+    lip_err rc = LIP_OK;
+
+    lip__tape_forward(t);
+    lip__tape_begin(t);
+    if (g->of == LIP_OF_LOSS)
+        rc = seed_losses(g, t, value, err);
+    else
+        seed(g, t, first, value);
+    if (rc == LIP_OK)
+        lip__tape_backward(t, false);
+    return rc;
+}
+
 lip_err lip_gradients(const lip_snapshot *p, const lip_gradient *g, size_t n, const float *const *x, double *value,
                       float *const *dx, lip_error *err)
 {
     const lip_model *m = p->model;
+    const float **from = lip__alloc(m->n_inputs, sizeof *from);
+    float **to = lip__alloc(m->n_inputs, sizeof *to);
     struct lip__tape t = {0};
-    lip_err rc;
+    lip_err rc = from && to ? LIP_OK : lip__nomem(err, m->n_inputs * sizeof *to);
+    size_t block = BLOCK;
 
-    if (g->of == LIP_OF_LOSS) {
-        n = g->batch->n;
+    if (g->of == LIP_OF_LOSS) { /* its samples need each other */
+        block = n = g->batch->n;
         x = g->batch->inputs ? g->batch->inputs : &g->batch->x;
     }
-    if ((rc = check(m, g, n, err)) != LIP_OK || n == 0)
-        return rc;
-    rc = lip__tape_new(&t, m, err);
     if (rc == LIP_OK)
-        rc = lip__tape_reserve(&t, n, err);
-    if (rc == LIP_OK) {
+        rc = check(m, g, n, err);
+    if (rc == LIP_OK)
+        rc = lip__tape_new(&t, m, err);
+    for (size_t first = 0; rc == LIP_OK && first < n; first += block) {
+        if ((rc = lip__tape_reserve(&t, n - first < block ? n - first : block, err)) != LIP_OK)
+            break;
+        for (size_t i = 0; i < m->n_inputs; i++) {
+            from[i] = x[i] + first * m->value[i].size;
+            to[i] = dx[i] + first * m->value[i].size;
+        }
         t.data = p->data;
-        t.x = x;
-        t.dx = dx;
-        lip__tape_forward(&t);
-        lip__tape_begin(&t);
-        if (g->of == LIP_OF_LOSS)
-            rc = seed_losses(g, &t, value, err);
-        else
-            seed(g, &t, value);
+        t.x = from;
+        t.dx = to;
+        rc = pass(g, &t, first, value + first, err);
     }
-    if (rc == LIP_OK)
-        lip__tape_backward(&t, false);
     lip__tape_clear(&t);
+    lip__free(to);
+    lip__free(from);
     return rc;
 }

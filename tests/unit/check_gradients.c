@@ -167,6 +167,38 @@ START_TEST(products_gather_rows_of_the_jacobian)
 }
 END_TEST
 
+/* Many samples go block by block: each has what it has alone. */
+START_TEST(samples_do_not_see_each_other)
+{
+    enum { MANY = 600 };
+    struct rig r;
+    float *x = malloc(MANY * 6 * sizeof *x), *dx = malloc(MANY * 6 * sizeof *dx);
+    double *value = malloc(MANY * sizeof *value);
+    int64_t *label = malloc(MANY * sizeof *label);
+    const float *in[] = {x};
+    float *out[] = {dx};
+
+    setup(&r, MLP);
+    for (size_t i = 0; i < MANY; i++) {
+        memcpy(x + i * 6, r.x[0] + i % N * 6, 6 * sizeof *x);
+        label[i] = (int64_t)(i % N % 3);
+    }
+    ck_assert_int_eq(lip_gradients(r.p, &(lip_gradient){.of = LIP_OF_MARGIN, .label = label}, MANY, in, value, out, NULL), LIP_OK);
+    ck_assert_int_eq(ask(&r, &(lip_gradient){.of = LIP_OF_MARGIN, .label = label}, NULL), LIP_OK);
+    for (size_t i = 0; i < MANY; i++) {
+        /* BLAS may sum rows of a larger product in another order. */
+        ck_assert_double_eq_tol(value[i], r.value[i % N], 1e-6);
+        for (size_t j = 0; j < 6; j++)
+            ck_assert_float_eq_tol(dx[i * 6 + j], r.dx[0][i % N * 6 + j], 1e-6f);
+    }
+    teardown(&r);
+    free(label);
+    free(value);
+    free(dx);
+    free(x);
+}
+END_TEST
+
 START_TEST(what_cannot_be_asked_is_refused)
 {
     int64_t label[N] = {0};
@@ -192,6 +224,7 @@ static Suite *suite(void)
     tcase_add_loop_test(core, margins_outputs_and_products_are_slopes, 0, 5);
     tcase_add_loop_test(core, a_loss_has_a_slope_too, 0, 5);
     tcase_add_test(core, products_gather_rows_of_the_jacobian);
+    tcase_add_test(core, samples_do_not_see_each_other);
     tcase_add_test(core, what_cannot_be_asked_is_refused);
     tcase_set_timeout(core, 60);
     suite_add_tcase(s, core);

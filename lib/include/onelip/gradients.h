@@ -41,7 +41,7 @@ typedef struct lip_gradient {
  * A maximum that several classes reach counts as the first one's; other kinks are those of the layers.
  * Returns  LIP_OK; LIP_ERANGE (output, index, label); LIP_ESHAPE, LIP_ELABELS, LIP_ENONFINITE (LOSS: the batch);
  *          LIP_EWEIGHTS (a trainer of another model); LIP_ENOMEM. Not finite inputs pass through as in arithmetic.
- * Memory   about three times all activations of the batch, while it runs. Threads: safe on distinct outputs. */
+ * Memory   about three times all activations of 256 samples, or with LOSS of the batch, while it runs. Threads: safe on distinct outputs. */
 lip_err lip_gradients(const lip_snapshot *snapshot, const lip_gradient *what, size_t n, const float *const *x, double *value,
                       float *const *dx, lip_error *err);
 

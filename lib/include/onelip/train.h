@@ -35,7 +35,8 @@ char *lip_trainer_config(const lip_trainer *trainer);
 /* lip_trainer_same_optimizer: both use the same optimizer class, so its slots may be carried over with
  * lip_trainer_adopt. */
 bool lip_trainer_same_optimizer(const lip_trainer *a, const lip_trainer *b);
-/* lip_trainer_adopt: take the step count and slots of `from` (same model, same optimizer class). */
+/* lip_trainer_adopt: take the step count and slots of `from`, where lip_trainer_same_optimizer. Losses and callbacks begin
+ * anew. */
 void lip_trainer_adopt(lip_trainer *to, const lip_trainer *from);
 
 uint64_t lip_trainer_steps(const lip_trainer *trainer);
