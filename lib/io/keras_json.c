@@ -191,6 +191,11 @@ static lip_err read_floats(const json_t *v, const struct lip__field *f, struct l
 {
     size_t n = json_array_size(v);
 
+    if (f->flags & LIP__NUMPY) { /* a row, perhaps of a matrix of one */
+        v = json_is_object(v) ? json_object_get(json_object_get(v, "config"), "value") : v;
+        v = json_array_size(v) == 1 && json_is_array(json_array_get(v, 0)) ? json_array_get(v, 0) : v;
+        n = json_array_size(v);
+    }
     if (!json_is_array(v) || n == 0 || n > LIP__MAX_FLOATS)
         return misfit(f, v, what, "a list of numbers", pointer, err);
     lip__free(x->v);
@@ -330,6 +335,10 @@ static lip_err read_field(const json_t *v, const struct lip__field *f, void *obj
             return LIP_OK;
         case LIP__INTS:
             memset(at, 0, sizeof(struct lip__ints));
+            return LIP_OK;
+        case LIP__FLOATS:
+            lip__free(((struct lip__floats *)(void *)at)->v);
+            memset(at, 0, sizeof(struct lip__floats));
             return LIP_OK;
         case LIP__STRING:
             lip__free(*(char **)at);
@@ -583,6 +592,8 @@ static json_t *write_field(const struct lip__field *f, const void *object, bool 
     }
     case LIP__FLOATS: {
         const struct lip__floats *list = (const struct lip__floats *)(const void *)at;
+        if (f->flags & LIP__NONE_OK && !list->n)
+            return json_null();
         json_t *array = json_array();
         for (size_t i = 0; array && i < list->n; i++)
             if (json_array_append_new(array, real(list->v[i]))) {
@@ -599,6 +610,8 @@ static json_t *write_field(const struct lip__field *f, const void *object, bool 
                 json_decref(array);
                 array = NULL;
             }
+        if (f->flags & LIP__NUMPY)
+            return json_pack("{s:s, s:{s:[o], s:s}}", "class_name", "__numpy__", "config", "value", array, "dtype", "float32");
         return array;
     }
     case LIP__EDGES: {
@@ -1089,6 +1102,8 @@ static lip_err read_slot(const json_t *v, const lip_layer *owner, lip_layer **sl
     *slot = NULL;
     if (json_is_null(v))
         return LIP_OK;
+    if (!json_is_string(v) && !json_is_object(v))
+        return lip__fail_at(err, LIP_EDEFINITION, pointer, "%.160s: activation is %s, needs a name or a layer", what, json_kind(v));
     if (json_is_string(v)) {
         kind = lip__activation_find(json_string_value(v), &known);
         if (!known)

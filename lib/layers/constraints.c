@@ -5,7 +5,8 @@
  *     WeightClipConstraint             clip each element to [-c, c]
  *     AutoWeightClipConstraint         the same with c = 1 / (sqrt(elements) scale)
  *     FrobeniusConstraint              w / (||w|| + eps)
- *     SpectralConstraint               the reshaped kernel orthogonalisation of w, from a fresh u each time
+ *     RadialConstraint                 kernels (n, n, c, f): rings around the centre hold one number, see below
+ *     SpectralConstraint               the reshaped kernel orthogonalisation of w, from its own u, or from a drawn one each time
  *
  * Source: Keras 2.15, deel-lip (semantics.md 11 and 18.3).
  */
@@ -178,13 +179,78 @@ PLAIN(weight_clip, "WeightClipConstraint", NULL, "deel.lip.constraints", "deel-l
 PLAIN(auto_clip, "AutoWeightClipConstraint", NULL, "deel.lip.constraints", "deel-lip", auto_fields, auto_apply);
 PLAIN(frobenius, "FrobeniusConstraint", NULL, "deel.lip.constraints", "deel-lip", frobenius_fields, frobenius_apply);
 
+/* ---- RadialConstraint --------------------------------------------------------------------------------------- */
+
+static lip_err radial_check(const struct lip__object *self, const lip_shape *shape, lip_error *err)
+{
+    char text[128];
+
+    if (shape->rank == 4 && shape->dim[0] == shape->dim[1] && shape->dim[0] > 1)
+        return LIP_OK;
+    return lip__fail(err, LIP_EDEFINITION, "%s: a variable of shape %s; needs a square kernel, two pixels wide or more",
+                     self->cls->name, lip_shape_text(shape, text, sizeof text));
+}
+
+static size_t radial_scratch(const struct lip__object *self, const lip_shape *shape)
+{
+    (void)self;
+    return shape->dim[0];
+}
+
+/* How many rings lie between a place along one axis and the centre, which is two places wide where n is even. */
+static size_t ring(size_t n, size_t i)
+{
+    size_t c = n / 2;
+
+    return i >= c ? i - c : n % 2 ? c - i : c - 1 - i;
+}
+
+/* Ring r > 0 gets what stands r places down the diagonal from the centre, or r - 1 where n is odd; the centre what stands one
+ * place up. That is what Keras computes, if not what it says. */
+static lip_err radial_apply(const struct lip__object *self, const lip_shape *shape, float *w, float *scratch, lip_error *err)
+{
+    size_t n = shape->dim[0], depth = shape->dim[2] * shape->dim[3], c = n / 2;
+
+    (void)self, (void)err;
+    for (size_t d = 0; d < depth; d++) {
+        for (size_t r = 0; r <= n - 1 - c; r++) {
+            size_t at = r ? c + r - n % 2 : c - 1;
+            scratch[r] = w[(at * n + at) * depth + d];
+        }
+        for (size_t i = 0; i < n; i++)
+            for (size_t j = 0; j < n; j++)
+                w[(i * n + j) * depth + d] = scratch[ring(n, i) > ring(n, j) ? ring(n, i) : ring(n, j)];
+    }
+    return LIP_OK;
+}
+
+static const struct lip__constraint_class radial = {
+    .cls = {.name = "RadialConstraint", .aliases = "radial_constraint", .module = "keras.constraints",
+            .size = sizeof(struct clip), .fields = no_fields},
+    .check = radial_check,
+    .scratch = radial_scratch,
+    .apply = radial_apply,
+};
+
 /* ---- SpectralConstraint ----------------------------------------------------------------------------------- */
 
 struct spectral {
     struct lip__object base;
     double k;
     lip_rko_options rko;
+    struct lip__floats u; /* none: drawn */
 };
+
+static lip_err spectral_check(const struct lip__object *self, const lip_shape *shape, lip_error *err)
+{
+    const struct spectral *s = (const struct spectral *)self;
+    size_t n;
+
+    as_matrix(shape, &n);
+    if (!s->u.n || s->u.n == n)
+        return LIP_OK;
+    return lip__fail(err, LIP_EDEFINITION, "%s: u has %zu numbers, needs %zu", self->cls->name, s->u.n, n);
+}
 
 static size_t spectral_scratch(const struct lip__object *self, const lip_shape *shape)
 {
@@ -201,7 +267,10 @@ static lip_err spectral_apply(const struct lip__object *self, const lip_shape *s
     lip_random random = {0, lip_random_stream("SpectralConstraint"), 0};
     lip_err rc;
 
-    lip_random_uniform(&random, u, n);
+    if (!s->u.n)
+        lip_random_uniform(&random, u, n);
+    for (size_t i = 0; i < s->u.n; i++)
+        u[i] = (float)s->u.v[i];
     if ((rc = lip_rko(w, m, n, s->k, &s->rko, u, u, wbar, scratch, false, NULL, err)) != LIP_OK)
         return rc;
     memcpy(w, wbar, m * n * sizeof *w);
@@ -218,7 +287,8 @@ static const struct lip__field spectral_fields[] = {
     RKO("eps_spectral", rko.eps_spectral, 1e-3, INFINITY, LIP__OPEN_MIN),
     RKO("eps_bjorck", rko.eps_bjorck, 1e-3, INFINITY, LIP__OPEN_MIN | LIP__NONE_OK),
     RKO("beta_bjorck", rko.beta_bjorck, 0.5, 0.5, LIP__OPEN_MIN | LIP__NONE_OK),
-    {.name = "u", .type = LIP__NULL},
+    {.name = "u", .type = LIP__FLOATS, .offset = LIP__FIELD(spectral, u), .min = -INFINITY, .max = INFINITY,
+     .flags = LIP__NUMPY | LIP__NONE_OK},
     COUNT(rko.maxiter_spectral, 10),
     COUNT(rko.maxiter_bjorck, 15),
     END,
@@ -227,9 +297,10 @@ static const struct lip__field spectral_fields[] = {
 static const struct lip__constraint_class spectral = {
     .cls = {.name = "SpectralConstraint", .module = "deel.lip.constraints", .package = "deel-lip", .size = sizeof(struct spectral),
             .fields = spectral_fields},
+    .check = spectral_check,
     .scratch = spectral_scratch,
     .apply = spectral_apply,
 };
 
 const struct lip__class *const lip__constraints[] = {&max_norm.cls, &unit_norm.cls, &min_max_norm.cls, &non_neg.cls, &weight_clip.cls,
-                                                     &auto_clip.cls, &frobenius.cls, &spectral.cls, NULL};
+                                                     &auto_clip.cls, &frobenius.cls, &radial.cls, &spectral.cls, NULL};

@@ -58,6 +58,9 @@ static lip_err check_frobenius(lip_layer *l, lip_error *err)
     if (c->strides[0] != 1 || c->strides[1] != 1)
         return lip__layer_fail(l, err, LIP_EDEFINITION, "FrobeniusConv2D does not support strides, found [%zu,%zu]",
                                c->strides[0], c->strides[1]);
+    if (l->kernel_constraint && strcmp(l->kernel_constraint->cls->name, "SpectralConstraint"))
+        return lip__layer_fail(l, err, LIP_EDEFINITION, "FrobeniusConv2D only supports a SpectralConstraint as kernel_constraint, "
+                               "found %s", l->kernel_constraint->cls->name);
     return check_constrained(l, err);
 }
 

@@ -44,6 +44,7 @@ enum { LIP__NONE_OK = 1, /* null (None) is accepted; stored as NAN, 0 or {0, 0} 
        LIP__HIDDEN = 16, /* has its default and no key: neither read nor written */
        LIP__CALL = 64, /* an argument of the call: in the node of a functional model, not in the config */
        LIP__NOT_KERAS = 8, /* a key of ours: not written for Keras unless it differs from its default */
+       LIP__NUMPY = 128, /* of FLOATS: a row, as Keras writes arrays: {"class_name": "__numpy__", …} */
        LIP__BARE = 32 /* of an OBJECT: a number stands for of[0] with that in its first field, and def is one */ };
 
 struct lip__ints {

@@ -191,6 +191,7 @@ static const struct lip__regularizer_class orthogonal = {
 
 struct lorth {
     struct lip__object base;
+    struct lip__ints kernel_shape; /* as given; none: the variable's, which it has to be anyway */
     long stride;
     double lambda;
     bool transpose;
@@ -215,6 +216,10 @@ static lip_err lorth_check(const struct lip__object *self, const lip_shape *shap
     const struct lorth *l = (const struct lorth *)self;
     char found[96];
 
+    for (size_t i = 0; i < l->kernel_shape.n; i++)
+        if (l->kernel_shape.n != shape->rank || (size_t)l->kernel_shape.v[i] != shape->dim[i])
+            return lip__fail(err, LIP_EDEFINITION, "LorthRegularizer: kernel_shape is another than the kernel's, %s",
+                             lip_shape_text(shape, found, sizeof found));
     if (shape->rank != 4 || shape->dim[0] != shape->dim[1] || shape->dim[0] % 2 == 0)
         return lip__fail(err, LIP_EDEFINITION, "LorthRegularizer: a kernel of shape %s, needs a square window of odd size",
                          lip_shape_text(shape, found, sizeof found));
@@ -278,7 +283,8 @@ static double lorth_value(const struct lip__object *self, const lip_shape *shape
 }
 
 static const struct lip__field lorth_fields[] = {
-    {.name = "kernel_shape", .type = LIP__ANY}, /* the variable knows its own */
+    {.name = "kernel_shape", .type = LIP__INTS, .offset = LIP__FIELD(lorth, kernel_shape), .def = NAN, .min = 1, .max = INT32_MAX,
+     .flags = LIP__NONE_OK},
     {.name = "stride", .type = LIP__INT, .offset = LIP__FIELD(lorth, stride), .def = 1, .min = 1, .max = 1e6},
     NUMBER(lorth, "lambda_lorth", lambda, 1),
     {.name = "dim", .type = LIP__FIXED, .choices = "2"},

@@ -31,6 +31,9 @@ TensorFlow runs on one thread without oneDNN. All tensors are F32. All metadata 
     model      definition, definition_legacy, vanilla_definition; weights/..., x; y_infer; after one training-mode
                forward: y_train, after/<layer>/{u,sigma,wbar}, y_vanilla; then condense:
                condensed/<layer>/{kernel,u,sigma} (deel-lip leaves wbar), y_condensed in training mode.
+    guard      where deel-lip itself fails: kernel, u -> polar, the orthogonal factor that is meant, from a singular value
+               decomposition in float64; reference, deel-lip's own result as text, with its nan and inf; kind "rko", or
+               "frobenius" (columns), whose kernel has a zero column or is zero and which has no u and no polar.
     optimizer  optimizer (Keras JSON); w0, grads (steps, ...) -> w_after (steps, ...).
     trajectory JSON, for tests/http/test_trajectory.py: the losses of 200 Adam steps on Fashion-MNIST, with one thread
                and with two, and the accuracy on the first 1000 test images behind them; tests/http/trajectory.py has
@@ -708,6 +711,38 @@ def layer():
     ]:
         one(case, next(more_seeds), make_layer, shape, batch=6)
 
+    # Every slot, for what get_config says of it; the numbers are those of the layer without them.
+    regularizers, constraints, initializers = (getattr(tf.keras, n) for n in ("regularizers", "constraints", "initializers"))
+    for case, make_layer, shape in [
+        ("slots-spectral_dense", lambda: SpectralDense(
+            4, name="d1", kernel_initializer=lip.initializers.SpectralInitializer(
+                eps_bjorck=None, k_coef_lip=2.0, base_initializer="glorot_uniform"),
+            bias_initializer=initializers.TruncatedNormal(0.5, 0.25, seed=3),
+            kernel_regularizer=lip.regularizers.OrthDenseRegularizer(0.5), bias_regularizer=regularizers.L1L2(0.25, 0.5),
+            activity_regularizer=regularizers.L2(0.125),
+            kernel_constraint=lip.constraints.SpectralConstraint(2.0),
+            bias_constraint=constraints.MinMaxNorm(0.25, 2.0, 0.5)), (3,)),
+        ("slots-frobenius_dense", lambda: FrobeniusDense(
+            4, name="d1", kernel_initializer=initializers.VarianceScaling(2.0, "fan_avg", "uniform"),
+            bias_initializer=initializers.RandomUniform(-0.5, 0.5), kernel_regularizer=regularizers.OrthogonalRegularizer(0.5),
+            kernel_constraint=lip.constraints.AutoWeightClipConstraint(2.0), bias_constraint=constraints.NonNeg()), (3,)),
+        ("slots-spectral_conv2d", lambda: SpectralConv2D(
+            4, 3, name="c1", kernel_initializer=initializers.Orthogonal(0.5, seed=1), bias_initializer=initializers.Constant(0.5),
+            kernel_regularizer=lip.regularizers.LorthRegularizer(kernel_shape=(3, 3, 2, 4), lambda_lorth=0.5),
+            kernel_constraint=constraints.MaxNorm(1.5, axis=[0, 1, 2]),
+            bias_constraint=lip.constraints.WeightClipConstraint(0.5)), (4, 3, 2)),
+        ("slots-conv2d", lambda: KL.Conv2D(
+            4, 3, name="c1", kernel_initializer="he_normal", bias_initializer="ones",
+            kernel_constraint=constraints.RadialConstraint(), bias_constraint=lip.constraints.FrobeniusConstraint(0.25)), (4, 3, 2)),
+        ("slots-prelu", lambda: KL.PReLU("ones", alpha_regularizer="l2", alpha_constraint=constraints.UnitNorm(1), name="act"), (3, 2)),
+        ("slots-batch_normalization", lambda: KL.BatchNormalization(
+            beta_initializer="ones", gamma_initializer=initializers.RandomNormal(1.0, 0.25), moving_mean_initializer="ones",
+            beta_regularizer="l1", gamma_regularizer=regularizers.L2(0.5), beta_constraint="non_neg",
+            gamma_constraint=constraints.UnitNorm(0), name="bn"), (4,)),
+        ("slots-householder", lambda: Householder(theta_initializer=initializers.LecunUniform(seed=2), name="turn"), (4,)),
+    ]:
+        one(case, next(more_seeds), make_layer, shape, batch=5)
+
     # Further shapes: images that are not square, even kernels, strides of 1 to 3; then channels_first.
     for case, kind, arguments, shape in [
         ("frobenius_conv2d-4x4", FrobeniusConv2D, dict(filters=2, kernel_size=4), (5, 7, 2)),
@@ -1295,7 +1330,37 @@ def follow(name):
     return {"tool": TOOL, "loss": out, "accuracy": float(np.mean(p.argmax(axis=1) == np.array(y)))}
 
 
-GROUPS = {f.__name__: f for f in (norm, layer, loss, training, steps, model, optimizer, trajectory)}
+# ---- guard -----------------------------------------------------------------------------------------
+
+
+def guard():
+    gauss = near_orthogonal(np.random.default_rng(60001), 8, 8)
+    wide = near_orthogonal(np.random.default_rng(60002), 4, 9)
+    diagonal = lambda *s: np.diag(np.array(s, np.float32))  # noqa: E731
+    for case, kernel, u in [
+        ("u-on-the-small-side-3", diagonal(3, 1), [[0, 1]]),  # Bjorck diverges
+        ("u-on-the-small-side-2", diagonal(2, 1), [[0, 1]]),  # and here it ends at -1
+        ("u-on-the-small-side-1000", diagonal(1000, 400, 1), [[0, 0, 1]]),
+        ("zero-u", 0.5 * gauss, np.zeros((1, 8))),  # what one training step with a zero kernel leaves behind
+        ("tiny-u", 0.5 * gauss, np.full((1, 8), 1e-17)),
+        ("zero-u-wide", 3 * wide, np.zeros((1, 9))),
+    ]:
+        kernel, u = np.asarray(kernel, np.float32), np.asarray(u, np.float32)
+        got = reshaped_kernel_orthogonalization(tf.constant(kernel), tf.constant(u), 1.0, **RKO)[0].numpy()
+        left, _, right = np.linalg.svd(kernel.astype(np.float64), full_matrices=False)
+        print(f"guard-{case}", got.ravel()[:4])
+        write("guard", case, 0, {"kernel": kernel, "u": u, "polar": left @ right}, kind="rko",
+              reference=" ".join("%.6g" % v for v in got.ravel()))
+    for case, kernel, columns in [("frobenius-zero-column", np.array([[1, 0], [2, 0]]), True),
+                                  ("frobenius-zero", np.zeros((3, 2)), False)]:
+        kernel = kernel.astype(np.float32)
+        got = frobenius("float32", kernel, kernel, 1.0, columns)["wbar"]
+        print(f"guard-{case}", got.ravel()[:4])
+        write("guard", case, 0, {"kernel": kernel}, kind="frobenius", columns=str(columns).lower(),
+              reference=" ".join("%.6g" % v for v in got.ravel()))
+
+
+GROUPS = {f.__name__: f for f in (norm, layer, loss, training, steps, model, optimizer, trajectory, guard)}
 if __name__ == "__main__":
     for argument in sys.argv[1:] or GROUPS:
         group, _, ONLY = argument.partition("-")

@@ -287,6 +287,48 @@ static void check_norm(struct golden *g)
     compare(g, GRADIENT, "grad", grad, count);
 }
 
+/* ---- where deel-lip fails ------------------------------------------------------------------------------ */
+
+/* How far deel-lip's recorded result is from `meant` (NULL: from finite numbers). */
+static double reference_error(const struct golden *g, const float *meant, size_t n)
+{
+    const char *at = meta(g, "reference");
+    double worst = 0;
+    char *end;
+
+    for (size_t i = 0; i < n; i++, at = end) {
+        double value = strtod(at, &end);
+        ck_assert_msg(end != at, "%s: the reference has fewer than %zu numbers", g->name, n);
+        worst = !isfinite(value) ? INFINITY : fmax(worst, meant ? fabs(value - (double)meant[i]) : 0);
+    }
+    return worst;
+}
+
+static void check_guard(struct golden *g)
+{
+    const lip_named *kernel = tensor(g, "kernel");
+    size_t count = lip_shape_count(&kernel->shape), n = kernel->shape.dim[1], m = count / n;
+    float *wbar = floats(count);
+    lip_rko_options o = LIP_RKO_DEFAULTS;
+    lip_rko_info info;
+    lip_error err = {0};
+
+    if (!strcmp(meta(g, "kind"), "frobenius")) {
+        ck_assert(isinf(reference_error(g, NULL, count))); /* NaN weights, without a word */
+        ck_assert_int_eq(lip_frobenius(kernel->data, m, n, 1, !strcmp(meta(g, "columns"), "true"), wbar, &err), LIP_EZERO);
+        ck_assert_msg(strstr(err.text, "zero") || strstr(err.text, "0"), "%s", err.text);
+        return;
+    }
+    const float *polar = data(g, "polar");
+    float *scratch = floats(lip_rko_scratch(m, n, &o, false)), *u = floats(n);
+    ck_assert_double_gt(reference_error(g, polar, count), 0.5);
+    OK(lip_rko(kernel->data, m, n, 1, &o, data(g, "u"), u, wbar, scratch, false, &info, &err));
+    ck_assert(info.redrawn || info.rescaled);
+    for (size_t i = 0; i < count; i++) /* Bjorck ends within 1e-3 of an orthogonal matrix, eps_bjorck, where it converges */
+        if (!(fabs((double)wbar[i] - (double)polar[i]) < (info.residual < 1e-3 ? 2e-3 : 1)))
+            disagree(g, "wbar: element %zu is %.9g, the orthogonal factor has %.9g", i, (double)wbar[i], (double)polar[i]);
+}
+
 /* ---- models: reading, loading, and a training-mode pass with all its gradients -------------------- */
 
 static lip_model *read_model(struct golden *g, const char *key)
@@ -713,7 +755,8 @@ static const struct group {
     const char *name;
     void (*check)(struct golden *);
 } group[] = {{"norm", check_norm},         {"layer", check_layer}, {"loss", check_loss},
-             {"training", check_training}, {"steps", check_training}, {"model", check_model}, {"optimizer", check_optimizer}};
+             {"training", check_training}, {"steps", check_training}, {"model", check_model}, {"optimizer", check_optimizer},
+             {"guard", check_guard}};
 
 #define GROUPS (sizeof group / sizeof *group)
 

@@ -1470,6 +1470,63 @@ START_TEST(deel_lip_exceeds_its_claim_where_it_was_measured)
 }
 END_TEST
 
+/* ---- laws of pairs of kinds ------------------------------------------------------------------------------- */
+
+/* up undoes down, bit for bit, for every shape that the pool divides, in both orders. */
+START_TEST(up_undoes_down_for_every_shape)
+{
+    for (size_t p0 = 1; p0 <= 3; p0++)
+        for (size_t p1 = 1; p1 <= 4; p1++)
+            for (size_t i = 1; i <= 3; i++)
+                for (size_t j = 1; j <= 3; j++)
+                    for (size_t c = 1; c <= 3; c += 2) {
+                        char config[120];
+                        struct rig down, up;
+                        sprintf(config, "{'pool_size':[%zu,%zu],'channel_order':'%s'}", p0, p1, _i ? "subpixel_major" : "channel_major");
+                        rig_up(&down, &(struct sample){"InvertibleDownSampling", config, LIP__SHAPE(i * p0, j * p1, c)}, 2);
+                        forward(&down, down.x, down.y);
+                        rig_up(&up, &(struct sample){"InvertibleUpSampling", config, down.l->out}, 2);
+                        forward(&up, down.y, up.y);
+                        ck_assert(lip_shape_equal(&up.l->out, &down.l->in));
+                        ck_assert_mem_eq(up.y, down.x, down.n * down.in * sizeof(float));
+                        rig_down(&down), rig_down(&up);
+                    }
+}
+END_TEST
+
+/* <conv(x), z> = <x, transpose(z)> for the same kernel, whatever the window, the stride and the padding. */
+START_TEST(convolution_and_its_transpose_are_adjoint)
+{
+    for (size_t kernels = 0; kernels < 16; kernels++)
+        for (size_t strides = 0; strides < 9; strides++) {
+            size_t kh = 1 + kernels / 4, kw = 1 + kernels % 4, sh = 1 + strides / 3, sw = 1 + strides % 3, h = 2, w = 3;
+            const char *padding = _i ? "same" : "valid";
+            char config[200];
+            struct rig to, from;
+            double left = 0, right = 0, size = 0;
+
+            sprintf(config, "{'filters':2,'kernel_size':[%zu,%zu],'strides':[%zu,%zu],'padding':'%s','use_bias':false}", kh, kw, sh, sw,
+                    padding);
+            rig_up(&from, &(struct sample){"Conv2DTranspose", config, LIP__SHAPE(h, w, 3)}, 2);
+            sprintf(config, "{'filters':3,'kernel_size':[%zu,%zu],'strides':[%zu,%zu],'padding':'%s','use_bias':false}", kh, kw, sh, sw,
+                    padding);
+            rig_up(&to, &(struct sample){"Conv2D", config, from.l->out}, 2);
+            ck_assert_msg(lip_shape_equal(&to.l->out, &from.l->in), "%s", config);
+            ck_assert_uint_eq(to.size[0], from.size[0]);
+            memcpy(from.w[0], to.w[0], to.size[0] * sizeof(float)); /* (kh, kw, c, f) and (kh, kw, filters, channels) */
+            fill(to.x, to.n * to.in, 31), fill(from.x, from.n * from.in, 32);
+            forward(&to, to.x, to.y);
+            forward(&from, from.x, from.y);
+            for (size_t i = 0; i < to.n * to.out; i++)
+                left += (double)to.y[i] * from.x[i], size += fabs((double)to.y[i] * from.x[i]);
+            for (size_t i = 0; i < to.n * to.in; i++)
+                right += (double)to.x[i] * from.y[i];
+            ck_assert_msg(fabs(left - right) <= 1e-6 * size, "%s: %g, %g", config, left, right); /* float32 sums of some dozen terms */
+            rig_down(&to), rig_down(&from);
+        }
+}
+END_TEST
+
 /* ---- channels first ------------------------------------------------------------------------------------- */
 
 static lip_model *turned_model(const struct sample *s, bool first, bool twice)
@@ -1636,6 +1693,45 @@ static const struct refusal {
     {"MaxPooling2D", "{'pool_size':[1,0]}", {3, {4, 8, 4}}, LIP_EDEFINITION, "pool_size"},
     {"AveragePooling2D", "{'strides':[0,1]}", {3, {4, 8, 4}}, LIP_EDEFINITION, "strides"},
     {"AveragePooling2D", "{}", {2, {4, 8}}, LIP_ESHAPE, "needs [height,width,channels]"},
+    /* The rest of semantics.md 25. */
+    {"Dense", "{'units':-1}", {1, {3}}, LIP_EDEFINITION, "units is -1"},
+    {"Dense", "{}", {1, {3}}, LIP_EDEFINITION, "units is missing"},
+    {"Dense", "{'units':2,'color':3}", {1, {3}}, LIP_EOPTION, "unknown option \"color\"; accepted: units, activation"},
+    {"SpectralDense", "{'units':2,'eps_bjorck':0}", {1, {3}}, LIP_EDEFINITION, "eps_bjorck is 0, needs a number > 0 or null"},
+    {"SpectralDense", "{'units':2,'beta_bjorck':0}", {1, {3}}, LIP_EDEFINITION, "beta_bjorck is 0, needs a number > 0 and <= 0.5"},
+    {"SpectralDense", "{'units':2,'activation':'GroupSort2'}", {1, {3}}, LIP_EOPTION, "unknown activation \"GroupSort2\""},
+    {"SpectralDense", "{'units':2,'activation':3}", {1, {3}}, LIP_EDEFINITION, "activation is a number, needs a name or a layer"},
+    {"SpectralConv2D", "{'filters':0,'kernel_size':3}", {3, {5, 5, 2}}, LIP_EDEFINITION, "filters is 0"},
+    {"SpectralConv2D", "{'filters':2,'kernel_size':[3,3,3]}", {3, {5, 5, 2}}, LIP_EDEFINITION, "kernel_size is [3,3,3], needs"},
+    {"SpectralConv2D", "{'filters':2,'kernel_size':'3'}", {3, {5, 5, 2}}, LIP_EDEFINITION, "kernel_size is \"3\""},
+    {"SpectralConv2D", "{'filters':2,'kernel_size':3,'strides':0}", {3, {5, 5, 2}}, LIP_EDEFINITION, "strides is 0"},
+    {"SpectralConv2D", "{'filters':2,'kernel_size':3,'groups':3}", {3, {5, 5, 2}}, LIP_EUNSUPPORTED, "groups is 3; only 1"},
+    {"SpectralConv2D", "{'filters':2,'kernel_size':3,'data_format':'NHWC'}", {3, {5, 5, 2}}, LIP_EDEFINITION,
+     "data_format is \"NHWC\", needs one of channels_last|channels_first"},
+    {"SpectralConv2D", "{'filters':2,'kernel_size':3}", {2, {5, 5}}, LIP_ESHAPE, "[5,5], needs [height,width,channels]"},
+    {"SpectralConv2D", "{'filters':2,'kernel_size':3,'data_format':'channels_first'}", {2, {5, 6}}, LIP_ESHAPE,
+     "[5,6], needs [channels,height,width]"},
+    {"FrobeniusConv2D", "{'filters':2,'kernel_size':3,'dilation_rate':2}", {3, {5, 5, 2}}, LIP_EDEFINITION,
+     "FrobeniusConv2D does not support dilation rate"},
+    {"FrobeniusConv2D", "{'filters':2,'kernel_size':3,'kernel_constraint':'NonNeg'}", {3, {5, 5, 2}}, LIP_EDEFINITION,
+     "only supports a SpectralConstraint as kernel_constraint, found NonNeg"},
+    {"ScaledAveragePooling2D", "{'pool_size':[2,2,2]}", {3, {4, 4, 1}}, LIP_EDEFINITION, "pool_size is [2,2,2], needs"},
+    {"ScaledAveragePooling2D", "{'data_format':'first'}", {3, {4, 4, 1}}, LIP_EDEFINITION, "data_format is \"first\""},
+    {"ScaledGlobalL2NormPooling2D", "{'eps_grad_sqrt':-1}", {3, {4, 4, 1}}, LIP_EDEFINITION, "eps_grad_sqrt is -1"},
+    {"ScaledGlobalL2NormPooling2D", "{}", {3, {0, 4, 1}}, LIP_ESHAPE, "shape [0,4,1]"},
+    {"ScaledGlobalAveragePooling2D", "{}", {3, {3, 0, 1}}, LIP_ESHAPE, "shape [3,0,1]"},
+    {"ScaledGlobalAveragePooling2D", "{'data_format':'x'}", {3, {3, 3, 1}}, LIP_EDEFINITION, "data_format is \"x\""},
+    {"InvertibleDownSampling", "{'pool_size':[2,2,2]}", {3, {4, 4, 1}}, LIP_EDEFINITION, "pool_size is [2,2,2], needs"},
+    {"InvertibleUpSampling", "{'pool_size':2,'data_format':'x'}", {3, {4, 4, 4}}, LIP_EDEFINITION, "data_format is \"x\""},
+    {"MaxMin", "{'data_format':'x'}", {1, {4}}, LIP_EDEFINITION, "data_format is \"x\""},
+    {"GroupSort", "{'n':-2}", {1, {4}}, LIP_EDEFINITION, "n is -2"},
+    {"GroupSort2", "{}", {1, {5}}, LIP_ESHAPE, "n has to be a divisor of the number of channels"},
+    {"BatchNormalization", "{'axis':[1,2]}", {3, {4, 4, 1}}, LIP_EUNSUPPORTED, "it has 2 axes"},
+    {"BatchNormalization", "{'axis':2}", {1, {4}}, LIP_EDEFINITION, "axis is 2, needs 1 to 1 or -1 to -1"},
+    {"Dropout", "{}", {1, {4}}, LIP_EDEFINITION, "rate is missing"},
+    {"Dropout", "{'rate':1}", {1, {4}}, LIP_EDEFINITION, "rate is 1"},
+    {"PReLU", "{'shared_axes':[3]}", {2, {4, 4}}, LIP_EDEFINITION, "shared_axes holds 3, needs axes from 1 to 2"},
+    {"TFOpLambda", "{'function':'math.add'}", {1, {4}}, LIP_EDEFINITION, "function is \"math.add\", needs one of math.multiply"},
     {"InputLayer", "{'sparse':true}", {1, {4}}, LIP_EUNSUPPORTED, "sparse"},
 };
 
@@ -1699,6 +1795,8 @@ static Suite *suite(void)
     tcase_add_test(conv, windows_lie_where_tensorflow_puts_them);
     tcase_add_test(conv, one_row_examples);
     tcase_add_test(conv, spectral_convolution_example);
+    tcase_add_loop_test(conv, convolution_and_its_transpose_are_adjoint, 0, 2);
+    tcase_add_loop_test(single, up_undoes_down_for_every_shape, 0, 2);
     tcase_add_loop_test(conv, sound_coefficients_keep_the_claim, 0, 3);
     tcase_add_test(conv, deel_lip_exceeds_its_claim_where_it_was_measured);
     suite_add_tcase(s, conv);
