@@ -1470,6 +1470,98 @@ START_TEST(deel_lip_exceeds_its_claim_where_it_was_measured)
 }
 END_TEST
 
+/* ---- laws of models of one layer ---------------------------------------------------------------------------- */
+
+static float *predict(const lip_state *s, size_t n, const float *x)
+{
+    const lip_model *m = lip_state_model(s);
+    float *y = array(n * lip_shape_count(lip_model_output_shape(m, 0)));
+    lip_workspace *ws = lip_workspace_new();
+    lip_snapshot *p;
+
+    ck_assert_int_eq(lip_state_publish(s, &p, NULL), LIP_OK);
+    ck_assert_int_eq(lip_predict(p, ws, n, x, y, NULL), LIP_OK);
+    lip_workspace_free(ws);
+    lip_snapshot_put(p);
+    return y;
+}
+
+/* Its definition comes back as it was written; condense changes no output, vanilla_export none either and leaves no kernel
+ * that is reparametrised; setting another k and the old one again changes nothing. */
+START_TEST(condensed_and_exported_it_computes_the_same)
+{
+    const struct sample *s = &sample[_i];
+    const struct lip__kind *kind = lip__kind_find(s->name);
+    enum { N = 5 };
+    char text[1500], *c, *once, *twice;
+    lip_model *m, *other;
+    lip_state *state, *plain;
+    lip_snapshot *p;
+    lip_error err = {0};
+
+    if (kind->join || kind->flags & LIP__INPUT || !strcmp(s->name, "TFOpLambda"))
+        return;
+    int at = snprintf(text, sizeof text, "{'class_name':'Sequential','config':{'layers':[{'class_name':'InputLayer','config':"
+                      "{'batch_input_shape':[null");
+    for (size_t i = 0; i < s->in.rank; i++)
+        at += snprintf(text + at, sizeof text - (size_t)at, ",%zu", s->in.dim[i]);
+    snprintf(text + at, sizeof text - (size_t)at, "]}},{'class_name':'%s','config':%.*s%s'name':'l'}}]}}", s->name,
+             (int)strlen(s->config) - 1, s->config, s->config[1] == '}' ? "" : ",");
+    for (c = text; *c; c++)
+        *c = *c == '\'' ? '"' : *c;
+    ck_assert_msg(lip_model_read(text, strlen(text), false, &m, &err) == LIP_OK, "%s: %s", text, err.text);
+    once = lip_model_definition(m, false);
+    ck_assert_int_eq(lip_model_read(once, strlen(once), false, &other, NULL), LIP_OK);
+    twice = lip_model_definition(other, false);
+    ck_assert_str_eq(once, twice);
+    lip_free(twice);
+    lip_model_put(other);
+
+    ck_assert_int_eq(lip_state_new(m, 3, &state, NULL), LIP_OK);
+    float *x = array(N * lip_shape_count(&s->in)), *y, *z;
+    fill(x, N * lip_shape_count(&s->in), 8);
+    size_t n = N * lip_shape_count(lip_model_output_shape(m, 0));
+    y = predict(state, N, x);
+    ck_assert_int_eq(lip_state_condense(state, NULL, NULL, NULL), LIP_OK);
+    z = predict(state, N, x);
+    ck_close(z, y, n, 1e-6, "condensed");
+    free(z);
+    ck_assert_int_eq(lip_state_publish(state, &p, NULL), LIP_OK);
+    ck_assert_int_eq(lip_model_vanilla(m, &other, NULL), LIP_OK);
+    for (size_t i = 0; i < lip_model_layers(other); i++)
+        ck_assert(!lip_layer_has_effective(lip_model_layer(other, i)));
+    ck_assert_int_eq(lip_snapshot_vanilla(p, other, &plain, NULL), LIP_OK);
+    z = predict(plain, N, x);
+    ck_close(z, y, n, 1e-6, "exported");
+    free(z);
+    lip_state_free(plain);
+    lip_snapshot_put(p);
+    lip_model_put(other);
+
+    if (kind->flags & LIP__LIPSCHITZ) {
+        lip_model *moved;
+        double k = lip_layer_k(lip_model_find_layer(m, "l"));
+        ck_assert_int_eq(lip_model_with_k(m, "l", 2 * k + 1, &other, NULL), LIP_OK);
+        ck_assert_double_eq(lip_layer_k(lip_model_find_layer(other, "l")), 2 * k + 1);
+        ck_assert_double_eq(lip_layer_claimed(lip_model_find_layer(other, "l")), 2 * k + 1);
+        ck_assert_int_eq(lip_model_with_k(other, "l", k, &moved, NULL), LIP_OK);
+        twice = lip_model_definition(moved, false);
+        ck_assert_str_eq(once, twice);
+        ck_assert_int_eq(lip_state_move(state, other, false, &plain, NULL), LIP_OK);
+        z = predict(plain, N, x);
+        if (strcmp(s->name, "Householder")) /* which counts its k and never multiplies by it */
+            ck_assert(memcmp(z, y, n * sizeof *y));
+        free(z), lip_free(twice);
+        lip_state_free(plain);
+        lip_model_put(moved), lip_model_put(other);
+    }
+    lip_free(once);
+    free(x), free(y);
+    lip_state_free(state);
+    lip_model_put(m);
+}
+END_TEST
+
 /* ---- laws of pairs of kinds ------------------------------------------------------------------------------- */
 
 /* up undoes down, bit for bit, for every shape that the pool divides, in both orders. */
@@ -1787,6 +1879,7 @@ static Suite *suite(void)
     tcase_add_loop_test(laws, no_samples_are_no_work, 0, SAMPLES);
     tcase_add_loop_test(laws, survives_every_allocation_that_fails, 0, SAMPLES);
     tcase_add_loop_test(laws, channels_first_is_channels_last_turned, 0, SAMPLES);
+    tcase_add_loop_test(laws, condensed_and_exported_it_computes_the_same, 0, SAMPLES);
     tcase_add_loop_test(laws, gradient_of_training_agrees_with_differences, 0, SAMPLES);
     suite_add_tcase(s, laws);
 
