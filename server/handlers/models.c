@@ -307,7 +307,7 @@ void handle_models_list(struct ctx *ctx, const struct request *rq, struct reply 
         json_decref(list);
         return;
     }
-    if (detail && (most < 1 || most > 1000)) {
+    if (most < 1 || most > 1000) {
         reply_error(rp, 400, "bad_parameter", NULL, "limit is \"%.40s\", needs an integer from 1 to 1000", limit);
         json_decref(list);
         return;
