@@ -778,6 +778,74 @@ static const char *const written[] = {
     "{\"optimizer\":{\"class_name\":\"AdamW\",\"config\":{\"learning_rate\":{\"class_name\":\"PiecewiseConstantDecay\",\"config\":"
     "{\"boundaries\":[5],\"values\":[0.1,0.01]}}}},\"loss\":\"categorical_crossentropy\"}"};
 
+/* ---- memory ----------------------------------------------------------------------------------------- */
+
+static int left;
+
+static int fail_after(void)
+{
+    return left-- <= 0;
+}
+
+/* Every allocation in turn fails: an error, nothing lost (the sanitizers look), the state as before. */
+START_TEST(every_allocation_may_fail)
+{
+    struct rig r;
+    lip_metric metrics[LIP_MAX_METRICS];
+    lip_snapshot *p = NULL;
+    lip_workspace *ws = lip_workspace_new();
+    double value[32];
+    float *dx = calloc(32 * 6, sizeof *dx), *out[] = {dx}, *before;
+    const float *in[1];
+    lip_trainer *t = NULL;
+    lip_sigmas *list;
+    size_t n;
+    lip_err rc;
+
+    setup(&r, MLP, written[0]);
+    in[0] = r.x;
+    ck_assert_int_eq(lip_state_publish(r.s, &p, NULL), LIP_OK);
+    for (int allowed = 0;; allowed++) {
+        left = allowed;
+        lip__alloc_hook = fail_after;
+        rc = lip_trainer_new(r.m, written[0], strlen(written[0]), &t, NULL);
+        lip__alloc_hook = NULL;
+        if (rc == LIP_OK)
+            break;
+        ck_assert_int_eq(rc, LIP_ENOMEM);
+    }
+    lip_trainer_free(t);
+    before = photograph(r.s);
+    r.batch.pairs = (const double[9]){1, 1, 1, 1, 1, 1, 1, 1, 1};
+    for (int what = 0; what < 5; what++)
+        for (int allowed = 0;; allowed++) {
+            lip_step_report report;
+
+            left = allowed;
+            lip__alloc_hook = fail_after;
+            rc = what == 0   ? lip_gradients(p, &(lip_gradient){.of = LIP_OF_MARGIN}, 32, in, value, out, NULL)
+                 : what == 1 ? lip_gradients(p, &(lip_gradient){.of = LIP_OF_LOSS, .loss = r.t, .batch = &r.batch}, 0, NULL, value, out, NULL)
+                 : what == 2 ? lip_evaluate(r.t, p, ws, &r.batch, metrics, &n, NULL)
+                 : what == 3 ? lip_trainer_sigmas(r.t, r.s, true, &list, &n, NULL)
+                             : lip_train_step(r.t, r.s, &r.batch, NULL, &report, NULL);
+            lip__alloc_hook = NULL;
+            if (rc == LIP_OK && what == 3)
+                lip_sigmas_free(list, n);
+            if (rc == LIP_OK)
+                break;
+            ck_assert_int_eq(rc, LIP_ENOMEM);
+            float *after = photograph(r.s);
+            ck_assert_mem_eq(before, after, state_floats(r.m) * sizeof *after);
+            free(after);
+        }
+    free(before);
+    free(dx);
+    lip_snapshot_put(p);
+    lip_workspace_free(ws);
+    teardown(&r);
+}
+END_TEST
+
 /* The state of an optimizer goes over only where it means the same. */
 START_TEST(slots_of_another_meaning_are_not_taken_over)
 {
@@ -842,6 +910,7 @@ static Suite *suite(void)
     tcase_add_test(t, a_run_ends_with_its_average);
     tcase_add_test(t, gradients_may_go_through_the_power_iteration);
     tcase_add_loop_test(t, bad_training_says_where_and_what, 0, sizeof bad / sizeof *bad);
+    tcase_add_test(t, every_allocation_may_fail);
     tcase_add_test(t, slots_of_another_meaning_are_not_taken_over);
     tcase_add_loop_test(t, written_configuration_reads_back, 0, 5);
     tcase_set_timeout(t, 60);
