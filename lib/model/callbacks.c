@@ -246,7 +246,7 @@ void lip__callbacks_set(const lip_trainer *t, double ahead, struct lip__loss *no
     for (size_t i = 0; i < t->n_callbacks; i++) {
         const struct lip__callback *c = (const struct lip__callback *)t->callback[i];
 
-        if (lip__callback_kind(t->callback[i]) != LIP__PARAM_SCHEDULER)
+        if (lip__callback_kind(t->callback[i]) != LIP__PARAM_SCHEDULER || t->remembered[i][0] + ahead < (double)c->step)
             continue;
         for (size_t h = 0; h < t->model->n_outputs; h++) {
             const struct lip__object *loss = t->judge.head[h].loss;

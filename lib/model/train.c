@@ -104,6 +104,7 @@ void lip__trainer_remember(lip_trainer *t)
 }
 
 static lip_err name_tensors(lip_trainer *t, lip_error *err);
+static void recall(lip_trainer *t, const float *memory);
 
 lip_err lip__trainer_make(const lip_model *m, struct lip__object *optimizer, struct lip__judge *judge,
                           struct lip__object **callbacks, size_t n, lip_trainer **trainer, lip_error *err)
@@ -225,6 +226,12 @@ void lip_trainer_adopt(lip_trainer *to, const lip_trainer *from)
     to->steps = from->steps;
 }
 
+void lip_trainer_resume(lip_trainer *to, const lip_trainer *from)
+{
+    if (to->model == from->model && to->n_callbacks == from->n_callbacks)
+        recall(to, from->memory);
+}
+
 uint64_t lip_trainer_steps(const lip_trainer *t)
 {
     return t->steps;
@@ -303,8 +310,7 @@ static void recall(lip_trainer *t, const float *memory)
         t->now[h].mean = joined(at);
     for (size_t i = 0; i < 3 * t->n_callbacks; i++, at += 3)
         t->remembered[i / 3][i % 3] = joined(at);
-    if (t->steps > 0)
-        lip__callbacks_set(t, -1, t->now); /* as the last step left them */
+    lip__callbacks_set(t, -1, t->now); /* as the last step left them, if there was one */
     keep_losses(t);
     lip__trainer_remember(t);
 }

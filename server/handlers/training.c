@@ -178,6 +178,11 @@ static json_t *merged(const json_t *present, const json_t *patch)
     return json;
 }
 
+static bool same_member(const json_t *a, const json_t *b, const char *key)
+{
+    return json_equal(json_object_get(a, key), json_object_get(b, key));
+}
+
 static void put(struct ctx *ctx, const struct request *rq, struct reply *rp, bool patch)
 {
     static const char *const none[] = {NULL};
@@ -204,6 +209,9 @@ static void put(struct ctx *ctx, const struct request *rq, struct reply *rp, boo
     kept = model->trainer && lip_trainer_same_optimizer(model->trainer, trainer);
     if (kept)
         lip_trainer_adopt(trainer, model->trainer);
+    if (model->trainer && same_member(model->recipe->config, recipe->config, "loss") &&
+        same_member(model->recipe->config, recipe->config, "callbacks"))
+        lip_trainer_resume(trainer, model->trainer);
     if (!model_train(model, recipe, trainer, kept, &f)) {
         reply_failure(rp, &f);
         goto done;

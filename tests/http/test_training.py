@@ -250,8 +250,12 @@ def callbacks(check, d):
     check("in evaluations as well", abs(parts["loss"] - 10 * parts["MulticlassHinge"] + parts["MulticlassKR"]) < 1e-5, parts)
     d.post(m + "/versions", {})
     frozen = d.post(m + "/versions/1/evaluate", batch(30)).json["metrics"]
-    shown = d.get(m + "/training").json
-    d.put(m + "/training", {k: v for k, v in shown.items() if k not in ("state", "state_revision")})
+    d.call("PATCH", m + "/training", {"publish": "never"})
+    d.call("PATCH", m + "/training", {"publish": "step"})
+    again = d.post(m + "/evaluate", batch(30)).json["metrics"]
+    check("a patch of something else leaves callbacks where they are", again == evaluated, (again, evaluated))
+    other = [{"class_name": "LossParamScheduler", "config": {"param_name": "alpha", "xp": [0], "fp": [3.0]}}]
+    d.call("PATCH", m + "/training", {"callbacks": other + shown["callbacks"][1:]})
     d.post(m + "/train_step", batch(30))
     check("a frozen version judges as it did", frozen == evaluated and d.post(m + "/versions/1/evaluate", batch(30)).json["metrics"] == frozen
           and d.post(m + "/evaluate", batch(30)).json["metrics"] != frozen, frozen)

@@ -36,8 +36,9 @@ char *lip_trainer_config(const lip_trainer *trainer);
  * lip_trainer_adopt. */
 bool lip_trainer_same_optimizer(const lip_trainer *a, const lip_trainer *b);
 /* lip_trainer_adopt: take the step count and slots of `from`, where lip_trainer_same_optimizer. Losses and callbacks begin
- * anew. */
+ * anew. lip_trainer_resume: they go on where those of `from` are, where both have the same losses and callbacks. */
 void lip_trainer_adopt(lip_trainer *to, const lip_trainer *from);
+void lip_trainer_resume(lip_trainer *to, const lip_trainer *from);
 
 uint64_t lip_trainer_steps(const lip_trainer *trainer);
 double lip_trainer_learning_rate(const lip_trainer *trainer);
