@@ -567,11 +567,12 @@ static struct batch_item *take_gone(struct batch_item **batch, uint64_t now)
 static void work(void *arg)
 {
     struct batcher *b = arg;
-    struct batching *batching = b->batching;
+    struct batching *batching;
     struct batch_item *late, *batch, *gone;
     uint64_t now = clock_ns();
 
     pthread_mutex_lock(&b->lock);
+    batching = b->batching;
     late = expire(b, now);
     batch = b->queue.n && due(b) <= now ? batch_take(&b->queue, &b->config) : NULL;
     start(batching, b, now); /* what is left is another worker's */

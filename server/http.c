@@ -297,9 +297,9 @@ static bool grow(void *arg, size_t from, size_t to)
     struct http *http = arg;
     size_t most = (size_t)http->ctx->config->max_body_bytes * BODIES;
 
-    if ((http->body_bytes += to - from) <= most || to < from)
+    if (atomic_fetch_add(&http->body_bytes, to - from) + (to - from) <= most || to < from)
         return true;
-    http->body_bytes -= to - from;
+    atomic_fetch_sub(&http->body_bytes, to - from);
     return false;
 }
 

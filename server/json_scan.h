@@ -12,7 +12,8 @@
 /* The arrays that stood at /inputs/N/data, or with `top` at /data, "[" to "]", in the text that was read. */
 struct json_spans {
     bool top;    /* set by the caller */
-    bool shared; /* likewise: the caller changes nothing in the document, so it may be one that was read before */
+    bool shared; /* likewise: the caller changes nothing in the document and is done with it on this thread, so it may be one
+                    that was read before */
     size_t n;
     struct {
         const char *at;

@@ -27,7 +27,7 @@ struct infer {
     struct codec_result *result; /* those that are wanted */
     size_t *output, results;     /* which output of the model each is */
     uint64_t start_ns, parsed_ns;
-    struct codec_body body;
+    char *id;     /* NULL: none was given */
 };
 
 /* ---- reading --------------------------------------------------------------------------------------------------- */
@@ -120,41 +120,50 @@ static bool reserve(struct infer *job, const lip_model *m)
 }
 
 /* Which outputs the request wants: a result's rank stands for its number until its shape is known. */
-static bool choose(struct infer *job, const lip_model *m)
+static bool choose(struct infer *job, const struct codec_body *body, const lip_model *m)
 {
     job->results = lip_model_outputs(m);
     for (size_t i = 0; i < job->results; i++)
         job->result[i] = (struct codec_result){.name = lip_model_output_name(m, i), .shape = {.rank = i}, .type = CODEC_FP32};
-    if (!codec_choose(&job->body, job->model->name, job->result, &job->results, job->rp))
+    if (!codec_choose(body, job->model->name, job->result, &job->results, job->rp))
         return false;
     for (size_t i = 0; i < job->results; i++)
         job->output[i] = job->result[i].shape.rank;
     return true;
 }
 
+/* The document goes away here, on the thread that read it: what stays is in the job and in the request's body. */
 static bool read_request(struct infer *job)
 {
     const lip_model *m = lip_snapshot_model(job->now->snapshot);
     struct reply *rp = job->rp;
     const char *name = job->model->name;
     uint64_t priority = 0, timeout_us = 0;
+    struct codec_body body;
+    bool good;
     long most;
 
     pthread_mutex_lock(&job->model->lock);
     most = job->model->facts.max_batch_size;
     pthread_mutex_unlock(&job->model->lock);
-    if (!reserve(job, m) || !codec_read_body(job->rq, name, NULL, &job->body, rp) ||
-        !read_parameters(&job->body, &priority, &timeout_us, &job->item.min_revision, rp) ||
-        !codec_inputs(&job->body, name, m, NULL, &job->item.rows, job->x, job->owned, rp) || !choose(job, m))
+    if (!reserve(job, m))
         return false;
-    if (job->item.rows > (size_t)most) {
+    good = codec_read_body(job->rq, name, NULL, &body, rp) &&
+           read_parameters(&body, &priority, &timeout_us, &job->item.min_revision, rp) &&
+           codec_inputs(&body, name, m, NULL, &job->item.rows, job->x, job->owned, rp) && choose(job, &body, m);
+    if (good && job->item.rows > (size_t)most) {
         reply_error(rp, 400, "batch_too_large", NULL, "inference request batch-size must be <= %ld for '%s'", most, name);
-        return false;
+        good = false;
     }
+    if (good && body.id && !(job->id = strdup(body.id))) {
+        reply_no_memory(rp);
+        good = false;
+    }
+    codec_clear_body(&body);
     job->item.most = (size_t)most;
     job->item.flops = lip_model_flops(m);
     job->parsed_ns = now_ns();
-    return admit(job, priority, timeout_us);
+    return good && admit(job, priority, timeout_us);
 }
 
 /* ---- computing ------------------------------------------------------------------------------------------------ */
@@ -258,7 +267,7 @@ static void answer(struct infer *job, const struct published *now, float *const 
     etag_of(etag, now->epoch, now->version, now->weights_revision, NULL);
     reply_header(job->rp, "ETag", "%s", etag);
     reply_weights_revision(job->rp, now->weights_revision);
-    codec_answer(job->rp, job->model->name, now->version, job->body.id, parameters, NULL, job->result, job->results);
+    codec_answer(job->rp, job->model->name, now->version, job->id, parameters, NULL, job->result, job->results);
     json_decref(parameters);
 }
 
@@ -411,7 +420,7 @@ static void forget(struct batch_item *item)
 {
     struct infer *job = job_of(item);
 
-    codec_clear_body(&job->body);
+    free(job->id);
     for (size_t i = 0; job->owned && i < lip_model_inputs(lip_snapshot_model(job->now->snapshot)); i++)
         free(job->owned[i]);
     free(job->result);
@@ -430,19 +439,17 @@ struct batch_item *handle_infer(struct ctx *ctx, const struct request *rq, struc
 
     if (!model)
         return NULL;
-    if (!(job = malloc(sizeof *job))) {
+    if (!(job = calloc(1, sizeof *job))) {
         reply_no_memory(rp);
         store_put(model);
         return NULL;
     }
-    memset(job, 0, offsetof(struct infer, body));
     job->item.work = &work;
     job->ctx = ctx;
     job->rq = rq;
     job->rp = rp;
     job->model = model;
     job->start_ns = now_ns();
-    job->body.json = NULL;
     if ((job->now = find_now(model, rp)) && read_request(job))
         return &job->item;
     count_failure(job);

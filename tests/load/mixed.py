@@ -1,0 +1,119 @@
+"""Everything at once: infer, train, condense, replace, delete, reports, statistics, clients that leave. For make check a moment;
+`mixed.py SECONDS` for longer, and under the thread sanitizer (CONTRIBUTING.md). Every answer must be one that can happen."""
+
+import json
+import os
+import pathlib
+import random
+import socket
+import sys
+import threading
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "http"))
+from daemon import MLP, TRAINING, Daemon, batch, run, tensor  # noqa: E402
+
+SECONDS = float(sys.argv[1]) if len(sys.argv) > 1 else 2.0
+MODELS = ("a", "b", "c")
+# What may become of a request when its model is replaced or deleted meanwhile, or the queue is full.
+POSSIBLE = {200, 201, 204, 404, 409, 412, 429, 503}
+
+
+class Worker(threading.Thread):
+    def __init__(self, d, seed, actions):
+        super().__init__()
+        self.d, self.random, self.actions = d, random.Random(seed), actions
+        self.statuses, self.strange, self.error = {}, [], None
+
+    def run(self):
+        end = time.monotonic() + SECONDS
+        try:
+            while time.monotonic() < end:
+                action = self.random.choice(self.actions)
+                answer = action(self.d, "/v2/models/" + self.random.choice(MODELS), self.random)
+                if answer is None:
+                    continue
+                key = (action.__name__, answer.status)
+                self.statuses[key] = self.statuses.get(key, 0) + 1
+                if answer.status not in POSSIBLE:
+                    self.strange.append((action.__name__, str(answer)[:300]))
+        except Exception as error:  # shown by the check
+            self.error = repr(error)
+
+
+def infer(d, m, rnd):
+    n = rnd.choice((1, 1, 1, 3, 40, 2000))
+    x = [rnd.uniform(-1, 1) for _ in range(4 * n)]
+    answer = d.post(m + "/infer", {"inputs": [tensor("x", [n, 4], x)], "parameters": {"priority": rnd.choice((0, 1))}})
+    if answer.status == 200:
+        assert len(answer.json["outputs"][0]["data"]) == 3 * n
+    return answer
+
+
+def wait_for_revision(d, m, rnd):
+    answer = d.post(m + "/infer", {"inputs": [tensor("x", [1, 4], [1, 2, 3, 4])],
+                                   "parameters": {"min_revision": rnd.randrange(1, 60), "timeout": 200000}})
+    return None if answer.status == 504 else answer
+
+
+def leave(d, m, rnd):
+    with socket.create_connection((d.host, d.port)) as s:
+        body = json.dumps({"inputs": [tensor("x", [500, 4], [0.5] * 2000)]})
+        s.sendall(f"POST {m}/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()[:rnd.randrange(10, 6000)])
+
+
+def train(d, m, rnd):
+    return d.post(m + "/train_step", batch(rnd.choice((6, 12))))
+
+
+def evaluate(d, m, rnd):
+    return d.post(m + "/evaluate", batch(6))
+
+
+def create(d, m, rnd):
+    return d.put(m, {"definition": MLP, "seed": rnd.randrange(100), "training": TRAINING})
+
+
+def delete(d, m, rnd):
+    return d.delete(m)
+
+
+def condense(d, m, rnd):
+    return d.post(m + "/condense")
+
+
+def read(d, m, rnd):
+    return d.get(rnd.choice((m, m + "/stats", m + "/weights", m + "/layers", m + "/training", "/metrics", "/v2/models",
+                             "/v2/models/stats", m + "/lipschitz", m + "/definition")))
+
+
+def weights(d, m, rnd):
+    got = d.get(m + "/weights")
+    return d.put(m + "/weights", got.body) if got.status == 200 else got
+
+
+def plan(check):
+    with Daemon("--threads", "2", "--checkpoint-seconds", "0.2") as d:
+        for m in MODELS:
+            create(d, "/v2/models/" + m, random.Random(1))
+        actions = [[infer]] * 4 + [[infer, wait_for_revision, leave], [train, train, evaluate, condense], [train, create],
+                                   [create, delete, weights, read], [read]]
+        workers = [Worker(d, k, a) for k, a in enumerate(actions)]
+        for w in workers:
+            w.start()
+        for w in workers:
+            w.join()
+        total = {}
+        for w in workers:
+            for key, n in w.statuses.items():
+                total[key] = total.get(key, 0) + n
+        check("the daemon lives", d.alive, d.said())
+        check("every answer is a possible one", not any(w.strange for w in workers), [w.strange[:2] for w in workers if w.strange])
+        check("nobody was cut off", not any(w.error for w in workers), [w.error for w in workers if w.error])
+        check("all of it happened", {name for name, status in total if status < 300} >=
+              {"infer", "train", "create", "delete", "condense", "read", "weights"}, total)
+        check("it ends in peace", d.stop() == 0, d.said())
+        check("and has nothing to complain of", "WARNING: ThreadSanitizer" not in d.said() and "ERROR:" not in d.said(), d.said()[-3000:])
+
+
+run(plan)
