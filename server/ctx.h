@@ -9,6 +9,8 @@ struct store;     /* store.h: models in memory and on disk */
 struct metrics;   /* metrics.h */
 struct scheduler; /* scheduler.h */
 struct datasets;  /* datasets.h */
+struct events;    /* events.h */
+struct jobs;      /* jobs.h */
 struct keys;      /* keys.h */
 struct batching;  /* batch.h */
 
@@ -19,6 +21,8 @@ struct ctx {
     struct scheduler *scheduler;
     struct datasets *datasets;
     struct batching *batching;
+    struct events *events;
+    struct jobs *jobs;
     struct keys *keys; /* NULL: everybody may do everything */
     _Atomic bool ready;    /* every model that was to be loaded has loaded or failed */
     _Atomic bool draining; /* a SIGTERM has come */

@@ -149,6 +149,8 @@ static json_t *describe(const struct view *v)
                              (json_int_t)(v->trainer ? lip_trainer_steps(v->trainer) : 0));
     if (json && v->served)
         json_object_set_new(json, "served_kernels", effective(v->served));
+    if (json && facts->lost_epoch[0])
+        json_object_set_new(json, "lost", json_pack("{s:s, s:I}", "epoch", facts->lost_epoch, "after", (json_int_t)facts->lost_after));
     return json;
 }
 
@@ -164,6 +166,9 @@ bool image_make(struct model *model, const struct view *v, bool definition, bool
     image->present[PART_SERVED] = v->served != NULL;
     image->present[PART_OPTIMIZER] = image->present[PART_TRAINING] = v->trainer != NULL;
     if (!(image->state = describe(v)))
+        return failure_set(f, 503, "out_of_memory", "out of memory for the model's state");
+    if (json_object_size(model->positions) &&
+        json_object_set_new(image->state, "jobs", json_deep_copy(model->positions)))
         return failure_set(f, 503, "out_of_memory", "out of memory for the model's state");
     if (definition) {
         text = lip_model_definition(lip_state_model(v->state), false);
@@ -569,7 +574,7 @@ static bool load_facts(struct model *model, const json_t *json, struct failure *
     const char *epoch, *created, *description;
     const char *version = NULL, *opened = NULL, *frozen = NULL;
     json_int_t state, weights, batch, generation;
-    json_t *tags;
+    json_t *tags, *lost;
 
     if (json_unpack((json_t *)json, "{s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:o, s:I, s:I}", "epoch", &epoch, "version", &version,
                     "state_revision", &state, "weights_revision", &weights, "created_at", &created, "opened_at", &opened, "frozen_at", &frozen,
@@ -587,6 +592,11 @@ static bool load_facts(struct model *model, const json_t *json, struct failure *
     facts->max_batch_size = (long)batch;
     facts->description = strdup(description);
     facts->tags = json_incref(tags);
+    lost = json_object_get(json, "lost");
+    snprintf(facts->lost_epoch, sizeof facts->lost_epoch, "%s",
+             json_is_string(json_object_get(lost, "epoch")) ? json_string_value(json_object_get(lost, "epoch")) : "");
+    facts->lost_after = (uint64_t)json_integer_value(json_object_get(lost, "after"));
+    model->positions = json_incref(json_object_get(json, "jobs"));
     model->generation = (uint64_t)generation;
     return facts->description ? true : failure_set(f, 503, "out_of_memory", "out of memory");
 }
@@ -623,6 +633,10 @@ static void behind(struct model *model, int folder, json_t *json)
     free(bytes);
     epoch = json_string_value(json_object_get(mark, "epoch"));
     if (!epoch || !strcmp(epoch, model->facts.epoch)) {
+        memcpy(model->facts.lost_epoch, model->facts.epoch, sizeof model->facts.lost_epoch);
+        model->facts.lost_after = model->facts.state_revision;
+        json_object_set_new(json, "lost", json_pack("{s:s, s:I}", "epoch", model->facts.lost_epoch, "after",
+                                                    (json_int_t)model->facts.lost_after));
         epoch_draw(model->facts.epoch, model->facts.epoch);
         json_object_set_new(json, "epoch", json_string(model->facts.epoch));
         memcpy(same, model->part, sizeof same);

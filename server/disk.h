@@ -60,7 +60,6 @@ bool shelf_load(struct model *model, struct model *from, const char *shelf, cons
 bool disk_mark(struct model *model, struct failure *f); /* write ahead.json */
 void disk_unmark(struct model *model);
 
-bool failure_lip(struct failure *f, const lip_error *err);
 
 void epoch_draw(char epoch[9], const char *not_this);
 

@@ -22,6 +22,27 @@ void time_text(char text[TIME_MAX])
     strftime(text, TIME_MAX, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
 }
 
+void model_lock(struct model *model)
+{
+    atomic_fetch_add(&model->wanting, 1);
+    pthread_mutex_lock(&model->writing);
+    atomic_fetch_sub(&model->wanting, 1);
+}
+
+bool position_put(struct model *model, const char *job, json_t *position)
+{
+    if (!position)
+        return json_object_del(model->positions, job), true;
+    if (!model->positions)
+        model->positions = json_object();
+    return json_object_set_new(model->positions, job, position) == 0;
+}
+
+json_t *position_get(const struct model *model, const char *job)
+{
+    return json_object_get(model->positions, job);
+}
+
 /* ---- readers -------------------------------------------------------------------------------------------- */
 
 struct published *published_new(lip_snapshot *snapshot, const struct facts *facts, struct stats *stats)
@@ -119,6 +140,20 @@ bool model_facts(struct model *model, struct facts *copy)
     if (!ok)
         facts_clear(copy);
     return ok;
+}
+
+bool model_lost(struct model *model, const char *etag)
+{
+    char epoch[9] = "";
+    unsigned long long revision = 0;
+    bool lost;
+
+    if (sscanf(etag, "\"%8[0-9a-f]-%*[0-9]-%llu", epoch, &revision) != 2)
+        return false;
+    pthread_mutex_lock(&model->lock);
+    lost = !strcmp(epoch, model->facts.lost_epoch) && revision > model->facts.lost_after;
+    pthread_mutex_unlock(&model->lock);
+    return lost;
 }
 
 void facts_clear(struct facts *facts)
@@ -438,7 +473,7 @@ bool model_checkpoint(struct model *model, struct failure *f)
     int folder = -1;
     bool ok = true;
 
-    pthread_mutex_lock(&model->writing);
+    model_lock(model);
     pthread_mutex_lock(&model->lock);
     facts = model->facts;
     dirty = model->dirty_ns;

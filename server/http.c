@@ -34,14 +34,17 @@
 #include <unistd.h>
 
 #include "batch.h"
+#include "captured.h"
 #include "cors.h"
 #include "ctx.h"
 #include "guard.h"
 #include "inflate.h"
+#include "jobs.h"
 #include "keys.h"
 #include "listen.h"
 #include "log.h"
 #include "metrics.h"
+#include "once.h"
 #include "router.h"
 #include "scheduler.h"
 #include "settings.h"
@@ -67,6 +70,7 @@
 #define HTTP_THREADS 16u            /* at most, of one listener */
 #define TLS_VERSIONS "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
 #define BODIES 16                   /* largest bodies that may be in memory at a time */
+#define STREAM_PIECE 4096           /* of a body that comes bit by bit */
 #define SPOOLED (1u << 20)          /* uploads longer than this, or of unknown length, go to disk */
 
 struct server {
@@ -154,6 +158,8 @@ const char *request_header(const struct request *rq, const char *name)
 {
     const struct exchange *x = rq->http;
 
+    if (rq->captured)
+        return captured_value(rq->captured, CAPTURED_HEADER, name);
     return MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, name);
 }
 
@@ -162,6 +168,8 @@ const char *request_query(const struct request *rq, const char *name)
     const struct exchange *x = rq->http;
     const char *value = NULL;
 
+    if (rq->captured)
+        return captured_value(rq->captured, CAPTURED_QUERY, name);
     if (MHD_lookup_connection_value_n(x->connection, MHD_GET_ARGUMENT_KIND, name, strlen(name), &value, NULL) != MHD_YES)
         return NULL;
     return value ? value : "";
@@ -186,7 +194,30 @@ void request_query_each(const struct request *rq, void (*call)(void *ctx, const 
     const struct exchange *x = rq->http;
     struct each each = {call, ctx};
 
-    MHD_get_connection_values(x->connection, MHD_GET_ARGUMENT_KIND, call_each, &each);
+    if (rq->captured)
+        captured_each(rq->captured, CAPTURED_QUERY, call, ctx);
+    else
+        MHD_get_connection_values(x->connection, MHD_GET_ARGUMENT_KIND, call_each, &each);
+}
+
+/* All headers and query parameters of a request that is to be captured. */
+static enum MHD_Result capture_each(void *arg, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    captured_add(arg, kind == MHD_HEADER_KIND ? CAPTURED_HEADER : CAPTURED_QUERY, name, value ? value : "");
+    return MHD_YES;
+}
+
+struct captured *request_capture(const struct request *rq)
+{
+    const struct exchange *x = rq->http;
+    struct capture capture;
+
+    capture_begin(&capture);
+    if (rq->captured)
+        return NULL; /* a job's request is not captured again */
+    MHD_get_connection_values(x->connection, MHD_HEADER_KIND, capture_each, &capture);
+    MHD_get_connection_values(x->connection, MHD_GET_ARGUMENT_KIND, capture_each, &capture);
+    return capture_end(&capture, rq);
 }
 
 /* ---- the answer ------------------------------------------------------------------------------------------- */
@@ -240,7 +271,7 @@ static void add_headers(struct exchange *x, struct MHD_Response *response)
 
     for (size_t i = 0; i < x->rp.n_headers; i++)
         MHD_add_response_header(response, x->rp.header[i].name, x->rp.header[i].value);
-    if (x->rp.bytes)
+    if (x->rp.type && x->rp.status != 204 && x->rp.status != 304)
         MHD_add_response_header(response, "Content-Type", x->rp.type);
     at = add_time(timing, "queue", x->rp.queue_ns);
     at = add_time(at, ", parse", x->rp.parse_ns);
@@ -252,6 +283,62 @@ static void add_headers(struct exchange *x, struct MHD_Response *response)
         MHD_add_response_header(response, "Connection", "close");
 }
 
+/* ---- bodies that come bit by bit ---------------------------------------------------------------------------- */
+
+struct flow {
+    struct reply_stream stream;
+    struct MHD_Connection *connection;
+};
+
+void http_wait(void *http)
+{
+    MHD_suspend_connection(http);
+}
+
+void http_wake(void *http)
+{
+    MHD_resume_connection(http);
+}
+
+static ssize_t read_flow(void *cls, uint64_t at, char *buffer, size_t size)
+{
+    struct flow *flow = cls;
+    long n = flow->stream.read(flow->stream.ctx, buffer, size, flow->connection);
+
+    (void)at;
+    return n < 0 ? MHD_CONTENT_READER_END_OF_STREAM : n;
+}
+
+static void end_flow(void *cls)
+{
+    struct flow *flow = cls;
+
+    flow->stream.end(flow->stream.ctx);
+    free(flow);
+}
+
+static struct MHD_Response *flowing(struct exchange *x)
+{
+    struct flow *flow = malloc(sizeof *flow);
+    struct MHD_Response *response = NULL;
+
+    if (flow) {
+        *flow = (struct flow){x->rp.stream, x->connection};
+        response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_PIECE, read_flow, flow, end_flow);
+    }
+    if (response)
+        x->rp.stream = (struct reply_stream){0}; /* the response's now */
+    else
+        free(flow);
+    return response;
+}
+
+static struct MHD_Response *whole(struct exchange *x)
+{
+    return MHD_create_response_from_buffer(x->rp.bytes, x->rp.bytes ? x->rp.body : (void *)"",
+                                           x->rp.bytes ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+}
+
 static enum MHD_Result answer(struct exchange *x)
 {
     struct MHD_Response *response;
@@ -261,8 +348,7 @@ static enum MHD_Result answer(struct exchange *x)
     reply_finish(&x->rp, x->target, x->rq.id, guard_accepts(x->guard.accept, "application/problem+json"));
     if (x->rp.status == 204 || x->rp.status == 304)
         x->rp.bytes = 0;
-    response = MHD_create_response_from_buffer(x->rp.bytes, x->rp.bytes ? x->rp.body : (void *)"",
-                                               x->rp.bytes ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+    response = x->rp.stream.read ? flowing(x) : whole(x);
     if (!response)
         return MHD_NO;
     if (x->rp.bytes)
@@ -401,17 +487,47 @@ static bool decompress(struct exchange *x)
     }
 }
 
+/* Prefer is a list; respond-async may be any of its entries (RFC 7240). */
+static bool prefers_async(const struct request *rq)
+{
+    const char *prefer = rq->route->flags & ROUTE_ASYNC ? request_header(rq, "Prefer") : NULL;
+    size_t length = strlen("respond-async");
+
+    for (; prefer; prefer = strchr(prefer, ',') ? strchr(prefer, ',') + 1 : NULL) {
+        prefer += strspn(prefer, " \t");
+        if (!strncasecmp(prefer, "respond-async", length) && (!prefer[length] || strchr(" \t,;", prefer[length])))
+            return true;
+    }
+    return false;
+}
+
+static void dispatch(struct exchange *x)
+{
+    struct ctx *ctx = x->server->http->ctx;
+
+    if (prefers_async(&x->rq))
+        jobs_respond_async(ctx, &x->rq, &x->rp);
+    else
+        x->rq.route->handle(ctx, &x->rq, &x->rp);
+}
+
 static void handle(struct exchange *x)
 {
+    struct ctx *ctx = x->server->http->ctx;
+    struct once_entry *entry;
+    const char *key;
+
     if ((x->spool.open && !map_body(x)) || (x->coding != CODING_NONE && x->received && !decompress(x))) {
         x->done = true;
         return;
     }
-    /* To answer a repeated request as a new one would be worse than not to answer it. */
-    if (!strcmp(x->rq.method, "POST") && request_header(&x->rq, "Idempotency-Key"))
-        reply_error(&x->rp, 501, "unsupported", NULL, "Idempotency-Key is not built in");
-    else
-        x->rq.route->handle(x->server->http->ctx, &x->rq, &x->rp);
+    key = strcmp(x->rq.method, "POST") ? NULL : request_header(&x->rq, "Idempotency-Key");
+    if (!key)
+        dispatch(x);
+    else if ((entry = once_begin(jobs_once(ctx->jobs), &x->rq, key, &x->rp))) {
+        dispatch(x);
+        once_end(jobs_once(ctx->jobs), entry, &x->rp);
+    }
     x->done = true;
 }
 

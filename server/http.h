@@ -22,6 +22,9 @@ struct request {
     size_t bytes;
     const char *id;                 /* X-Request-Id, echoed or generated */
     uint64_t start_ns;              /* when its headers were complete */
+    struct job *job;                /* the job that runs it (jobs.h), or NULL */
+    bool dry;                       /* say what is wrong with it, do nothing */
+    const struct captured *captured; /* what answers for the headers, when the connection does not */
     void *http;                     /* http.c's own */
 };
 
@@ -29,6 +32,24 @@ const char *request_header(const struct request *rq, const char *name); /* case-
 const char *request_query(const struct request *rq, const char *name);  /* decoded; NULL: absent */
 /* request_query_each: every query parameter, so that native paths can refuse unknown ones. */
 void request_query_each(const struct request *rq, void (*each)(void *ctx, const char *name, const char *value), void *ctx);
+
+/* request_capture: all of a request, to be run later. request_make: one of our own, POST or the like with a JSON body (taken
+ * over; NULL: out of memory) to `route`, whose first parameter is param. One block; free(). NULL: out of memory.
+ * request_of: it as a request, valid as long as the block. */
+struct captured;
+struct captured *request_capture(const struct request *rq);
+struct captured *request_make(const char *method, const struct route *route, const char *param, json_t *body);
+void request_of(const struct captured *captured, struct request *rq);
+
+/* A body that comes bit by bit. read: some bytes, or -1 at the end, or 0 when there are none now: it has then called
+ * http_wait(http), and somebody calls http_wake(http) later, on any thread, once. end: called once, in any case. */
+struct reply_stream {
+    long (*read)(void *ctx, char *buffer, size_t size, void *http);
+    void (*end)(void *ctx);
+    void *ctx;
+};
+void http_wait(void *http);
+void http_wake(void *http);
 
 struct reply {
     int status;               /* 0 until something was said */
@@ -39,6 +60,7 @@ struct reply {
     size_t n_headers;
     uint64_t queue_ns, parse_ns, compute_ns, serialize_ns; /* -> Server-Timing */
     const char *code;         /* of a failure, as in errors.def; NULL: no failure */
+    struct reply_stream stream; /* read NULL: the body is `body` */
     json_t *problem;          /* "error" and further members of a failure; http.c adds the rest and makes it the body */
 };
 
@@ -84,6 +106,7 @@ enum route_flags {
                           a parameter are one after the other among themselves */
     ROUTE_OIP = 4,     /* Open Inference Protocol path: unknown members and query parameters are ignored */
     ROUTE_ALWAYS = 8,  /* answers while draining too: health, metrics */
+    ROUTE_ASYNC = 32,  /* with Prefer: respond-async it runs as a job */
     ROUTE_UPLOAD = 16, /* takes max_upload_bytes; a large body is a mapped file, never in memory. Not with ROUTE_INLINE */
 };
 

@@ -1,7 +1,7 @@
 # libserver.la: all of onelipd but main.c, so that its parts can have unit tests too.
-SERVER_CPPFLAGS = $(PUBLIC_CPPFLAGS) -I$(top_srcdir)/%D% $(MHD_CFLAGS) $(GNUTLS_CFLAGS) $(JANSSON_CFLAGS) $(ZLIB_CFLAGS) \
+SERVER_CPPFLAGS = $(PUBLIC_CPPFLAGS) -I$(top_srcdir)/%D% $(MHD_CFLAGS) $(GNUTLS_CFLAGS) $(JANSSON_CFLAGS) $(ZLIB_CFLAGS) $(SQLITE_CFLAGS) \
 	$(SYSTEMD_CFLAGS)
-SERVER_LIBS = lib/libonelip.la $(MHD_LIBS) $(GNUTLS_LIBS) $(JANSSON_LIBS) $(ZLIB_LIBS) $(SYSTEMD_LIBS) -lm
+SERVER_LIBS = lib/libonelip.la $(MHD_LIBS) $(GNUTLS_LIBS) $(JANSSON_LIBS) $(ZLIB_LIBS) $(SQLITE_LIBS) $(SYSTEMD_LIBS) -lm
 
 noinst_LTLIBRARIES += %D%/libserver.la
 %C%_libserver_la_CPPFLAGS = $(SERVER_CPPFLAGS) -I$(top_builddir)/%D% -DWEB_ROOT='"$(webdir)"'
@@ -9,6 +9,8 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/batch.c \
 	%D%/checkpoint.c \
 	%D%/array.c \
+	%D%/batches.c \
+	%D%/captured.c \
 	%D%/codec.c \
 	%D%/cors.c \
 	%D%/csv.c \
@@ -16,19 +18,25 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/disk.c \
 	%D%/documents.c \
 	%D%/errors.c \
+	%D%/events.c \
+	%D%/figures.c \
 	%D%/files.c \
 	%D%/guard.c \
 	%D%/head.c \
+	%D%/history.c \
 	%D%/http.c \
 	%D%/idx.c \
 	%D%/inflate.c \
+	%D%/jobs.c \
 	%D%/json_scan.c %D%/keys.c \
+	%D%/kept.c \
 	%D%/listen.c \
 	%D%/log.c \
 	%D%/metrics.c \
 	%D%/notify.c \
 	%D%/npy.c \
 	%D%/number.c \
+	%D%/once.c \
 	%D%/recipe.c \
 	%D%/reply.c \
 	%D%/router.c \
@@ -41,6 +49,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/store.c \
 	%D%/tensors_file.c \
 	%D%/text.c %D%/tls.c \
+	%D%/train_job.c \
 	%D%/values.c \
 	%D%/version.c \
 	%D%/handlers/checkpoints.c \
@@ -53,6 +62,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/handlers/gradients.c \
 	%D%/handlers/health.c \
 	%D%/handlers/infer.c \
+	%D%/handlers/jobs.c \
 	%D%/handlers/layers.c \
 	%D%/handlers/lipschitz.c \
 	%D%/handlers/metrics.c \
@@ -73,17 +83,24 @@ noinst_LTLIBRARIES += %D%/libserver.la
 noinst_HEADERS += \
 	%D%/array.h \
 	%D%/batch.h \
+	%D%/batches.h \
+	%D%/captured.h \
 	%D%/codec.h \
 	%D%/cors.h \
 	%D%/ctx.h \
 	%D%/datasets.h \
 	%D%/disk.h \
 	%D%/errors.def \
+	%D%/events.h \
+	%D%/figures.h \
 	%D%/files.h \
 	%D%/guard.h \
+	%D%/history.h \
 	%D%/http.h \
 	%D%/inflate.h \
+	%D%/jobs.h \
 	%D%/json_scan.h %D%/keys.h \
+	%D%/kept.h \
 	%D%/listen.h \
 	%D%/log.h \
 	%D%/metrics.def \
@@ -91,6 +108,7 @@ noinst_HEADERS += \
 	%D%/notify.h \
 	%D%/npy.h \
 	%D%/number.h \
+	%D%/once.h \
 	%D%/router.h \
 	%D%/scheduler.h \
 	%D%/settings.def \
@@ -105,6 +123,7 @@ noinst_HEADERS += \
 	%D%/zip.h \
 	%D%/handlers/common.h \
 	%D%/handlers/handlers.h \
+	%D%/handlers/train.h \
 	%D%/handlers/training_batch.h \
 	%D%/handlers/training.h \
 	%D%/handlers/weights.h

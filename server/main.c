@@ -20,7 +20,9 @@
 #include "batch.h"
 #include "ctx.h"
 #include "datasets.h"
+#include "events.h"
 #include "http.h"
+#include "jobs.h"
 #include "keys.h"
 #include "listen.h"
 #include "log.h"
@@ -120,6 +122,8 @@ static void *load(void *arg)
     struct daemon *d = arg;
 
     store_load(d->ctx.store);
+    if (!jobs_start(d->ctx.jobs))
+        log_error("the threads of jobs do not start: no job will run");
     d->loaded = true;
     return NULL;
 }
@@ -168,6 +172,10 @@ static int start(struct daemon *d)
     if (!(d->ctx.store = store_open(c->state_dir, c->checkpoint_seconds, d->ctx.metrics, why, sizeof why)))
         return give_up(why);
     if (!(d->ctx.datasets = datasets_open(store_folder(d->ctx.store), why, sizeof why)))
+        return give_up(why);
+    if (!(d->ctx.events = events_new()))
+        return give_up("cannot start the thread of the event streams");
+    if (!(d->ctx.jobs = jobs_open(&d->ctx, c->state_dir, why, sizeof why)))
         return give_up(why);
     if (!(d->listeners = listen_open(c, &d->n_listeners, &status, why, sizeof why)))
         return give_up(why), status;
@@ -269,7 +277,7 @@ static _Noreturn void leave(struct daemon *d, const char *why)
 
 static void wait_until(struct daemon *d, uint64_t end_ns, bool also_when_idle)
 {
-    while (now_ns() < end_ns && !(also_when_idle && d->loaded && !http_active(d->http)))
+    while (now_ns() < end_ns && !(also_when_idle && d->loaded && !http_active(d->http) && jobs_stop(d->ctx.jobs)))
         if (turn(d, DRAIN_TICK_MS))
             leave(d, "a second signal: stopped at once");
 }
@@ -305,10 +313,12 @@ static void drain(struct daemon *d)
     d->ctx.draining = true;
     wait_until(d, now_ns() + (uint64_t)(d->config.drain_delay_seconds * 1e9), false);
     http_refuse(d->http);
+    events_end(d->ctx.events);
+    jobs_stop(d->ctx.jobs);
     wait_until(d, now_ns() + (uint64_t)(d->config.exit_timeout_seconds * 1e9), true);
     for (int i = 0; i < 10 && !http_end(d->http); i++)
         wait_until(d, now_ns() + DRAIN_TICK_MS * 1000000u, false); /* one may be on its way back */
-    if (!http_end(d->http) || !d->loaded) {
+    if (!http_end(d->http) || !d->loaded || !jobs_stop(d->ctx.jobs)) {
         save_what_can_be(d);
         leave(d, "work was still under way after --exit-timeout-seconds");
     }
@@ -324,12 +334,16 @@ static bool stop(struct daemon *d)
 
     if (d->http)
         http_refuse(d->http);
+    if (d->ctx.events)
+        events_end(d->ctx.events);
     http_stop(d->http);
     batching_stop(d->ctx.batching);
     scheduler_free(d->ctx.scheduler);
     batching_free(d->ctx.batching);
     if (d->loading)
         pthread_join(d->loader, NULL);
+    jobs_close(d->ctx.jobs);
+    events_free(d->ctx.events);
     datasets_close(d->ctx.datasets);
     saved = !d->ctx.store || store_close(d->ctx.store);
     if (d->http && d->config.port_file)

@@ -54,6 +54,8 @@ lip_err recipe_make(const lip_model *model, const json_t *config, struct recipe 
         goto done;
     }
     r->publish_step = is(config, "publish", "step");
+    r->publish_epoch = is(config, "publish", "epoch");
+    r->publish_job = is(config, "publish", "job");
     r->lagging = is(config, "kernels", "deel_lip");
     r->skip_nonfinite = is(config, "on_nonfinite", "skip");
     r->sync = is(config, "durability", "sync");

@@ -189,6 +189,8 @@ void reply_finish(struct reply *rp, const char *instance, const char *id, bool p
 
 void reply_clear(struct reply *rp)
 {
+    if (rp->stream.end)
+        rp->stream.end(rp->stream.ctx);
     free(rp->body);
     json_decref(rp->problem);
     for (size_t i = 0; i < rp->n_headers; i++)

@@ -5,6 +5,7 @@
 #define MV "/v2/models/{m}/versions/{v}"
 #define ML "/v2/models/{m}/labels/{label}"
 #define D "/v2/datasets/{d}"
+#define J "/v2/jobs/{id}"
 
 /* Below the model, below a version and below a label of it. AT_ANY: what reads acts on the version of the path. AT_HEAD: what
  * writes acts on the head, and is refused where the path names a frozen version. */
@@ -66,7 +67,7 @@ const struct route routes[] = {
     AT_HEAD("PUT", "/training", handle_training_put, ROUTE_WRITE, NULL),
     AT_HEAD("PATCH", "/training", handle_training_patch, ROUTE_WRITE, NULL),
     AT_HEAD("POST", "/train_step", handle_train_step, ROUTE_WRITE, NULL),
-    AT_ANY("POST", "/evaluate", handle_evaluate, 0, NULL),
+    AT_ANY("POST", "/evaluate", handle_evaluate, ROUTE_ASYNC, NULL),
     AT_ANY("POST", "/gradients", handle_gradients, 0, NULL),
 
     /* weights and layers */
@@ -86,12 +87,12 @@ const struct route routes[] = {
     {"GET", M "/checkpoints/{c}", handle_checkpoint, 0, NULL},
     {"DELETE", M "/checkpoints/{c}", handle_checkpoint_delete, ROUTE_WRITE, NULL},
     {"POST", M "/checkpoints/{c}/restore", handle_checkpoint_restore, ROUTE_WRITE, NULL},
-    AT_ANY("GET", "/export", handle_export, 0, NULL),
+    AT_ANY("GET", "/export", handle_export, ROUTE_ASYNC, NULL),
 
     /* bounds */
-    AT_ANY("POST", "/certify", handle_certify, 0, NULL),
+    AT_ANY("POST", "/certify", handle_certify, ROUTE_ASYNC, NULL),
     AT_ANY("GET", "/layers/{l}/singular_values", handle_singular_values, 0, NULL),
-    AT_ANY("GET", "/lipschitz", handle_lipschitz, 0, NULL),
+    AT_ANY("GET", "/lipschitz", handle_lipschitz, ROUTE_ASYNC, NULL),
 
     /* datasets */
     {"GET", "/v2/datasets", handle_datasets_list, 0, NULL},
@@ -100,6 +101,18 @@ const struct route routes[] = {
     {"DELETE", D, handle_dataset_delete, ROUTE_WRITE, NULL},
     {"GET", D "/{tensor}", handle_dataset_tensor_get, 0, NULL},
     {"PUT", D "/{tensor}", handle_dataset_tensor_put, ROUTE_WRITE | ROUTE_UPLOAD, NULL},
+
+    /* jobs and events */
+    {"GET", "/v2/jobs", handle_jobs_list, 0, NULL},
+    {"POST", "/v2/jobs", handle_job_create, 0, NULL},
+    {"GET", J, handle_job_get, ROUTE_INLINE, NULL},
+    {"DELETE", J, handle_job_delete, 0, NULL},
+    {"POST", J "/cancel", handle_job_cancel, 0, NULL},
+    {"POST", J "/pause", handle_job_pause, 0, NULL},
+    {"POST", J "/resume", handle_job_resume, 0, NULL},
+    {"GET", J "/result", handle_job_result, 0, NULL},
+    {"GET", J "/events", handle_job_events, ROUTE_INLINE, NULL},
+    {"GET", "/v2/events", handle_events, ROUTE_INLINE, NULL},
 
     /* of the wire contract, not of this build */
     LATER("GET", "/"),
@@ -121,16 +134,6 @@ const struct route routes[] = {
     LATER("POST", M "/wasserstein"),
     LATER("POST", MV "/wasserstein"),
     LATER("POST", ML "/wasserstein"),
-    LATER("GET", "/v2/jobs"),
-    LATER("POST", "/v2/jobs"),
-    LATER("GET", "/v2/jobs/{id}"),
-    LATER("DELETE", "/v2/jobs/{id}"),
-    LATER("POST", "/v2/jobs/{id}/cancel"),
-    LATER("POST", "/v2/jobs/{id}/pause"),
-    LATER("POST", "/v2/jobs/{id}/resume"),
-    LATER("GET", "/v2/jobs/{id}/events"),
-    LATER("GET", "/v2/jobs/{id}/result"),
-    LATER("GET", "/v2/events"),
     LATER("GET", "/v2/config"),
     LATER("PATCH", "/v2/config"),
     {0},

@@ -81,6 +81,7 @@ void model_free(struct model *m)
     lip_state_free(m->served);
     lip_state_free(m->state);
     facts_clear(&m->facts);
+    json_decref(m->positions);
     stats_put(m->stats);
     for (size_t i = 0; i < m->n_versions; i++)
         store_put(m->version[i]);
@@ -382,7 +383,7 @@ struct model *store_create(struct store *s, const char *name, struct draft *d, b
         store_put(m);
         m = NULL;
     } else if (m) {
-        pthread_mutex_lock(&m->writing);
+        model_lock(m);
         bool ok = (!check || check(ctx, m)) && replace_model(m, d, f);
         pthread_mutex_unlock(&m->writing);
         if (!ok) {
@@ -405,7 +406,7 @@ bool store_delete(struct store *s, struct model *m, bool (*check)(void *ctx, str
 
     snprintf(away, sizeof away, ".gone.%s", m->name);
     pthread_mutex_lock(&s->changing);
-    pthread_mutex_lock(&m->writing);
+    model_lock(m);
     if (m->gone) {
         failure_set(f, 404, "unknown_model", "Request for unknown model: '%s' is not found", m->name);
     } else if (!check || check(ctx, m)) {
@@ -542,7 +543,7 @@ static void load(struct model *m)
     struct failure f = {0};
     bool ok;
 
-    pthread_mutex_lock(&m->writing);
+    model_lock(m);
     ok = disk_load(m, &f);
     pthread_mutex_lock(&m->lock);
     m->stage = ok ? MODEL_READY : MODEL_UNAVAILABLE;

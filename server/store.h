@@ -62,7 +62,7 @@ struct published {
 struct recipe {
     atomic_uint refs;
     json_t *config; /* every member of api.md 3.6 but "state" */
-    bool publish_step, lagging, skip_nonfinite, sync;
+    bool publish_step, publish_epoch, publish_job, lagging, skip_nonfinite, sync;
     uint64_t telemetry_every; /* 0: never */
     lip_trainer *judge; /* loss and metrics, for evaluate; never steps */
     lip_model *model;   /* what it was made for; a reference */
@@ -79,6 +79,8 @@ struct facts {
     char *description; /* malloc'd; of a frozen version, its own */
     json_t *tags;
     long max_batch_size;
+    char lost_epoch[9];  /* "", or the epoch whose states after lost_after a crash has taken back */
+    uint64_t lost_after;
     char *damage; /* NULL, or why its files cannot be used: the model is UNAVAILABLE */
 };
 
@@ -106,6 +108,9 @@ struct model {
     lip_state *served;    /* what was published, while unpublished steps have changed `state`; else NULL */
     bool optimizer_kept;
     uint64_t unpublished;
+    const char *job;      /* the training job that changes the head now; nobody else does meanwhile. NULL: none */
+    json_t *positions;    /* of training jobs that are not finished, by their ids; NULL: none */
+    atomic_uint wanting;  /* how many wait for `writing`: a job lets them go first */
     atomic_bool gone; /* deleted while somebody waited */
 
     pthread_mutex_t lock; /* what follows, up to `saving` */
@@ -160,6 +165,7 @@ struct model **store_list(struct store *store, size_t *n);
 bool store_name_ok(const char *name);
 bool failure_set(struct failure *f, int status, const char *code, const char *format, ...)
     __attribute__((format(printf, 4, 5))); /* always false */
+bool failure_lip(struct failure *f, const lip_error *err);
 bool failure_errno(struct failure *f, int error, const char *what); /* of a write: a full disk is 507 */
 
 /* A model that is to be created or to replace another. What is taken by store_put_model is set to NULL. */
@@ -197,9 +203,20 @@ struct stats *model_stats(struct model *model);   /* counted */
 uint64_t model_published(struct batcher *b); /* the weights_revision of the batcher's model; 0: nothing is published */
 struct recipe *model_recipe(struct model *model); /* counted; NULL: training is not configured */
 void recipe_put(struct recipe *recipe);
+/* model_lost: whether this ETag of the model names a state that a crash has taken back. */
+bool model_lost(struct model *model, const char *etag);
 /* model_facts: a copy; clear it. false: out of memory. */
 bool model_facts(struct model *model, struct facts *copy);
 void facts_clear(struct facts *facts);
+
+/* model_lock: take `writing`, before a training job takes its next step. model_checkpoint: write unsaved steps now. */
+void model_lock(struct model *model);
+bool model_checkpoint(struct model *model, struct failure *f);
+
+/* Where a training job stands: an object of its own making, saved with every state of the model. Under `writing`.
+ * position_put takes it over; NULL takes the job's away. false: out of memory. position_get is borrowed; NULL: none. */
+bool position_put(struct model *model, const char *job, json_t *position);
+json_t *position_get(const struct model *model, const char *job);
 
 /* ---- changing one model: the caller holds `writing` ------------------------------------------------------ */
 

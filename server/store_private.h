@@ -26,9 +26,6 @@ struct store {
  * NULL: out of memory. */
 struct published *published_new(lip_snapshot *snapshot, const struct facts *facts, struct stats *stats);
 
-/* model_checkpoint: write the head as it is between two steps. */
-bool model_checkpoint(struct model *model, struct failure *f);
-
 /* model_saved: the image is on disk. */
 void model_saved(struct model *model, const struct image *image);
 

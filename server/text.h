@@ -6,6 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* text_forever: the same text, once, for as long as the process lives. NULL: out of memory. Threads: safe. */
+const char *text_forever(const char *text);
+
 struct text {
     char *bytes; /* malloc'd */
     size_t n, capacity;

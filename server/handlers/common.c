@@ -130,6 +130,15 @@ bool precondition(const struct request *rq, struct model *present, struct reply 
     return false;
 }
 
+bool not_a_jobs(struct model *model, struct reply *rp)
+{
+    if (!model->job)
+        return true;
+    reply_header(rp, "Retry-After", "5");
+    reply_error(rp, 409, "job_running", NULL, "job %s is training model '%s'; pause or cancel it first", model->job, model->name);
+    return false;
+}
+
 bool precondition_document(const struct request *rq, const json_t *present, struct reply *rp)
 {
     const char *wanted = request_header(rq, "If-Match"), *unwanted = request_header(rq, "If-None-Match");
@@ -155,10 +164,10 @@ static struct model *begin(struct model *model, const struct request *rq, struct
 {
     if (!model)
         return NULL;
-    pthread_mutex_lock(&model->writing);
+    model_lock(model);
     if (model->gone)
         reply_error(rp, 404, "unknown_model", NULL, "Request for unknown model: '%s' is not found", model->name);
-    else if (ready(model, rp) && precondition(rq, model, rp))
+    else if (ready(model, rp) && not_a_jobs(model, rp) && precondition(rq, model, rp))
         return model;
     write_end(model);
     return NULL;

@@ -33,6 +33,9 @@ struct model *write_begin(struct ctx *ctx, const struct request *rq, struct repl
 struct model *head_begin(struct ctx *ctx, const struct request *rq, struct reply *rp);
 void write_end(struct model *model);
 
+/* not_a_jobs: that no training job changes the head now; else 409 job_running. Under `writing`; write_begin asks it. */
+bool not_a_jobs(struct model *model, struct reply *rp);
+
 /* precondition: If-Match against the head's state; 412 with current_revision. present NULL: there is no such model. */
 bool precondition(const struct request *rq, struct model *present, struct reply *rp);
 

@@ -8,6 +8,7 @@
 #include "common.h"
 #include "datasets.h"
 #include "handlers.h"
+#include "jobs.h"
 #include "npy.h"
 #include "settings.h"
 #include "text.h"
@@ -77,12 +78,29 @@ static bool allowed(struct ctx *ctx, const struct request *rq, struct reply *rp)
     return ok;
 }
 
+/* That no job reads it: one that goes on after a restart needs the same samples. */
+struct asked {
+    struct ctx *ctx;
+    struct reply *rp;
+};
+
+static bool unused(void *arg, const char *name)
+{
+    struct asked *a = arg;
+
+    if (!jobs_use_dataset(a->ctx->jobs, name))
+        return true;
+    reply_error(a->rp, 409, "in_use", NULL, "a job that has not finished reads dataset '%s'", name);
+    return false;
+}
+
 static void put(struct ctx *ctx, const struct request *rq, struct reply *rp, const char *tensor)
 {
     const char *label = request_query(rq, "label");
     struct array_room room = {.folder = store_folder(ctx->store), .left = (size_t)ctx->config->max_upload_bytes};
     struct arrays *arrays = calloc(1, sizeof *arrays);
     double scale = 1, offset = 0;
+    struct asked asked = {ctx, rp};
     struct failure f = {0};
     struct dataset *d;
     bool created;
@@ -94,7 +112,7 @@ static void put(struct ctx *ctx, const struct request *rq, struct reply *rp, con
     if (!query_number(rq, rp, "scale", &scale) || !query_number(rq, rp, "offset", &offset) || !allowed(ctx, rq, rp))
         goto done;
     if (!arrays_read(rq->body, rq->bytes, tensor != NULL, label, &room, arrays, &f) ||
-        !(d = datasets_store(ctx->datasets, rq->param[0], arrays, scale, offset, tensor, NULL, NULL, &created, &f)))
+        !(d = datasets_store(ctx->datasets, rq->param[0], arrays, scale, offset, tensor, unused, &asked, &created, &f)))
         reply_failure(rp, &f);
     else
         answer(rp, created ? 201 : 200, d);
@@ -164,11 +182,12 @@ void handle_datasets_list(struct ctx *ctx, const struct request *rq, struct repl
 void handle_dataset_delete(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
     static const char *const none[] = {NULL};
+    struct asked asked = {ctx, rp};
     struct failure f = {0};
 
     if (!codec_queries(rq, rp, none) || !allowed(ctx, rq, rp))
         return;
-    if (datasets_delete(ctx->datasets, rq->param[0], NULL, NULL, &f))
+    if (datasets_delete(ctx->datasets, rq->param[0], unused, &asked, &f))
         reply_bytes(rp, 204, NULL, NULL, 0);
     else
         reply_failure(rp, &f);

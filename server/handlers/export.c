@@ -145,7 +145,7 @@ void handle_export(struct ctx *ctx, const struct request *rq, struct reply *rp)
         }
         reply_weights_revision(rp, revision);
     } else { /* trainable state: cut from the head between two steps */
-        pthread_mutex_lock(&model->writing);
+        model_lock(model);
         revision = model->facts.state_revision;
         etag_of(etag, model->facts.epoch, model->facts.version, revision, options);
         bytes = lip_state_save(model->state, &size);

@@ -29,6 +29,8 @@ handler handle_export;                                                   /* expo
 handler handle_openapi, handle_problem, handle_docs, handle_docs_file;   /* web.c */
 handler handle_datasets_list, handle_dataset_get, handle_dataset_put, handle_dataset_delete, handle_dataset_tensor_get,
     handle_dataset_tensor_put;                                           /* datasets.c */
+handler handle_jobs_list, handle_job_create, handle_job_get, handle_job_delete, handle_job_cancel, handle_job_pause,
+    handle_job_resume, handle_job_result, handle_job_events, handle_events; /* jobs.c */
 handler handle_unsupported;                                              /* unsupported.c: what api.md has and this build has not */
 
 #endif

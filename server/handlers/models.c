@@ -6,6 +6,7 @@
 
 #include "common.h"
 #include "handlers.h"
+#include "jobs.h"
 #include "training.h"
 
 enum { BATCH_MAX = 65536 };
@@ -229,7 +230,7 @@ struct asked {
 static bool allowed(void *ctx, struct model *present)
 {
     struct asked *a = ctx;
-    return precondition(a->rq, present, a->rp);
+    return (!present || not_a_jobs(present, a->rp)) && precondition(a->rq, present, a->rp);
 }
 
 static void create(struct ctx *ctx, const struct request *rq, struct reply *rp, bool replace)
@@ -411,17 +412,22 @@ void handle_config_get(struct ctx *ctx, const struct request *rq, struct reply *
     store_put(model);
 }
 
-/* DELETE /v2/models/{m}  ->  204 */
+/* DELETE /v2/models/{m}?force=  ->  204 */
 void handle_model_delete(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
     static const char *const names[] = {"force", NULL};
     struct asked asked = {rq, rp};
     struct failure f = {0};
     struct model *model;
+    bool force = false;
 
-    if (!codec_queries(rq, rp, names) || !(model = find_model(ctx, rq, rp)))
+    if (!codec_queries(rq, rp, names) || !codec_query_bool(rq, rp, "force", &force) || !(model = find_model(ctx, rq, rp)))
         return;
-    if (store_delete(ctx->store, model, allowed, &asked, &f))
+    if (force)
+        jobs_cancel_on(ctx->jobs, model->name);
+    if (jobs_work_on(ctx->jobs, model->name))
+        reply_error(rp, 409, "in_use", NULL, "a job works on model '%s'; ?force=true cancels it", model->name);
+    else if (store_delete(ctx->store, model, allowed, &asked, &f))
         reply_bytes(rp, 204, "application/json", NULL, 0);
     else
         reply_failure(rp, &f);

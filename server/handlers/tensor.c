@@ -113,7 +113,7 @@ void handle_tensor_get(struct ctx *ctx, const struct request *rq, struct reply *
         return;
     if (!(now = find_now(model, rp)))
         goto done;
-    pthread_mutex_lock(&model->writing);
+    model_lock(model);
     if (find(lip_state_model(model->state), variable_name(rq, name, sizeof name), model->name, &index, rp)) {
         const lip_variable *v = lip_model_variable(lip_state_model(model->state), index);
         const float *x = lip_state_data(model->state, index);

@@ -4,14 +4,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "training_batch.h"
+#include "figures.h"
 #include "handlers.h"
+#include "train.h"
 #include "metrics.h"
 #include "settings.h"
 #include "store_private.h"
 #include "training.h"
+#include "training_batch.h"
 
-static json_t *metrics_json(const lip_metric *metrics, size_t n)
+enum { DATASET_BODY_MAX = 65536 }; /* a body that names a dataset is small */
+
+json_t *metrics_json(const lip_metric *metrics, size_t n)
 {
     json_t *json = json_object();
     for (size_t i = 0; i < n; i++)
@@ -117,7 +121,7 @@ static json_t *step_layers(const lip_step_report *r)
     return list;
 }
 
-static void count_step(struct ctx *ctx, const char *model, const char *version, const lip_step_report *r,
+void count_step(struct ctx *ctx, const char *model, const char *version, const lip_step_report *r,
                        uint64_t ns)
 {
     char labels[LABELS_MAX], layer[LABELS_MAX + MODEL_NAME_MAX + 32];
@@ -197,11 +201,16 @@ json_t *step_telemetry(const struct model *model, const lip_batch *batch, const 
     return json;
 }
 
+lip_step_options step_options(const struct recipe *recipe)
+{
+    return (lip_step_options){.learning_rate = NAN, .skip_nonfinite = recipe->skip_nonfinite, .lagging = recipe->lagging};
+}
+
 /* Under `writing`. */
 static void step(struct ctx *ctx, struct model *model, struct batch *b, struct reply *rp)
 {
     const struct recipe *recipe = model->recipe;
-    lip_step_options options = {.skip_nonfinite = recipe->skip_nonfinite, .lagging = recipe->lagging};
+    lip_step_options options = step_options(recipe);
     lip_step_report report = {0};
     struct before before = {0};
     struct failure f = {0};
@@ -297,11 +306,99 @@ static lip_trainer *another_judge(const lip_model *m, const struct recipe *recip
     return judge;
 }
 
+/* evaluate's answer. parameters and metrics are taken over. */
+static void evaluated(struct reply *rp, const struct model *model, const struct published *now, const char *id, size_t samples,
+                      json_t *metrics)
+{
+    json_t *parameters = json_pack("{s:I, s:I}", "weights_revision", (json_int_t)now->weights_revision, "samples",
+                                   (json_int_t)samples);
+    json_t *more = json_pack("{s:o}", "metrics", metrics);
+    char etag[ETAG_MAX];
+
+    etag_of(etag, now->epoch, now->version, now->weights_revision, NULL);
+    reply_header(rp, "ETag", "%s", etag);
+    reply_weights_revision(rp, now->weights_revision);
+    codec_answer(rp, model->name, now->version, id, parameters, more, NULL, 0);
+    json_decref(parameters);
+    json_decref(more);
+}
+
+/* The body {"dataset": …} as JSON; NULL: it is another one, or the reply says what is wrong. */
+static json_t *dataset_body(const struct request *rq, struct reply *rp)
+{
+    json_t *body = NULL;
+
+    if (rq->bytes < DATASET_BODY_MAX && memmem(rq->body, rq->bytes, "\"dataset\"", 9) &&
+        !request_header(rq, "Inference-Header-Content-Length"))
+        body = codec_document(rq, rp);
+    if (body && !json_object_get(body, "dataset")) {
+        json_decref(body);
+        body = NULL;
+    }
+    return body;
+}
+
+/* The samples of a dataset instead of inputs. */
+static void evaluate_dataset(struct ctx *ctx, const struct request *rq, struct reply *rp, struct model *model,
+                             struct published *now, const struct recipe *recipe, const json_t *body)
+{
+    static const char *const members[] = {"id", "parameters", "metrics", "dataset", "batch_size", NULL};
+    const char *name = json_string_value(json_object_get(body, "dataset"));
+    const json_t *size = json_object_get(body, "batch_size"), *asked = json_object_get(body, "metrics");
+    const lip_model *m = lip_snapshot_model(now->snapshot);
+    json_int_t batch = size ? json_integer_value(size) : 256;
+    struct figures *figures = calloc(1, sizeof *figures);
+    lip_trainer *judge = NULL;
+    struct dataset *d = NULL;
+    struct batches b = {0};
+    struct failure f = {0};
+    json_t *metrics = NULL;
+    uint64_t start = now_ns();
+
+    if (!codec_members(rp, body, "", members))
+        goto done;
+    if (!name || batch < 1 || batch > 65536) {
+        reply_at(rp, 400, "bad_parameter", name ? "/batch_size" : "/dataset",
+                 name ? "batch_size needs an integer from 1 to 65536" : "dataset needs the name of a dataset");
+        goto done;
+    }
+    if (!figures) {
+        reply_no_memory(rp);
+        goto done;
+    }
+    if (asked && !(judge = another_judge(m, recipe, asked, rp)))
+        goto done;
+    if (!(d = dataset_get(ctx->datasets, name))) {
+        reply_at(rp, 404, "unknown_dataset", "/dataset", "there is no dataset '%.140s'", name);
+        goto done;
+    }
+    if (!batches_open(&b, d, m, true, (size_t)batch, &f) ||
+        !figures_judge(figures, judge ? judge : recipe->judge, now->snapshot, &b, 0, rq->dry && d->samples > 64 ? 64 : d->samples,
+                       rq->job, &f)) {
+        if (f.status)
+            reply_at(rp, f.status, f.code, "/dataset", "%s", f.text);
+        else
+            reply_error(rp, 503, "draining", NULL, "the evaluation was given up");
+        goto done;
+    }
+    rp->compute_ns = now_ns() - start;
+    if ((metrics = json_object()) && figures_into(figures, "", metrics)) {
+        evaluated(rp, model, now, json_string_value(json_object_get(body, "id")), d->samples, metrics);
+    } else {
+        json_decref(metrics);
+        reply_no_memory(rp);
+    }
+done:
+    batches_close(&b);
+    dataset_put(d);
+    lip_trainer_free(judge);
+    free(figures);
+}
+
 static void evaluate(const struct request *rq, struct reply *rp, struct model *model, struct published *now,
                      const struct recipe *recipe)
 {
-    static const char *const members[] = {"id", "model_name", "model_version", "parameters", "inputs", "outputs",
-                                          "metrics", "dataset", "batch_size", NULL};
+    static const char *const members[] = {"id", "model_name", "model_version", "parameters", "inputs", "outputs", "metrics", NULL};
     const lip_model *m = lip_snapshot_model(now->snapshot);
     struct batch batch = {0};
     lip_metric metrics[LIP_MAX_METRICS];
@@ -309,26 +406,12 @@ static void evaluate(const struct request *rq, struct reply *rp, struct model *m
     lip_workspace *ws = thread_workspace();
     lip_error err = {0};
     size_t n = 0;
-    char etag[ETAG_MAX];
     const json_t *asked;
-    json_t *parameters, *more;
     uint64_t start;
 
-    if (!batch_read(rq, model->name, m, members, BATCH_LABELS | BATCH_FINITE, json_object_get(recipe->config, "loss"), &batch, rp)) {
-        /* A dataset in place of inputs: what is wrong then is not that inputs are missing. */
-        if (batch.body.json && json_object_get(batch.body.json, "dataset") && !json_object_get(batch.body.json, "inputs")) {
-            reply_clear(rp);
-            *rp = (struct reply){0};
-            reply_at(rp, 501, "unsupported", "/dataset", "datasets are not built in");
-        }
+    if (!batch_read(rq, model->name, m, members, BATCH_LABELS | BATCH_FINITE, json_object_get(recipe->config, "loss"), &batch, rp) ||
+        !known_parameters(&batch.body, NULL, rp))
         goto done;
-    }
-    if (!known_parameters(&batch.body, NULL, rp))
-        goto done;
-    if ((asked = json_object_get(batch.body.json, "dataset")) || (asked = json_object_get(batch.body.json, "batch_size"))) {
-        reply_error(rp, 501, "unsupported", NULL, "datasets are not built in");
-        goto done;
-    }
     if ((asked = json_object_get(batch.body.json, "metrics")) && !(judge = another_judge(m, recipe, asked, rp)))
         goto done;
     if (!ws) {
@@ -343,15 +426,7 @@ static void evaluate(const struct request *rq, struct reply *rp, struct model *m
         goto done;
     }
     rp->compute_ns = now_ns() - start;
-    etag_of(etag, now->epoch, now->version, now->weights_revision, NULL);
-    reply_header(rp, "ETag", "%s", etag);
-    reply_weights_revision(rp, now->weights_revision);
-    parameters = json_pack("{s:I, s:I}", "weights_revision", (json_int_t)now->weights_revision, "samples",
-                           (json_int_t)batch.batch.n);
-    more = json_pack("{s:o}", "metrics", metrics_json(metrics, n));
-    codec_answer(rp, model->name, now->version, batch.body.id, parameters, more, NULL, 0);
-    json_decref(parameters);
-    json_decref(more);
+    evaluated(rp, model, now, batch.body.id, batch.batch.n, metrics_json(metrics, n));
 done:
     lip_trainer_free(judge);
     batch_clear(&batch);
@@ -364,6 +439,7 @@ void handle_evaluate(struct ctx *ctx, const struct request *rq, struct reply *rp
     struct published *now;
     struct recipe *recipe;
     struct model *model;
+    json_t *body;
 
     if (!codec_queries(rq, rp, none) || !(model = find_model(ctx, rq, rp)))
         return;
@@ -371,8 +447,12 @@ void handle_evaluate(struct ctx *ctx, const struct request *rq, struct reply *rp
     if (now && !recipe)
         reply_error(rp, 409, "training_not_configured", NULL, "training of model '%s' is not configured: there is no loss",
                     model->name);
-    else if (now)
+    else if (now && (body = dataset_body(rq, rp))) {
+        evaluate_dataset(ctx, rq, rp, model, now, recipe, body);
+        json_decref(body);
+    } else if (now && !rp->status) {
         evaluate(rq, rp, model, now, recipe);
+    }
     recipe_put(recipe);
     published_put(now);
     store_put(model);

@@ -10,9 +10,9 @@
 
 /* Members that are one of a few words: the default first, then what is built in, then what is not. */
 static const struct {
-    const char *name, *built[3], *missing[3];
+    const char *name, *built[5], *missing[3];
 } choices[] = {
-    {"publish", {"step", "never"}, {"epoch", "job"}},
+    {"publish", {"step", "epoch", "job", "never"}, {0}},
     {"kernels", {"fresh", "deel_lip"}, {0}},
     {"on_nonfinite", {"error", "skip"}, {0}},
     {"durability", {"checkpoint", "sync"}, {0}},
@@ -139,7 +139,7 @@ void handle_training_get(struct ctx *ctx, const struct request *rq, struct reply
     if (!codec_queries(rq, rp, names) || !codec_query_bool(rq, rp, "state", &state) || !(model = find_model(ctx, rq, rp)))
         return;
     if ((now = find_now(model, rp))) {
-        pthread_mutex_lock(&model->writing);
+        model_lock(model);
         if (!model->recipe)
             reply_error(rp, 404, "training_not_configured", NULL, "training of model '%s' is not configured; PUT it first",
                         model->name);
@@ -164,7 +164,7 @@ void handle_training_get(struct ctx *ctx, const struct request *rq, struct reply
 }
 
 /* Members of the patch replace the present ones; null takes them away (RFC 7396, one level: members are whole objects). */
-static json_t *merged(const json_t *present, const json_t *patch)
+json_t *training_merge(const json_t *present, const json_t *patch)
 {
     json_t *json = json_deep_copy(present), *value;
     const char *key;
@@ -173,7 +173,7 @@ static json_t *merged(const json_t *present, const json_t *patch)
         if (json_is_null(value))
             json_object_del(json, key);
         else
-            json_object_set(json, key, value);
+            json_object_set_new(json, key, json_deep_copy(value));
     }
     return json;
 }
@@ -200,7 +200,7 @@ static void put(struct ctx *ctx, const struct request *rq, struct reply *rp, boo
                     model->name);
         goto done;
     }
-    whole = patch ? merged(model->recipe->config, body) : json_incref(body);
+    whole = patch ? training_merge(model->recipe->config, body) : json_incref(body);
     if (!whole || !training_make(lip_state_model(model->state), whole, "", &recipe, &trainer, rp)) {
         if (!whole)
             reply_no_memory(rp);

@@ -9,6 +9,9 @@
 bool training_make(const lip_model *model, const json_t *object, const char *pointer, struct recipe **recipe,
                    lip_trainer **trainer, struct reply *rp);
 
+/* training_merge: a training resource after a merge-patch, not checked. NULL: out of memory. */
+json_t *training_merge(const json_t *present, const json_t *patch);
+
 /* ---- beside a step of the head, whoever makes it; under `writing` ---------------------------------------------- */
 
 /* step_bound: where the recipe's metrics ask for the proven constants of the weights that the step starts from, they go into

@@ -47,7 +47,7 @@ void handle_weights_get(struct ctx *ctx, const struct request *rq, struct reply 
                     "format is \"%.40s\"; there is safetensors", format);
     } else if ((now = find_now(model, rp))) {
         /* Cut between two steps: the state, and the revision it is of. */
-        pthread_mutex_lock(&model->writing);
+        model_lock(model);
         etag_of(etag, model->facts.epoch, model->facts.version, model->facts.state_revision, NULL);
         if (!codec_not_modified(rq, rp, etag)) {
             if (list)

@@ -163,9 +163,7 @@ def plan(check):
 
         # what is for later
         for name, answer in [
-            ("jobs", d.post("/v2/jobs", {"type": "train", "model": "m"})),
             ("pairs", d.get(m + "/lipschitz?pairs=true")),
-            ("an idempotency key", d.post(step, batch(), Idempotency_Key="k")),
         ]:
             refused(f"{name} are not built in", answer, 501, "unsupported")
         refused("a query parameter that is none", d.get(m + "/lipschitz?layerz=true"), 400, "bad_parameter")
