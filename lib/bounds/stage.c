@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "layers/family.h"
 #include "tensor/gemm.h"
 
 /* ---- what a step is ----------------------------------------------------------------------------------- */
@@ -28,20 +29,109 @@ static void open_conv(struct lip__stage *s)
 {
     const struct lip__conv *c = (const struct lip__conv *)s->layer;
     const lip_layer *l = s->layer;
+    const lip_shape *image = s->adjoint ? &l->out : &l->in, *result = s->adjoint ? &l->in : &l->out;
 
     s->kind = LIP__STAGE_CONV;
-    s->conv = (struct lip__convolution){.g = {.h = l->in.dim[0],
-                                              .w = l->in.dim[1],
-                                              .c = l->in.dim[2],
+    s->conv = (struct lip__convolution){.g = {.h = image->dim[0],
+                                              .w = image->dim[1],
+                                              .c = image->dim[2],
                                               .kh = c->kernel[0],
                                               .kw = c->kernel[1],
                                               .sh = c->strides[0],
                                               .sw = c->strides[1]},
-                                        .f = (size_t)c->filters};
+                                        .f = result->dim[2]};
     lip__windows_set(&s->conv.g, !(c->padding && !strcmp(c->padding, "valid")));
     s->m = lip__window_size(&s->conv.g);
     s->n = s->conv.f;
-    s->rows = s->conv.g.oh * s->conv.g.ow;
+    s->width = l->out.dim[2];
+    s->rows = s->out / s->width;
+}
+
+/* Rows or columns that a padded image has before the image. */
+static size_t edge(const lip_layer *l, const struct lip__windows *padded, int axis)
+{
+    return ((axis ? padded->w : padded->h) - l->in.dim[axis]) / 2;
+}
+
+/* Zeros around the image are a convolution's; where the image goes on otherwise only its constant is known. */
+static void open_padded(struct lip__stage *s)
+{
+    struct lip__windows g = lip__pad_windows(s->layer);
+    size_t down = edge(s->layer, &g, 0), across = edge(s->layer, &g, 1);
+    bool zeros = (!down || lip__pad_source(s->layer, 0, 0) >= s->layer->in.dim[0]) &&
+                 (!across || lip__pad_source(s->layer, 1, 0) >= s->layer->in.dim[1]);
+
+    open_conv(s);
+    s->conv.g = g;
+    s->conv.g.h = s->layer->in.dim[0];
+    s->conv.g.w = s->layer->in.dim[1];
+    s->conv.g.top += down;
+    s->conv.g.left += across;
+    if (!zeros)
+        s->kind = LIP__STAGE_UNKNOWN;
+}
+
+/* How often a place of the image is met along one axis, at most: by windows, and by each place that shows it. */
+static lip_err meetings(const struct lip__stage *s, int axis, size_t *most, lip_error *err)
+{
+    struct lip__windows g = lip__pad_windows(s->layer);
+    size_t n = s->layer->in.dim[axis], windows = axis ? g.ow : g.oh, step = axis ? g.sw : g.sh, size = axis ? g.kw : g.kh;
+    size_t *count = lip__alloc(n, sizeof *count);
+
+    if (!count)
+        return lip__nomem(err, n * sizeof *count);
+    *most = 0;
+    for (size_t i = 0; i < windows; i++)
+        for (size_t a = 0; a < size; a++) {
+            size_t at = lip__pad_source(s->layer, axis, i * step + a);
+            if (at < n && ++count[at] > *most)
+                *most = count[at];
+        }
+    lip__free(count);
+    return LIP_OK;
+}
+
+/* ||W|| sqrt(nu nu) (certify.md C2). */
+static lip_err prove_padded(struct lip__stage *s, lip_error *err)
+{
+    lip_interval reshaped;
+    size_t down, across;
+    lip_err rc;
+
+    if ((rc = meetings(s, 0, &down, err)) != LIP_OK || (rc = meetings(s, 1, &across, err)) != LIP_OK ||
+        (rc = lip__enclose(s->kernel, s->m, s->n, &reshaped, NULL, err)) != LIP_OK)
+        return rc;
+    s->gain = s->norm.upper = lip__times_up(reshaped.upper, lip__up(sqrt((double)down * (double)across)));
+    s->method = "nu_enclosure";
+    return LIP_OK;
+}
+
+/* What a layer that only moves numbers does with their numbers, which float32 holds up to 2^24. */
+static lip_err open_move(struct lip__stage *s, lip_error *err)
+{
+    const lip_layer *l = s->layer;
+    size_t need = l->kind->scratch ? l->kind->scratch(l) : 0;
+    float *x, *y, *scratch;
+
+    if (s->in >= (size_t)1 << 24)
+        return LIP_OK;
+    x = lip__alloc(s->in, sizeof *x);
+    y = lip__alloc(s->out, sizeof *y);
+    scratch = lip__alloc(need + 1, sizeof *scratch);
+    s->source = lip__alloc(s->out, sizeof *s->source);
+    if (x && y && scratch && s->source) {
+        struct lip__pass pass = {.n = 1, .scratch = scratch};
+        for (size_t i = 0; i < s->in; i++)
+            x[i] = (float)(i + 1);
+        l->kind->forward(l, &pass, x, y);
+        for (size_t i = 0; i < s->out; i++)
+            s->source[i] = y[i] > 0 ? (size_t)y[i] - 1 : s->in;
+        s->kind = LIP__STAGE_MOVE;
+    }
+    lip__free(scratch);
+    lip__free(y);
+    lip__free(x);
+    return s->kind == LIP__STAGE_MOVE ? LIP_OK : lip__nomem(err, (s->in + s->out) * sizeof *x);
 }
 
 static void open_matrix(struct lip__stage *s)
@@ -50,6 +140,7 @@ static void open_matrix(struct lip__stage *s)
     s->m = s->layer->in.dim[s->layer->in.rank - 1];
     s->n = s->layer->out.dim[s->layer->out.rank - 1];
     s->rows = s->in / s->m;
+    s->width = s->n;
 }
 
 /* ReLU with options; one whose threshold makes it jump has no rule. */
@@ -73,8 +164,11 @@ static void classify(struct lip__stage *s)
     const lip_layer *l = s->layer;
 
     s->kind = LIP__STAGE_UNKNOWN;
-    if (l->kind->op == LIP__CONV)
+    s->adjoint = l->kind->op == LIP__ADJOINT;
+    if (l->kind->op == LIP__CONV || l->kind->op == LIP__ADJOINT)
         open_conv(s);
+    else if (l->kind->op == LIP__PADDED)
+        open_padded(s);
     else if (l->kind->op == LIP__MATRIX)
         open_matrix(s);
     else if (l->kind->merge)
@@ -123,23 +217,34 @@ lip_err lip__stage_open(const lip_snapshot *snapshot, size_t index, struct lip__
                                  .out = snapshot->model->value[step->out].size,
                                  .method = "none",
                                  .norm = {0, NAN},
-                                 .gain = NAN};
+                                 .gain = NAN,
+                                 .weighed = NAN};
     classify(stage);
-    if (stage->kind != LIP__STAGE_MATRIX && stage->kind != LIP__STAGE_CONV)
+    if (stage->kind == LIP__STAGE_UNKNOWN && step->layer->kind->flags & LIP__MOVES)
+        return open_move(stage, err);
+    if (stage->kind == LIP__STAGE_UNKNOWN && step->layer->kind->weighed) {
+        const float *w[LIP__MAX_READ];
+        for (size_t r = 0; r < LIP__MAX_READ; r++)
+            w[r] = step->read[r] == LIP__NOWHERE ? NULL : snapshot->data[step->read[r]];
+        stage->weighed = step->layer->kind->weighed(step->layer, w);
+    }
+    if (!stage->m)
         return LIP_OK;
     rc = widen(snapshot, step->read[0], stage->m * stage->n, &stage->kernel, err);
     if (!rc)
-        rc = widen(snapshot, step->read[1], stage->n, &stage->bias, err);
+        rc = widen(snapshot, step->read[1], stage->width, &stage->bias, err);
     stage->conv.kernel = stage->kernel;
     return rc;
 }
 
 void lip__stage_close(struct lip__stage *stage)
 {
+    lip__free(stage->source);
     lip__free(stage->sigma);
     lip__free(stage->bias);
     lip__free(stage->kernel);
     stage->sigma = stage->bias = stage->kernel = NULL;
+    stage->source = NULL;
 }
 
 /* ---- what is proved of it ------------------------------------------------------------------------------ */
@@ -175,7 +280,9 @@ static lip_err prove_kernel(struct lip__stage *s, lip_error *err)
         return lip__nomem(err, (2 * s->n + s->m) * sizeof *work);
     }
     rc = lip__enclose(s->kernel, s->m, s->n, &reshaped, s->sigma, err);
-    s->roundings = s->m + 2;
+    s->roundings = (s->adjoint ? s->conv.g.kh * s->conv.g.kw * s->n : s->m) + 2;
+    if (s->adjoint) /* of another matrix than the one that is constrained */
+        s->n_sigma = 0;
     if (!rc && s->kind == LIP__STAGE_MATRIX) {
         s->norm = reshaped;
         s->method = "enclosure";
@@ -186,7 +293,7 @@ static lip_err prove_kernel(struct lip__stage *s, lip_error *err)
             rc = lip__conv_abs_norm(&s->conv, &s->absolute, err);
     }
     if (s->bias)
-        s->added = lip__up(lip__norm_up(s->bias, s->n) * lip__up(sqrt((double)s->rows)));
+        s->added = lip__up(lip__norm_up(s->bias, s->width) * lip__up(sqrt((double)s->rows)));
     lip__free(work);
     return rc;
 }
@@ -221,6 +328,7 @@ lip_err lip__stage_prove(struct lip__stage *s, lip_error *err)
         s->squares = true;
         break;
     case LIP__STAGE_COPY:
+    case LIP__STAGE_MOVE:
         analytic(s, 1, 0);
         break;
     case LIP__STAGE_SUM:
@@ -232,9 +340,13 @@ lip_err lip__stage_prove(struct lip__stage *s, lip_error *err)
         analytic_join(s, 0);
         break;
     case LIP__STAGE_UNKNOWN: /* the kind's own word for its constant; nothing is known of its rounding */
-        s->gain = s->norm.upper = s->layer->kind->constant ? s->layer->kind->constant(s->layer) : NAN;
-        s->method = isnan(s->norm.upper) ? "none" : "analytic";
         s->absolute = s->added = NAN;
+        if (s->layer->kind->op == LIP__PADDED)
+            return prove_padded(s, err);
+        s->gain = s->norm.upper = !isnan(s->weighed)             ? s->weighed
+                                  : s->layer->kind->constant ? s->layer->kind->constant(s->layer)
+                                                             : NAN;
+        s->method = isnan(s->norm.upper) ? "none" : "analytic";
         break;
     }
     return LIP_OK;
@@ -374,7 +486,13 @@ void lip__stage_value(const struct lip__stage *s, size_t n, const double *const 
         break;
     case LIP__STAGE_CONV:
         for (size_t i = 0; i < n; i++)
-            lip__conv_apply(&s->conv, first + i * s->in, y + i * s->out, scratch);
+            (s->adjoint ? lip__double_conv_adjoint : lip__conv_apply)(&s->conv, first + i * s->in, y + i * s->out, scratch);
+        break;
+    case LIP__STAGE_MOVE:
+        for (size_t i = 0; i < n * s->out; i++) {
+            size_t at = s->source[i % s->out];
+            y[i] = at < s->in ? first[i / s->out * s->in + at] : 0;
+        }
         break;
     case LIP__STAGE_SORT:
         sort_value(s, n, first, y);
@@ -401,5 +519,5 @@ void lip__stage_value(const struct lip__stage *s, size_t n, const double *const 
         break;
     }
     for (size_t i = 0; s->bias && i < n * s->out; i++)
-        y[i] += s->bias[i % s->n];
+        y[i] += s->bias[i % s->width];
 }

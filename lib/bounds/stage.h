@@ -25,6 +25,7 @@ enum lip__shape_of {
     LIP__STAGE_AVERAGE,
     LIP__STAGE_L2,
     LIP__STAGE_COPY,
+    LIP__STAGE_MOVE,
     LIP__STAGE_SUM,
     LIP__STAGE_DIFFERENCE,
     LIP__STAGE_MEAN,
@@ -41,7 +42,11 @@ struct lip__stage {
     size_t in, out;        /* numbers per sample; in: of the first that it reads */
     double *kernel, *bias; /* widened; NULL: none */
     struct lip__convolution conv;
-    size_t rows, m, n; /* MATRIX: samples of x are (rows, m), y (rows, n) */
+    size_t rows, m, n; /* MATRIX: samples of x are (rows, m), y (rows, n); the kernel is (m, n) */
+    size_t width;      /* numbers in the bias */
+    bool adjoint;      /* CONV: of the convolution from y to x */
+    size_t *source;    /* MOVE: which number of x each of y is; `in`: a zero */
+    double weighed;    /* UNKNOWN: its constant, of these weights; NAN: the kind's own word */
     size_t pool[2], group;
     double slope, most; /* RELU; most NAN: none */
     /* what is proved of it */

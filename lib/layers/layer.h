@@ -131,6 +131,7 @@ enum { LIP__LIPSCHITZ = 1,  /* deel-lip's LipschitzLayer: takes its share of a S
        LIP__CONDENSABLE = 2,/* has wbar */
        LIP__INPUT = 4,
        LIP__ACTIVATES = 8, /* may stand in an activation slot */
+       LIP__MOVES = 32, /* numbers go to other places, or nowhere, and zeros come in; none changes */
        LIP__POINTWISE = 16 /* each number by itself, without variables: any order of the axes will do */ };
 
 /* A forward and backward pass of a training step; inference has none. */

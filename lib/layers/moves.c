@@ -222,6 +222,7 @@ static const struct lip__field pad_fields[] = {
 
 const struct lip__kind lip__reshape = {
     .cls = {.name = "Reshape", .module = "keras.layers", .size = sizeof(struct moves), .fields = reshape_fields},
+    .flags = LIP__MOVES,
     .build = reshape,
     .forward = copy,
     .backward = copy_back,
@@ -232,6 +233,7 @@ const struct lip__kind lip__reshape = {
 /* deel-lip claims nothing of the other two. */
 const struct lip__kind lip__permute = {
     .cls = {.name = "Permute", .module = "keras.layers", .size = sizeof(struct moves), .fields = permute_fields},
+    .flags = LIP__MOVES,
     .build = order,
     .forward = permute_forward,
     .backward = permute_backward,
@@ -240,6 +242,7 @@ const struct lip__kind lip__permute = {
 
 const struct lip__kind lip__zero_padding2d = {
     .cls = {.name = "ZeroPadding2D", .module = "keras.layers", .size = sizeof(struct moves), .fields = pad_fields},
+    .flags = LIP__MOVES,
     .build = pad_build,
     .forward = pad_forward,
     .backward = pad_backward,

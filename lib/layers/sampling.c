@@ -103,6 +103,7 @@ static const struct lip__field fields[] = {
     const struct lip__kind lip__##name_ = {                                                           \
         .cls = {.name = class_, .module = "deel.lip.layers.pooling", .package = "deel-lip",           \
                 .size = sizeof(struct sampling), .fields = fields},                                   \
+        .flags = LIP__MOVES,                                                                          \
         .check = check,                                                                               \
         .build = build,                                                                               \
         .forward = forward,                                                                           \
