@@ -56,6 +56,7 @@ script_tests += %D%/http/test_server.py
 script_tests += %D%/http/test_snapshots.py
 script_tests += %D%/http/test_train.py
 script_tests += %D%/load/mixed.py
+script_tests += %D%/http/test_load.py
 script_tests += %D%/http/test_training.py
 script_tests += %D%/http/test_trajectory.py
 script_tests += %D%/http/test_versions.py
@@ -109,7 +110,7 @@ fuzzers = %D%/fuzz/fuzz_number %D%/fuzz/fuzz_json %D%/fuzz/fuzz_infer %D%/fuzz/f
 
 check_PROGRAMS = $(unit_tests) $(benches) $(fuzzers)
 noinst_HEADERS += %D%/unit/check_main.h %D%/unit/models.h %D%/unit/norm_reference.h %D%/bench/bench.h
-EXTRA_DIST += $(script_tests) %D%/http/daemon.py %D%/http/trajectory.py %D%/http/schema.py %D%/http/tls-1.key %D%/http/tls-1.pem %D%/http/tls-2.key %D%/http/tls-2.pem %D%/install/use.c %D%/golden %D%/clients %D%/fuzz/corpus %D%/fuzz/README
+EXTRA_DIST += $(script_tests) %D%/load/soak.py %D%/bench/bench_serving.py %D%/bench/bench_overload.py %D%/bench/peers %D%/http/daemon.py %D%/http/trajectory.py %D%/http/schema.py %D%/http/tls-1.key %D%/http/tls-1.pem %D%/http/tls-2.key %D%/http/tls-2.pem %D%/install/use.c %D%/golden %D%/clients %D%/fuzz/corpus %D%/fuzz/README
 
 TESTS = $(unit_tests) $(fuzzers) $(script_tests)
 TEST_EXTENSIONS = .py .sh
@@ -131,3 +132,12 @@ AM_TESTS_ENVIRONMENT = \
 .PHONY: bench
 bench: $(benches)
 	@for b in $(benches); do env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE srcdir='$(srcdir)' ./$$b || exit 1; done
+
+# Requests a second beside other servers, and latencies under load, of the daemon in this build.
+.PHONY: bench-serving soak
+bench-serving: all
+	$(AM_TESTS_ENVIRONMENT) $(PYTHON3) $(srcdir)/%D%/bench/bench_serving.py && $(PYTHON3) $(srcdir)/%D%/bench/bench_overload.py
+
+# Half an hour: memory, a million requests, a thousand models.
+soak: all
+	$(AM_TESTS_ENVIRONMENT) $(PYTHON3) $(srcdir)/%D%/load/soak.py

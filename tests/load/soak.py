@@ -1,0 +1,90 @@
+"""`make soak`: memory over a million requests, a thousand models made and deleted, and half an hour of everything.
+
+    soak.py [MINUTES [REQUESTS [CYCLES]]]       30 1000000 1000
+
+Bounded in time and count; not part of make check. Prints TAP. Everything stays on loopback.
+"""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "http"))
+from daemon import MLP, Daemon, run, tensor  # noqa: E402
+
+MINUTES, REQUESTS, CYCLES = (float(sys.argv[i]) if len(sys.argv) > i else v for i, v in ((1, 30), (2, 1e6), (3, 1000)))
+IDLE_MIB = 30
+DEFINITION = {"class_name": "Sequential", "config": {"k_coef_lip": 1.0, "layers": [
+    {"class_name": "InputLayer", "config": {"batch_input_shape": [None, 784], "name": "x"}},
+    {"class_name": "SpectralDense", "config": {"units": 256, "name": "d1"}},
+    {"class_name": "GroupSort2", "config": {"name": "s1"}},
+    {"class_name": "SpectralDense", "config": {"units": 128, "name": "d2"}},
+    {"class_name": "GroupSort2", "config": {"name": "s2"}},
+    {"class_name": "SpectralDense", "config": {"units": 10, "name": "y"}}]}}
+
+
+def resident(d):
+    """KiB."""
+    return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{d.process.pid}/status").read_text())[1])
+
+
+def requests(d, n):
+    done = 0
+    while done < n:
+        said = subprocess.run([os.environ["ONELIP_BENCH"], "-u", f"{d.host}:{d.port}", "-m", "mlp", "--concurrency-range", "16",
+                               "--input-tensor-format", ("binary", "json")[done // 50000 % 2], "-p", "2000", "-r", "3", "-s", "0",
+                               "--warmup-interval", "0", "--json"], capture_output=True, text=True, check=True)
+        answers = json.loads(said.stdout)["experiments"][0]["answers"]
+        if sum(answers.values()) != answers["200"]:
+            raise RuntimeError(f"not answered: {answers}")
+        done += answers["200"]
+    return done
+
+
+def cycle(d, i):
+    name = f"/v2/models/m{i % 10}"
+    d.put(name, {"definition": MLP, "seed": i})
+    answer = d.post(name + "/infer", {"inputs": [tensor("x", [1, 4], [1, 2, 3, 4])]})
+    d.delete(name)
+    return answer.status
+
+
+def plan(check):
+    with Daemon("--threads", "2") as d:
+        d.create("mlp", DEFINITION)
+        d.post("/v2/models/mlp/condense")
+        time.sleep(1)
+        idle = resident(d)
+        check(f"an idle daemon with the MLP takes less than {IDLE_MIB} MiB", idle < IDLE_MIB * 1024, f"{idle} KiB")
+        requests(d, min(REQUESTS, 100000))  # pools and arenas have their size
+        warm = resident(d)
+        n = requests(d, REQUESTS)
+        after = resident(d)
+        print(f"# {idle} KiB idle, {warm} after the first requests, {after} after {n} more")
+        check("memory does not grow with requests", after <= warm * 1.05 + 512, f"{warm} -> {after} KiB")
+        statuses = [cycle(d, i) for i in range(int(min(CYCLES, 100)))]
+        begun = resident(d)
+        statuses += [cycle(d, i) for i in range(int(CYCLES))]
+        ended = resident(d)
+        print(f"# {begun} KiB, {ended} after {CYCLES:.0f} models")
+        check("models that come are served", set(statuses) == {200}, set(statuses))
+        check("nor with models that come and go: less than 1 KiB each", ended - begun < CYCLES + 512, f"{begun} -> {ended} KiB")
+        check("and no descriptor stays open", len(os.listdir(f"/proc/{d.process.pid}/fd")) < 100)
+    end = time.monotonic() + MINUTES * 60
+    rounds = failed = 0
+    while time.monotonic() < end:
+        said = subprocess.run([sys.executable, HERE / "mixed.py", str(min(60.0, max(2.0, end - time.monotonic())))],
+                              capture_output=True, text=True).stdout
+        rounds += 1
+        if "not ok" in said or "1.." not in said:
+            failed += 1
+            print("# " + said[-3000:].replace("\n", "\n# "), flush=True)
+    check(f"everything at once, {rounds} times", failed == 0)
+
+
+run(plan)
