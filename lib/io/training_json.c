@@ -16,7 +16,8 @@ static const json_t *wanted(const json_t *root, const char *key, lip_err *rc, li
     if (v && !json_is_null(v))
         return v;
     snprintf(pointer, sizeof pointer, "/%s", key);
-    *rc = lip__fail_at(err, LIP_EDEFINITION, pointer, "%s is missing, needs a name or {\"class_name\", \"config\"}", key);
+    *rc =
+        lip__fail_at(err, LIP_EDEFINITION, pointer, "%s is missing, needs a name or {\"class_name\", \"config\"}", key);
     return NULL;
 }
 
@@ -44,7 +45,8 @@ static lip_err unknown_output(const lip_model *m, const char *name, const char *
     for (size_t i = 0; i < m->n_outputs && strlen(list) < 200; i++)
         snprintf(list + strlen(list), sizeof list - strlen(list), "%s%.60s", i ? ", " : "", m->output_name[i]);
     snprintf(pointer, sizeof pointer, "/%s/%.120s", what, name);
-    return lip__fail_at(err, LIP_EOPTION, pointer, "%s: the model has no output \"%.60s\"; it has %s", what, name, list);
+    return lip__fail_at(err, LIP_EOPTION, pointer, "%s: the model has no output \"%.60s\"; it has %s", what, name,
+                        list);
 }
 
 static lip_err read_losses(const json_t *v, struct lip__judge *j, lip_error *err)
@@ -59,8 +61,8 @@ static lip_err read_losses(const json_t *v, struct lip__judge *j, lip_error *err
         j->head[i].weight = 1;
     if (json_is_array(v)) {
         if (json_array_size(v) != m->n_outputs)
-            return lip__fail_at(err, LIP_EDEFINITION, "/loss", "loss has %zu entries, the model %zu outputs", json_array_size(v),
-                                m->n_outputs);
+            return lip__fail_at(err, LIP_EDEFINITION, "/loss", "loss has %zu entries, the model %zu outputs",
+                                json_array_size(v), m->n_outputs);
         for (size_t i = 0; rc == LIP_OK && i < m->n_outputs; i++) {
             snprintf(pointer, sizeof pointer, "/loss/%zu", i);
             one = json_array_get(v, i);
@@ -133,7 +135,9 @@ static lip_err read_weights(const json_t *v, struct lip__judge *j, lip_error *er
 static char *metric_name(const struct lip__judge *j, const json_t *v, const struct lip__told *told)
 {
     const json_t *name = json_object_get(json_object_get(v, "config"), "name");
-    const char *text = json_is_string(v) ? json_string_value(v) : json_is_string(name) ? json_string_value(name) : told->metric->cls->name;
+    const char *text = json_is_string(v)      ? json_string_value(v)
+                       : json_is_string(name) ? json_string_value(name)
+                                              : told->metric->cls->name;
     const char *output = j->model->n_outputs > 1 ? j->model->output_name[told->head] : "";
     size_t size = strlen(output) + strlen(text) + 2;
     char *key = lip__alloc(size, 1);
@@ -212,7 +216,8 @@ static lip_err read_callbacks(const json_t *v, struct lip__object **callbacks, s
     if (!v || json_is_null(v))
         return LIP_OK;
     if (!json_is_array(v) || json_array_size(v) > LIP_MAX_CALLBACKS)
-        return lip__fail_at(err, LIP_EDEFINITION, "/callbacks", "callbacks needs a list of at most %d", LIP_MAX_CALLBACKS);
+        return lip__fail_at(err, LIP_EDEFINITION, "/callbacks", "callbacks needs a list of at most %d",
+                            LIP_MAX_CALLBACKS);
     json_array_foreach((json_t *)v, i, one)
     {
         snprintf(pointer, sizeof pointer, "/callbacks/%zu", i);
@@ -350,9 +355,11 @@ char *lip_trainer_config(const lip_trainer *t)
 
     for (size_t i = 0; i < t->n_callbacks; i++)
         json_array_append_new(callbacks, plain(t->callback[i]));
-    json_t *root = json_pack("{s:o, s:o, s:o, s:o, s:o}", "optimizer", plain(t->optimizer), "loss", write_losses(&t->judge),
-                             "loss_weights", write_weights(&t->judge), "metrics", write_metrics(&t->judge), "callbacks", callbacks);
-    char *text = root ? json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL, *copy = text ? lip__strdup(text) : NULL;
+    json_t *root = json_pack("{s:o, s:o, s:o, s:o, s:o}", "optimizer", plain(t->optimizer), "loss",
+                             write_losses(&t->judge), "loss_weights", write_weights(&t->judge), "metrics",
+                             write_metrics(&t->judge), "callbacks", callbacks);
+    char *text = root ? json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL,
+         *copy = text ? lip__strdup(text) : NULL;
 
     free(text);
     json_decref(root);

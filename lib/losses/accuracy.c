@@ -82,15 +82,21 @@ static const struct lip__field binary_fields[] = {NAME("binary_accuracy"),
 extern const struct lip__metric_class lip__accuracy, lip__binary_accuracy, lip__categorical_accuracy,
     lip__sparse_categorical_accuracy, lip__mean_margin;
 
-const struct lip__metric_class lip__accuracy = {.cls = CLASS("accuracy", "acc|Accuracy", accuracy_fields), .value = accuracy};
+const struct lip__metric_class lip__accuracy = {.cls = CLASS("accuracy", "acc|Accuracy", accuracy_fields),
+                                                .value = accuracy};
 
 const struct lip__metric_class lip__binary_accuracy = {
     .cls = CLASS("BinaryAccuracy", "binary_accuracy", binary_fields), .labels = LIP__ROWS, .value = binary_accuracy};
 
 const struct lip__metric_class lip__categorical_accuracy = {
-    .cls = CLASS("CategoricalAccuracy", "categorical_accuracy", categorical_fields), .several = true, .value = class_accuracy};
+    .cls = CLASS("CategoricalAccuracy", "categorical_accuracy", categorical_fields),
+    .several = true,
+    .value = class_accuracy};
 
 const struct lip__metric_class lip__sparse_categorical_accuracy = {
-    .cls = CLASS("SparseCategoricalAccuracy", "sparse_categorical_accuracy", sparse_fields), .several = true, .value = class_accuracy};
+    .cls = CLASS("SparseCategoricalAccuracy", "sparse_categorical_accuracy", sparse_fields),
+    .several = true,
+    .value = class_accuracy};
 
-const struct lip__metric_class lip__mean_margin = {.cls = CLASS("mean_margin", NULL, margin_fields), .value = mean_margin};
+const struct lip__metric_class lip__mean_margin = {.cls = CLASS("mean_margin", NULL, margin_fields),
+                                                   .value = mean_margin};

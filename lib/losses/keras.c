@@ -6,8 +6,8 @@
  *     CategoricalCrossentropy_i = -sum_c y log( p / sum p ),   SparseCategoricalCrossentropy_i with a class index
  *
  * With from_logits p is sigmoid or softmax of the scores. Without, p is clipped to [e, 1 - e], e = 1e-7, as Keras clips
- * it (a clipped p has no gradient), and so are the logarithms of the binary one once more: log(p + e). Gradients at kinks
- * are TensorFlow's: 0 where p == y, the hinge's where its margin is just reached.
+ * it (a clipped p has no gradient), and so are the logarithms of the binary one once more: log(p + e). Gradients at
+ * kinks are TensorFlow's: 0 where p == y, the hinge's where its margin is just reached.
  *
  * Source: Keras 2.15, losses.py and backend.py.
  */
@@ -20,8 +20,8 @@ static const struct lip__loss *loss(const struct lip__object *self)
     return (const struct lip__loss *)self;
 }
 
-static void squared(const struct lip__object *self, size_t n, size_t c, const float *y, const float *p, const float *scale,
-                    float *per_sample, float *dp, double *scratch)
+static void squared(const struct lip__object *self, size_t n, size_t c, const float *y, const float *p,
+                    const float *scale, float *per_sample, float *dp, double *scratch)
 {
     (void)self, (void)scratch;
     for (size_t i = 0; i < n; i++) {
@@ -56,8 +56,8 @@ static void absolute(const struct lip__object *self, size_t n, size_t c, const f
     }
 }
 
-static void hinge(const struct lip__object *self, size_t n, size_t c, const float *y, const float *p, const float *scale,
-                  float *per_sample, float *dp, double *scratch)
+static void hinge(const struct lip__object *self, size_t n, size_t c, const float *y, const float *p,
+                  const float *scale, float *per_sample, float *dp, double *scratch)
 {
     (void)self, (void)scratch;
     for (size_t i = 0; i < n; i++) {
@@ -87,8 +87,8 @@ static double smooth(const struct lip__loss *l, double y, double c)
     return y * (1 - l->label_smoothing) + l->label_smoothing / c;
 }
 
-static void binary(const struct lip__object *self, size_t n, size_t c, const float *y, const float *p, const float *scale,
-                   float *per_sample, float *dp, double *scratch)
+static void binary(const struct lip__object *self, size_t n, size_t c, const float *y, const float *p,
+                   const float *scale, float *per_sample, float *dp, double *scratch)
 {
     const struct lip__loss *l = loss(self);
 
@@ -171,8 +171,8 @@ static void categorical(const struct lip__object *self, size_t n, size_t c, cons
     }
 }
 
-static void sparse(const struct lip__object *self, size_t n, size_t c, const float *y, const float *p, const float *scale,
-                   float *per_sample, float *dp, double *scratch)
+static void sparse(const struct lip__object *self, size_t n, size_t c, const float *y, const float *p,
+                   const float *scale, float *per_sample, float *dp, double *scratch)
 {
     for (size_t i = 0; i < n; i++) {
         const float *pi = p + i * c;
@@ -203,16 +203,24 @@ static void sparse(const struct lip__object *self, size_t n, size_t c, const flo
 #define LOGITS {.name = "from_logits", .type = LIP__BOOL, .offset = LIP__FIELD(lip__loss, from_logits)}
 #define SMOOTHING LIP__LOSS_NUMBER("label_smoothing", label_smoothing, 0, 1)
 
-static const struct lip__field squared_fields[] = {LIP__LOSS_FIELDS("mean_squared_error"), FN("mean_squared_error"), LIP__LOSS_END};
-static const struct lip__field absolute_fields[] = {LIP__LOSS_FIELDS("mean_absolute_error"), FN("mean_absolute_error"), LIP__LOSS_END};
+static const struct lip__field squared_fields[] = {LIP__LOSS_FIELDS("mean_squared_error"), FN("mean_squared_error"),
+                                                   LIP__LOSS_END};
+static const struct lip__field absolute_fields[] = {LIP__LOSS_FIELDS("mean_absolute_error"), FN("mean_absolute_error"),
+                                                    LIP__LOSS_END};
 static const struct lip__field hinge_fields[] = {LIP__LOSS_FIELDS("hinge"), FN("hinge"), LIP__LOSS_END};
-static const struct lip__field binary_fields[] = {LIP__LOSS_FIELDS("binary_crossentropy"), LOGITS, SMOOTHING, AXIS,
-                                                  FN("binary_crossentropy"), LIP__LOSS_END};
-static const struct lip__field categorical_fields[] = {LIP__LOSS_FIELDS("categorical_crossentropy"), LOGITS, SMOOTHING,
-                                                       AXIS, FN("categorical_crossentropy"), LIP__LOSS_END};
-static const struct lip__field sparse_fields[] = {LIP__LOSS_FIELDS("sparse_categorical_crossentropy"), LOGITS,
+static const struct lip__field binary_fields[] = {
+    LIP__LOSS_FIELDS("binary_crossentropy"), LOGITS, SMOOTHING, AXIS, FN("binary_crossentropy"), LIP__LOSS_END};
+static const struct lip__field categorical_fields[] = {LIP__LOSS_FIELDS("categorical_crossentropy"),
+                                                       LOGITS,
+                                                       SMOOTHING,
+                                                       AXIS,
+                                                       FN("categorical_crossentropy"),
+                                                       LIP__LOSS_END};
+static const struct lip__field sparse_fields[] = {LIP__LOSS_FIELDS("sparse_categorical_crossentropy"),
+                                                  LOGITS,
                                                   {.name = "ignore_class", .type = LIP__NULL},
-                                                  FN("sparse_categorical_crossentropy"), LIP__LOSS_END};
+                                                  FN("sparse_categorical_crossentropy"),
+                                                  LIP__LOSS_END};
 
 #define CLASS(class_name, aliases_, fields_)                                                                         \
     {.name = class_name,                                                                                             \
@@ -221,14 +229,16 @@ static const struct lip__field sparse_fields[] = {LIP__LOSS_FIELDS("sparse_categ
      .size = sizeof(struct lip__loss),                                                                               \
      .fields = fields_}
 
-extern const struct lip__loss_class lip__mean_squared_error, lip__mean_absolute_error, lip__hinge, lip__binary_crossentropy,
-    lip__categorical_crossentropy, lip__sparse_categorical_crossentropy;
+extern const struct lip__loss_class lip__mean_squared_error, lip__mean_absolute_error, lip__hinge,
+    lip__binary_crossentropy, lip__categorical_crossentropy, lip__sparse_categorical_crossentropy;
 
 const struct lip__loss_class lip__mean_squared_error = {
     .cls = CLASS("MeanSquaredError", "mean_squared_error|mse|MSE", squared_fields), .pixels = true, .value = squared};
 
 const struct lip__loss_class lip__mean_absolute_error = {
-    .cls = CLASS("MeanAbsoluteError", "mean_absolute_error|mae|MAE", absolute_fields), .pixels = true, .value = absolute};
+    .cls = CLASS("MeanAbsoluteError", "mean_absolute_error|mae|MAE", absolute_fields),
+    .pixels = true,
+    .value = absolute};
 
 const struct lip__loss_class lip__hinge = {
     .cls = CLASS("Hinge", "hinge", hinge_fields), .pixels = true, .check = lip__labels_binary, .value = hinge};

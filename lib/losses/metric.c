@@ -1,4 +1,5 @@
-/* metric.c: the list of metrics. Every loss is one too, as in Keras: its mean over the batch, without sample weights. */
+/* metric.c: the list of metrics. Every loss is one too, as in Keras: its mean over the batch, without sample weights.
+ */
 #include "losses/metric.h"
 
 #include <math.h>
@@ -62,7 +63,8 @@ lip_err lip__metric_check(const struct lip__object *metric, size_t c, bool pairs
     bool several = !as_loss(metric) && ((const struct lip__metric_class *)metric->cls)->several;
 
     if (c < 2 && (several || labels == LIP__INDICES))
-        return lip__fail(err, LIP_EOPTION, "metric %.60s needs an output of several numbers, the model's has one", name);
+        return lip__fail(err, LIP_EOPTION, "metric %.60s needs an output of several numbers, the model's has one",
+                         name);
     if (lip__metric_needs_pairs(metric) && (!pairs || (c > 1 && !several)))
         return lip__fail(err, LIP_EOPTION, "metric %.60s needs its lip_const here: what is proved covers %s", name,
                          pairs ? "differences of outputs" : "models of one input and one output");
@@ -72,7 +74,8 @@ lip_err lip__metric_check(const struct lip__object *metric, size_t c, bool pairs
 double lip__metric(const struct lip__object *metric, const struct lip__judged *j)
 {
     if (as_loss(metric))
-        return lip__loss(metric, &(struct lip__scored){.n = j->n, .c = j->c, .y = j->y, .p = j->p, .scratch = j->scratch});
+        return lip__loss(metric,
+                         &(struct lip__scored){.n = j->n, .c = j->c, .y = j->y, .p = j->p, .scratch = j->scratch});
     return ((const struct lip__metric_class *)metric->cls)->value(metric, j);
 }
 

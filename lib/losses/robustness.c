@@ -5,9 +5,9 @@
  *     RobustAccuracy = share of d/q > epsilon;   AvgRobustness = mean of d/q, negative d counting 0 unless
  *     negative_robustness
  *
- * deel-lip believes a lip_const that it is told, 1 by default. Here lip_const null, the default, stands for what is proved of
- * the weights: d/q becomes the least (p_t - p_j) / L_tj over the others j. Rounding of the outputs is not counted in:
- * lip_certify does that. Source: deel-lip's metrics.py; semantics.md 14.
+ * deel-lip believes a lip_const that it is told, 1 by default. Here lip_const null, the default, stands for what is
+ * proved of the weights: d/q becomes the least (p_t - p_j) / L_tj over the others j. Rounding of the outputs is not
+ * counted in: lip_certify does that. Source: deel-lip's metrics.py; semantics.md 14.
  */
 #include <math.h>
 
@@ -114,9 +114,10 @@ static double binary_mean(const struct lip__object *self, const struct lip__judg
 
 static const struct lip__field categorical_accuracy_fields[] = {COMMON("CategoricalProvableRobustAccuracy"), EPSILON,
                                                                 CONSTANT, DISJOINT, END};
-static const struct lip__field binary_accuracy_fields[] = {COMMON("BinaryProvableRobustAccuracy"), EPSILON, CONSTANT, END};
-static const struct lip__field categorical_mean_fields[] = {COMMON("CategoricalProvableAvgRobustness"), CONSTANT, DISJOINT,
-                                                            NEGATIVE, END};
+static const struct lip__field binary_accuracy_fields[] = {COMMON("BinaryProvableRobustAccuracy"), EPSILON, CONSTANT,
+                                                           END};
+static const struct lip__field categorical_mean_fields[] = {COMMON("CategoricalProvableAvgRobustness"), CONSTANT,
+                                                            DISJOINT, NEGATIVE, END};
 static const struct lip__field binary_mean_fields[] = {COMMON("BinaryProvableAvgRobustness"), CONSTANT, NEGATIVE, END};
 
 #define METRIC(variable, class_name, fields_, labels_, value_)                                                       \
@@ -134,5 +135,6 @@ static const struct lip__field binary_mean_fields[] = {COMMON("BinaryProvableAvg
 METRIC(lip__categorical_robust_accuracy, "CategoricalProvableRobustAccuracy", categorical_accuracy_fields, LIP__EITHER,
        categorical_accuracy);
 METRIC(lip__binary_robust_accuracy, "BinaryProvableRobustAccuracy", binary_accuracy_fields, LIP__ROWS, binary_accuracy);
-METRIC(lip__categorical_robustness, "CategoricalProvableAvgRobustness", categorical_mean_fields, LIP__EITHER, categorical_mean);
+METRIC(lip__categorical_robustness, "CategoricalProvableAvgRobustness", categorical_mean_fields, LIP__EITHER,
+       categorical_mean);
 METRIC(lip__binary_robustness, "BinaryProvableAvgRobustness", binary_mean_fields, LIP__ROWS, binary_mean);

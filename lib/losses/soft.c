@@ -2,9 +2,9 @@
  *
  *     MulticlassSoftHKR_i = sum_c F_c ( -s_c p_c / alpha + relu(m/2 - s_c p_c) )     alpha infinite: the hinge alone
  *
- * F is 1 for the true class and softmax(T p) over the others, T = clip(temperature m / clip(mean, m, 20000), 0.005, 250),
- * mean following |p| from call to call; T is held constant by the gradient. deel-lip's hinge-only values are a matrix,
- * whose mean is a factor C smaller.
+ * F is 1 for the true class and softmax(T p) over the others, T = clip(temperature m / clip(mean, m, 20000), 0.005,
+ * 250), mean following |p| from call to call; T is held constant by the gradient. deel-lip's hinge-only values are a
+ * matrix, whose mean is a factor C smaller.
  *
  *     LseHKRMulticlassLoss_i = (1 - alpha)(n - f) + alpha ( relu(m/2 - f) + relu(m/2 + n) )
  *
@@ -114,12 +114,10 @@ static const struct lip__field soft_fields[] = {LIP__LOSS_FIELDS("MulticlassSoft
                                                 LIP__LOSS_NUMBER("alpha_mean", alpha_mean, 0.99, 1),
                                                 LIP__LOSS_NUMBER("temperature", temperature, 1, 1e30),
                                                 LIP__LOSS_END};
-static const struct lip__field lse_fields[] = {LIP__LOSS_FIELDS("LseHKRMulticlassLoss"),
-                                               LIP__LOSS_NUMBER("alpha", alpha, 1, 1),
-                                               LIP__LOSS_POSITIVE("temperature", temperature, 1),
-                                               LIP__LOSS_POSITIVE("penalty", penalty, 1),
-                                               LIP__LOSS_POSITIVE("min_margin", min_margin, 1),
-                                               LIP__LOSS_END};
+static const struct lip__field lse_fields[] = {
+    LIP__LOSS_FIELDS("LseHKRMulticlassLoss"),          LIP__LOSS_NUMBER("alpha", alpha, 1, 1),
+    LIP__LOSS_POSITIVE("temperature", temperature, 1), LIP__LOSS_POSITIVE("penalty", penalty, 1),
+    LIP__LOSS_POSITIVE("min_margin", min_margin, 1),   LIP__LOSS_END};
 
 extern const struct lip__loss_class lip__multiclass_soft_hkr, lip__lse_hkr;
 

@@ -1,5 +1,5 @@
-/* callbacks.c: the callbacks of deel-lip and Keras that this library acts on: their options, and what a trainer does with
- * them at the end of an epoch. What they do in a step is in train.c.
+/* callbacks.c: the callbacks of deel-lip and Keras that this library acts on: their options, and what a trainer does
+ * with them at the end of an epoch. What they do in a step is in train.c.
  *
  * Source: deel-lip's callbacks.py, semantics.md 15; Keras 2.15, callbacks.py.
  */
@@ -42,25 +42,27 @@ static const struct lip__field monitor_fields[] = {
     FLAG(on_epoch, 1),
     FLAG(on_batch, 0),
     END};
-static const struct lip__field stopping_fields[] = {WORD(monitor, "val_loss"),
-                                                    {.name = "min_delta", .type = LIP__FLOAT, .offset = AT(min_delta), .min = -1e300, .max = 1e300},
-                                                    COUNT(patience, 0, 0),
-                                                    COUNT(verbose, 0, 0),
-                                                    MODE,
-                                                    MAYBE("baseline", baseline),
-                                                    FLAG(restore_best_weights, 0),
-                                                    COUNT(start_from_epoch, 0, 0),
-                                                    END};
-static const struct lip__field checkpoint_fields[] = {{.name = "filepath", .type = LIP__STRING, .offset = AT(filepath), .flags = LIP__NONE_OK},
-                                                      WORD(monitor, "val_loss"),
-                                                      COUNT(verbose, 0, 0),
-                                                      FLAG(save_best_only, 0),
-                                                      FLAG(save_weights_only, 0),
-                                                      MODE,
-                                                      {.name = "save_freq", .type = LIP__FIXED, .choices = "\"epoch\""},
-                                                      {.name = "options", .type = LIP__NULL},
-                                                      MAYBE("initial_value_threshold", threshold),
-                                                      END};
+static const struct lip__field stopping_fields[] = {
+    WORD(monitor, "val_loss"),
+    {.name = "min_delta", .type = LIP__FLOAT, .offset = AT(min_delta), .min = -1e300, .max = 1e300},
+    COUNT(patience, 0, 0),
+    COUNT(verbose, 0, 0),
+    MODE,
+    MAYBE("baseline", baseline),
+    FLAG(restore_best_weights, 0),
+    COUNT(start_from_epoch, 0, 0),
+    END};
+static const struct lip__field checkpoint_fields[] = {
+    {.name = "filepath", .type = LIP__STRING, .offset = AT(filepath), .flags = LIP__NONE_OK},
+    WORD(monitor, "val_loss"),
+    COUNT(verbose, 0, 0),
+    FLAG(save_best_only, 0),
+    FLAG(save_weights_only, 0),
+    MODE,
+    {.name = "save_freq", .type = LIP__FIXED, .choices = "\"epoch\""},
+    {.name = "options", .type = LIP__NULL},
+    MAYBE("initial_value_threshold", threshold),
+    END};
 
 #define CLASS(variable, class_name, module_, package_, fields_)                                                      \
     static const struct lip__class variable = {.name = class_name,                                                   \
@@ -119,8 +121,9 @@ bool lip__rises(const struct lip__callback *c)
     const char *name = monitored(c);
 
     if (!strcmp(c->mode, "auto"))
-        return lip__callback_kind(&c->base) == LIP__CHECKPOINT ? strstr(name, "acc") || strstr(name, "auc") || !strncmp(name, "fmeasure", 8)
-                                                               : ends_with(name, "acc") || ends_with(name, "accuracy") || ends_with(name, "auc");
+        return lip__callback_kind(&c->base) == LIP__CHECKPOINT
+                   ? strstr(name, "acc") || strstr(name, "auc") || !strncmp(name, "fmeasure", 8)
+                   : ends_with(name, "acc") || ends_with(name, "accuracy") || ends_with(name, "auc");
     return !strcmp(c->mode, "max");
 }
 
@@ -145,23 +148,26 @@ static lip_err check_parameter(const lip_trainer *t, const struct lip__callback 
         found |= f != NULL;
         for (size_t i = 0; f && i < c->fp.n; i++)
             if (!(c->fp.v[i] >= f->min && c->fp.v[i] <= f->max) || !isfinite(c->fp.v[i]))
-                return lip__fail_at(err, LIP_EDEFINITION, pointer, "%.60s: fp has %g; %.60s of %.60s needs finite numbers from %g on",
+                return lip__fail_at(err, LIP_EDEFINITION, pointer,
+                                    "%.60s: fp has %g; %.60s of %.60s needs finite numbers from %g on",
                                     c->base.cls->name, c->fp.v[i], f->name, loss->cls->name, f->min);
     }
     if (found)
         return LIP_OK;
-    return lip__fail_at(err, LIP_EOPTION, pointer, "%.60s: no loss has a number \"%.60s\"", c->base.cls->name, c->param_name);
+    return lip__fail_at(err, LIP_EOPTION, pointer, "%.60s: no loss has a number \"%.60s\"", c->base.cls->name,
+                        c->param_name);
 }
 
 static lip_err check_points(const struct lip__callback *c, const char *pointer, lip_error *err)
 {
     if (c->xp.n != c->fp.n)
-        return lip__fail_at(err, LIP_EDEFINITION, pointer, "LossParamScheduler: xp has %zu numbers and fp %zu, need as many",
-                            c->xp.n, c->fp.n);
+        return lip__fail_at(err, LIP_EDEFINITION, pointer,
+                            "LossParamScheduler: xp has %zu numbers and fp %zu, need as many", c->xp.n, c->fp.n);
     for (size_t i = 1; i < c->xp.n; i++)
         if (!(c->xp.v[i] > c->xp.v[i - 1]))
-            return lip__fail_at(err, LIP_EDEFINITION, pointer, "LossParamScheduler: xp[%zu] = %g does not rise above %g", i,
-                                c->xp.v[i], c->xp.v[i - 1]);
+            return lip__fail_at(err, LIP_EDEFINITION, pointer,
+                                "LossParamScheduler: xp[%zu] = %g does not rise above %g", i, c->xp.v[i],
+                                c->xp.v[i - 1]);
     return LIP_OK;
 }
 
@@ -252,7 +258,8 @@ void lip__callbacks_set(const lip_trainer *t, double ahead, struct lip__loss *no
             const struct lip__object *loss = t->judge.head[h].loss;
             const struct lip__field *f = loss ? parameter(loss->cls, c->param_name) : NULL;
             if (f)
-                *(double *)(void *)((char *)&now[h] + f->offset) = (float)lip__interpolate(c, t->remembered[i][0] + ahead);
+                *(double *)(void *)((char *)&now[h] + f->offset) =
+                    (float)lip__interpolate(c, t->remembered[i][0] + ahead);
         }
     }
 }
@@ -267,7 +274,8 @@ void lip__callbacks_stepped(lip_trainer *t)
 bool lip__callbacks_condense(const lip_trainer *t)
 {
     for (size_t i = 0; i < t->n_callbacks; i++)
-        if (lip__callback_kind(t->callback[i]) == LIP__CONDENSE && ((const struct lip__callback *)t->callback[i])->on_batch)
+        if (lip__callback_kind(t->callback[i]) == LIP__CONDENSE &&
+            ((const struct lip__callback *)t->callback[i])->on_batch)
             return true;
     return false;
 }
@@ -328,12 +336,13 @@ static void log_parameter(const lip_trainer *t, const struct lip__callback *c, l
         const struct lip__object *loss = t->judge.head[h].loss;
         const struct lip__field *f = loss ? parameter(loss->cls, c->param_name) : NULL;
         if (f)
-            told->logged[told->n_logged++] = (lip_logged){loss->cls->name, f->name, *(const double *)(const void *)((const char *)loss + f->offset)};
+            told->logged[told->n_logged++] =
+                (lip_logged){loss->cls->name, f->name, *(const double *)(const void *)((const char *)loss + f->offset)};
     }
 }
 
-lip_err lip_trainer_epoch(lip_trainer *t, lip_state *s, uint64_t epoch, const lip_metric *metrics, size_t n, lip_epoch *told,
-                          lip_error *err)
+lip_err lip_trainer_epoch(lip_trainer *t, lip_state *s, uint64_t epoch, const lip_metric *metrics, size_t n,
+                          lip_epoch *told, lip_error *err)
 {
     lip_err rc;
 
@@ -341,7 +350,8 @@ lip_err lip_trainer_epoch(lip_trainer *t, lip_state *s, uint64_t epoch, const li
     for (size_t i = 0; i < t->n_callbacks; i++) {
         const struct lip__callback *c = (const struct lip__callback *)t->callback[i];
         enum lip__callback_kind kind = lip__callback_kind(t->callback[i]);
-        const lip_metric *now = kind == LIP__EARLY_STOPPING || kind == LIP__CHECKPOINT ? find(metrics, n, monitored(c)) : NULL;
+        const lip_metric *now =
+            kind == LIP__EARLY_STOPPING || kind == LIP__CHECKPOINT ? find(metrics, n, monitored(c)) : NULL;
 
         if (kind == LIP__CONDENSE && c->on_epoch) {
             if ((rc = lip_state_condense(s, NULL, NULL, err)) != LIP_OK)
@@ -390,7 +400,8 @@ static bool due(const struct lip__callback *c, bool epoch)
     return epoch ? c->on_epoch && !c->on_batch : c->on_batch;
 }
 
-static lip_err sigmas_of(const lip_state *s, const struct lip__callback *c, const char *layer, lip_sigmas *out, lip_error *err)
+static lip_err sigmas_of(const lip_state *s, const struct lip__callback *c, const char *layer, lip_sigmas *out,
+                         lip_error *err)
 {
     const lip_model *m = s->model;
     size_t v = target(m, c, layer), count = lip_shape_count(&m->variable[v].shape), columns, rows, few;
@@ -421,12 +432,14 @@ static lip_err sigmas_of(const lip_state *s, const struct lip__callback *c, cons
     info = lip__singular_values(rows, columns, copy, out->sigma);
     lip__free(copy);
     if (info)
-        return info == -1 ? lip__nomem(err, few) : lip__fail(err, LIP_ENUMERIC, "layer \"%.100s\": no singular values were found", layer);
+        return info == -1 ? lip__nomem(err, few)
+                          : lip__fail(err, LIP_ENUMERIC, "layer \"%.100s\": no singular values were found", layer);
     out->n = strcmp(c->what, "max") ? few : 1;
     return LIP_OK;
 }
 
-lip_err lip_trainer_sigmas(const lip_trainer *t, const lip_state *s, bool epoch, lip_sigmas **list, size_t *n, lip_error *err)
+lip_err lip_trainer_sigmas(const lip_trainer *t, const lip_state *s, bool epoch, lip_sigmas **list, size_t *n,
+                           lip_error *err)
 {
     size_t most = 0;
     lip_err rc = LIP_OK;
@@ -434,7 +447,8 @@ lip_err lip_trainer_sigmas(const lip_trainer *t, const lip_state *s, bool epoch,
     *list = NULL;
     *n = 0;
     for (size_t i = 0; i < t->n_callbacks; i++)
-        if (lip__callback_kind(t->callback[i]) == LIP__MONITOR && due((const struct lip__callback *)t->callback[i], epoch))
+        if (lip__callback_kind(t->callback[i]) == LIP__MONITOR &&
+            due((const struct lip__callback *)t->callback[i], epoch))
             most += ((const struct lip__callback *)t->callback[i])->monitored_layers.n;
     if (most == 0)
         return LIP_OK;

@@ -50,7 +50,8 @@ static lip_err set_head(struct lip__judge *j, size_t i, lip_error *err)
         return lip__fail(err, LIP_ESHAPE, "the model's output \"%.100s\" has shape %s per sample; %.60s needs one axis",
                          j->model->output_name[i], lip_shape_text(s, found, sizeof found), h->loss->cls->name);
     if (h->c < 2 && (class_of(h)->one_hot || class_of(h)->indices))
-        return lip__fail(err, LIP_ESHAPE, "the model's output \"%.100s\" has one number per sample; %.60s needs one for each class",
+        return lip__fail(err, LIP_ESHAPE,
+                         "the model's output \"%.100s\" has one number per sample; %.60s needs one for each class",
                          j->model->output_name[i], h->loss->cls->name);
     if (j->model->value[j->model->output_value[i]].producer == LIP__NOWHERE)
         return lip__fail(err, LIP_EUNSUPPORTED, "the model's output \"%.100s\" is its input: nothing can be trained",
@@ -75,7 +76,8 @@ lip_err lip__judge_check(struct lip__judge *j, lip_error *err)
             rc = set_head(j, i, err);
     for (size_t i = 0; rc == LIP_OK && i < j->n_metrics; i++) {
         lip__metric_begin(j->metric[i].metric);
-        rc = lip__metric_check(j->metric[i].metric, j->head[j->metric[i].head].c, m->n_inputs == 1 && m->n_outputs == 1, err);
+        rc = lip__metric_check(j->metric[i].metric, j->head[j->metric[i].head].c, m->n_inputs == 1 && m->n_outputs == 1,
+                               err);
     }
     if (rc == LIP_OK && 1 + (m->n_outputs > 1 ? j->n_losses : 0) + j->n_metrics > LIP_MAX_METRICS)
         rc = lip__fail_at(err, LIP_EDEFINITION, "/metrics", "%zu losses and %zu metrics; %d figures in all can be told",
@@ -195,7 +197,8 @@ static lip_err prepare_labels(const struct lip__judge *j, size_t head, const lip
             whole.dim[whole.rank++] = j->model->output[head].dim[i];
         return lip__fail(err, LIP_ESHAPE, "y_true has shape %s; %.60s on an output of %zu needs %s%s",
                          lip_shape_text(&y.shape, found, sizeof found), loss->cls.name, h->c,
-                         loss->one_hot && h->c > 1 ? "class indices or " : "", lip_shape_text(&whole, wanted, sizeof wanted));
+                         loss->one_hot && h->c > 1 ? "class indices or " : "",
+                         lip_shape_text(&whole, wanted, sizeof wanted));
     }
     if (!lip__all_finite(y.data, count, &at))
         return lip__fail(err, LIP_ENONFINITE, "y_true holds %g at element %zu", (double)y.data[at], at);
@@ -213,7 +216,8 @@ static lip_err check_weights(const lip_batch *b, lip_error *err)
     for (size_t i = 0; b->sample_weight && i < b->n; i++)
         if (!(b->sample_weight[i] >= 0) || !isfinite(b->sample_weight[i]))
             return lip__fail(err, isfinite(b->sample_weight[i]) ? LIP_ELABELS : LIP_ENONFINITE,
-                             "sample_weight: sample %zu has %g, needs a finite number >= 0", i, (double)b->sample_weight[i]);
+                             "sample_weight: sample %zu has %g, needs a finite number >= 0", i,
+                             (double)b->sample_weight[i]);
     return LIP_OK;
 }
 
@@ -233,8 +237,8 @@ lip_err lip__judge_batch(const struct lip__judge *j, const lip_batch *b, float *
         const float *x = b->inputs ? b->inputs[i] : b->x;
         size_t size = m->value[i].size;
         if (!lip__all_finite(x, b->n * size, &at))
-            return lip__fail(err, LIP_ENONFINITE, "input \"%.100s\" holds %g in sample %zu", m->input_name[i], (double)x[at],
-                             at / size);
+            return lip__fail(err, LIP_ENONFINITE, "input \"%.100s\" holds %g in sample %zu", m->input_name[i],
+                             (double)x[at], at / size);
     }
     if ((rc = check_weights(b, err)) != LIP_OK)
         return rc;
@@ -319,8 +323,8 @@ size_t lip__judge_tell(const struct lip__judge *j, double loss, const double *ea
         const struct lip__told *told = &j->metric[i];
         const struct lip__head *h = &j->head[told->head];
         float *own = labels + labels_at(j, told->head, b->n);
-        struct lip__judged judged = {.loss = h->loss, .n = b->n * h->rows, .c = h->c, .p = p[told->head], .pairs = b->pairs,
-                                     .scratch = scratch};
+        struct lip__judged judged = {
+            .loss = h->loss, .n = b->n * h->rows, .c = h->c, .p = p[told->head], .pairs = b->pairs, .scratch = scratch};
 
         fit_labels(h, lip__metric_labels(told->metric), judged.n, own, own + half(h, b->n), &judged);
         metrics[n++] = (lip_metric){told->name, lip__metric(told->metric, &judged)};

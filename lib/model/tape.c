@@ -13,8 +13,9 @@ lip_err lip__tape_new(struct lip__tape *t, const lip_model *m, lip_error *err)
     t->born = lip__alloc(m->n_values, sizeof *t->born);
     t->found = lip__alloc(m->n_variables + 1, sizeof *t->found);
     t->again = lip__alloc(m->shared ? m->trained : 1, sizeof *t->again);
-    return t->activation && t->delta && t->born && t->found && t->again ? LIP_OK
-                                                                        : lip__nomem(err, m->n_values * sizeof *t->delta);
+    return t->activation && t->delta && t->born && t->found && t->again
+               ? LIP_OK
+               : lip__nomem(err, m->n_values * sizeof *t->delta);
 }
 
 void lip__tape_clear(struct lip__tape *t)
@@ -86,8 +87,15 @@ const float *lip__tape_output(const struct lip__tape *t, size_t i)
 void lip__tape_forward(struct lip__tape *t)
 {
     const lip_model *m = t->model;
-    struct lip__run run = {.model = m, .data = t->data, .n = t->n, .block = lip__block_size(m, t->n), .x = t->x,
-                           .keep = t->activation, .training = t->training, .memory = t->area, .area = m->scratch};
+    struct lip__run run = {.model = m,
+                           .data = t->data,
+                           .n = t->n,
+                           .block = lip__block_size(m, t->n),
+                           .x = t->x,
+                           .keep = t->activation,
+                           .training = t->training,
+                           .memory = t->area,
+                           .area = m->scratch};
 
     lip__run(&run);
 }
@@ -147,7 +155,8 @@ static void back_block(void *ctx, size_t index, size_t thread)
 
     pass.scratch = b->t->area + thread * m->scratch;
     if (!kind->merge) {
-        kind->backward(b->s->layer, &pass, b->x[0] + first * in, b->y + first * out, b->dy + first * out, b->dx + first * in);
+        kind->backward(b->s->layer, &pass, b->x[0] + first * in, b->y + first * out, b->dy + first * out,
+                       b->dx + first * in);
         return;
     }
     for (size_t i = 0; i < b->s->n_from; i++)
@@ -197,8 +206,14 @@ static void backward_step(struct lip__tape *t, const struct lip__step *s)
         float *dx = where(t, s->from[i]);
         if (!dx)
             continue;
-        struct back back = {.t = t, .s = s, .x = x, .y = t->activation[s->out], .dy = t->delta[s->out],
-                            .dx = t->born[s->from[i]] ? t->spare : dx, .which = i, .block = lip__block_size(m, t->n)};
+        struct back back = {.t = t,
+                            .s = s,
+                            .x = x,
+                            .y = t->activation[s->out],
+                            .dy = t->delta[s->out],
+                            .dx = t->born[s->from[i]] ? t->spare : dx,
+                            .which = i,
+                            .block = lip__block_size(m, t->n)};
         lip__parallel((t->n + back.block - 1) / back.block, back_block, &back);
         gather(t, s->from[i]);
     }

@@ -3,8 +3,8 @@
  *     m <- m + (g - m)(1 - b1);   v <- v + (g^2 - v)(1 - b2)
  *     w <- w - lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps)
  *
- * with amsgrad the largest v so far in place of v; AdamW is the same with a weight decay by default. The powers and 1 - b^t are float32 there, which shows in the first
- * steps (1 - 0.999 is 0.99998713e-3), so they are float32 here.
+ * with amsgrad the largest v so far in place of v; AdamW is the same with a weight decay by default. The powers and 1 -
+ * b^t are float32 there, which shows in the first steps (1 - 0.999 is 0.99998713e-3), so they are float32 here.
  *
  * Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, in the form of its section 2's end;
  * Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.

@@ -67,8 +67,8 @@ static void step(const struct lip__object *self, const struct lip__update *u)
     const float *const *s = u->slot;
     float *const *next = u->slot_next;
     size_t last = slots(self) - 1;
-    struct rates r = {(float)u->learning_rate, (float)o->rho, (float)(1 - o->rho), (float)o->epsilon, u->decay,
-                      (float)o->momentum};
+    struct rates r = {(float)u->learning_rate, (float)o->rho, (float)(1 - o->rho),
+                      (float)o->epsilon,       u->decay,      (float)o->momentum};
 
     if (o->centered)
         centered(u->n, r, u->g, s[0], s[1], u->w_next, next[0], next[1]);

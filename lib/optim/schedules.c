@@ -105,15 +105,17 @@ static lip_err check_piecewise(const struct lip__object *self, lip_error *err)
     const struct decay *d = D(self);
 
     if (d->values.n != d->boundaries.n + 1)
-        return lip__fail_at(err, LIP_EDEFINITION, AT, "PiecewiseConstantDecay has %zu boundaries and %zu values, needs one value more",
-                         d->boundaries.n, d->values.n);
+        return lip__fail_at(err, LIP_EDEFINITION, AT,
+                            "PiecewiseConstantDecay has %zu boundaries and %zu values, needs one value more",
+                            d->boundaries.n, d->values.n);
     for (size_t i = 1; i < d->boundaries.n; i++)
         if (d->boundaries.v[i] <= d->boundaries.v[i - 1])
             return lip__fail_at(err, LIP_EDEFINITION, AT, "PiecewiseConstantDecay: boundary %g does not rise above %g",
-                             d->boundaries.v[i], d->boundaries.v[i - 1]);
+                                d->boundaries.v[i], d->boundaries.v[i - 1]);
     for (size_t i = 0; i < d->values.n; i++)
         if (d->values.v[i] < 0)
-            return lip__fail_at(err, LIP_EDEFINITION, AT, "PiecewiseConstantDecay: value %g, needs numbers >= 0", d->values.v[i]);
+            return lip__fail_at(err, LIP_EDEFINITION, AT, "PiecewiseConstantDecay: value %g, needs numbers >= 0",
+                                d->values.v[i]);
     return LIP_OK;
 }
 
@@ -133,11 +135,14 @@ static lip_err check_piecewise(const struct lip__object *self, lip_error *err)
     {.name = key, .type = LIP__FLOATS, .offset = LIP__FIELD(decay, member), .min = -INFINITY, .max = 1e30}
 
 static const struct lip__field constant_fields[] = {RATE("learning_rate", NAN), {.name = NULL}};
-static const struct lip__field exponential_fields[] = {RATE("initial_learning_rate", NAN), STEPS("decay_steps"),
+static const struct lip__field exponential_fields[] = {RATE("initial_learning_rate", NAN),
+                                                       STEPS("decay_steps"),
                                                        NUMBER("decay_rate", decay, NAN, 1e30),
-                                                       FLAG("staircase", staircase), NAME, {.name = NULL}};
-static const struct lip__field piecewise_fields[] = {LIST("boundaries", boundaries), LIST("values", values), NAME,
-                                                     {.name = NULL}};
+                                                       FLAG("staircase", staircase),
+                                                       NAME,
+                                                       {.name = NULL}};
+static const struct lip__field piecewise_fields[] = {
+    LIST("boundaries", boundaries), LIST("values", values), NAME, {.name = NULL}};
 static const struct lip__field polynomial_fields[] = {RATE("initial_learning_rate", NAN),
                                                       STEPS("decay_steps"),
                                                       NUMBER("end_learning_rate", end, 0.0001, 1e30),

@@ -31,7 +31,8 @@ LIP__VECTOR static void plain(size_t n, float rate, float decay, const float *re
 }
 
 LIP__VECTOR static void heavy(size_t n, float rate, float decay, float momentum, const float *restrict w,
-                              const float *restrict g, const float *restrict m, float *restrict w_next, float *restrict m_next)
+                              const float *restrict g, const float *restrict m, float *restrict w_next,
+                              float *restrict m_next)
 {
     for (size_t i = 0; i < n; i++) {
         float step = m[i] * momentum - g[i] * rate;
@@ -42,7 +43,8 @@ LIP__VECTOR static void heavy(size_t n, float rate, float decay, float momentum,
 }
 
 LIP__VECTOR static void nesterov(size_t n, float rate, float decay, float momentum, const float *restrict w,
-                                 const float *restrict g, const float *restrict m, float *restrict w_next, float *restrict m_next)
+                                 const float *restrict g, const float *restrict m, float *restrict w_next,
+                                 float *restrict m_next)
 {
     for (size_t i = 0; i < n; i++) {
         float down = g[i] * rate, step = m[i] * momentum - down;

@@ -34,32 +34,35 @@ static bool read_of(const struct codec_body *body, lip_gradient *g, struct reply
             g->of = (lip_gradient_of)i;
             return true;
         }
-    reply_at(rp, 400, "bad_parameter", "/parameters/of", "of needs one of \"margin\", \"output\", \"loss\" and \"product\"");
+    reply_at(rp, 400, "bad_parameter", "/parameters/of",
+             "of needs one of \"margin\", \"output\", \"loss\" and \"product\"");
     return false;
 }
 
 /* parameters.output by name, parameters.index; index is needed by `output`, and only there. */
 static bool read_which(const struct codec_body *body, const lip_model *m, lip_gradient *g, struct reply *rp)
 {
-    const json_t *output = json_object_get(body->parameters, "output"), *index = json_object_get(body->parameters, "index");
+    const json_t *output = json_object_get(body->parameters, "output"),
+                 *index = json_object_get(body->parameters, "index");
     const char *name = json_string_value(output);
 
     if (output) {
         while (name && g->output < lip_model_outputs(m) && strcmp(lip_model_output_name(m, g->output), name))
             g->output++;
         if (!name || g->output == lip_model_outputs(m)) {
-            reply_at(rp, 400, "unknown_output", "/parameters/output", "output needs the name of an output; '%.100s' is none",
-                     name ? name : "");
+            reply_at(rp, 400, "unknown_output", "/parameters/output",
+                     "output needs the name of an output; '%.100s' is none", name ? name : "");
             return false;
         }
     } else if (lip_model_outputs(m) > 1 && g->of != LIP_OF_LOSS) {
-        reply_at(rp, 400, "bad_parameter", "/parameters/output", "the model has %zu outputs: output needs the name of one",
-                 lip_model_outputs(m));
+        reply_at(rp, 400, "bad_parameter", "/parameters/output",
+                 "the model has %zu outputs: output needs the name of one", lip_model_outputs(m));
         return false;
     }
     if (!index != (g->of != LIP_OF_OUTPUT) || (index && (!json_is_integer(index) || json_integer_value(index) < 0))) {
         reply_at(rp, 400, "bad_parameter", "/parameters/index",
-                 g->of == LIP_OF_OUTPUT ? "index needs an integer that is not negative" : "index goes with of \"output\" only");
+                 g->of == LIP_OF_OUTPUT ? "index needs an integer that is not negative"
+                                        : "index goes with of \"output\" only");
         return false;
     }
     g->index = (size_t)json_integer_value(index);
@@ -75,14 +78,16 @@ static bool read_cotangent(struct batch *b, const lip_model *m, lip_gradient *g,
     if (g->of != LIP_OF_PRODUCT || !t) {
         if (g->of == LIP_OF_PRODUCT || t)
             reply_at(rp, 400, t ? "unknown_input" : "missing_input", "/inputs",
-                     t ? "cotangent goes with of \"product\" only" : "of \"product\" needs an input cotangent of the output's shape");
+                     t ? "cotangent goes with of \"product\" only"
+                       : "of \"product\" needs an input cotangent of the output's shape");
         return g->of != LIP_OF_PRODUCT && !t;
     }
     snprintf(pointer, sizeof pointer, "/inputs/%zu/shape", t->index);
     if (t->shape.rank != shape->rank + 1 || t->shape.dim[0] != b->batch.n ||
         memcmp(t->shape.dim + 1, shape->dim, shape->rank * sizeof *shape->dim)) {
         char got[96];
-        reply_at(rp, 400, "shape_mismatch", pointer, "cotangent has shape %s, needs one number for each of output '%.100s'",
+        reply_at(rp, 400, "shape_mismatch", pointer,
+                 "cotangent has shape %s, needs one number for each of output '%.100s'",
                  lip_shape_text(&t->shape, got, sizeof got), lip_model_output_name(m, g->output));
         return false;
     }
@@ -102,7 +107,8 @@ static bool read_classes(struct batch *b, const lip_model *m, struct asked *a, s
         reply_no_memory(rp);
         return false;
     }
-    if (lip_labels(b->batch.n, lip_shape_count(lip_model_output_shape(m, a->g.output)), &y->shape, y->data, a->label, &err)) {
+    if (lip_labels(b->batch.n, lip_shape_count(lip_model_output_shape(m, a->g.output)), &y->shape, y->data, a->label,
+                   &err)) {
         reply_lip_error(rp, &err, ABOUT_TENSORS, "/inputs");
         return false;
     }
@@ -134,7 +140,8 @@ static void answer(struct reply *rp, const struct model *model, const struct pub
         reply_no_memory(rp);
         return;
     }
-    results[0] = (struct codec_result){.name = "value", .shape = {1, {b->batch.n}}, .data = a->value, .type = CODEC_FP64};
+    results[0] =
+        (struct codec_result){.name = "value", .shape = {1, {b->batch.n}}, .data = a->value, .type = CODEC_FP64};
     for (size_t i = 0; i < b->inputs; i++) {
         const lip_shape *shape = lip_model_input_shape(m, i);
         struct codec_result *r = &results[i + 1];
@@ -166,13 +173,13 @@ static void gradients(const struct request *rq, struct reply *rp, struct model *
     lip_error err = {0};
     uint64_t start;
 
-    if (!batch_read(rq, model->name, m, members, BATCH_COTANGENT, NULL, &b, rp) || !known_parameters(&b.body, extra, rp) ||
-        !read_of(&b.body, &a.g, rp) || !read_which(&b.body, m, &a.g, rp) || !read_cotangent(&b, m, &a.g, rp) ||
-        !read_classes(&b, m, &a, rp))
+    if (!batch_read(rq, model->name, m, members, BATCH_COTANGENT, NULL, &b, rp) ||
+        !known_parameters(&b.body, extra, rp) || !read_of(&b.body, &a.g, rp) || !read_which(&b.body, m, &a.g, rp) ||
+        !read_cotangent(&b, m, &a.g, rp) || !read_classes(&b, m, &a, rp))
         goto done;
     if (a.g.of == LIP_OF_LOSS && !recipe) {
-        reply_error(rp, 409, "training_not_configured", NULL, "training of model '%s' is not configured: there is no loss",
-                    model->name);
+        reply_error(rp, 409, "training_not_configured", NULL,
+                    "training of model '%s' is not configured: there is no loss", model->name);
         goto done;
     }
     if (!reserve(&b, m, &a, rp))

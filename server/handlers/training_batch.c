@@ -34,7 +34,8 @@ static bool all_finite(struct batch *b, const char *name, const float *x, size_t
     if (!x || at == n)
         return true;
     snprintf(pointer, sizeof pointer, "/inputs/%zu", t ? t->index : 0);
-    reply_at(rp, 422, "nonfinite", pointer, "input '%s' holds %s at element %zu", name, isnan(x[at]) ? "NaN" : "an infinity", at);
+    reply_at(rp, 422, "nonfinite", pointer, "input '%s' holds %s at element %zu", name,
+             isnan(x[at]) ? "NaN" : "an infinity", at);
     return false;
 }
 
@@ -45,8 +46,9 @@ static bool batch_axis(const struct codec_tensor *t, const char *model, size_t n
     snprintf(pointer, sizeof pointer, "/inputs/%zu/shape", t->index);
     if (t->shape.rank && t->shape.dim[0] == n)
         return true;
-    reply_at(rp, 400, "shape_mismatch", pointer, "input '%s' batch size does not match other inputs for '%s': %zu samples, got %zu",
-             t->name, model, n, t->shape.rank ? t->shape.dim[0] : 1);
+    reply_at(rp, 400, "shape_mismatch", pointer,
+             "input '%s' batch size does not match other inputs for '%s': %zu samples, got %zu", t->name, model, n,
+             t->shape.rank ? t->shape.dim[0] : 1);
     return false;
 }
 
@@ -109,7 +111,8 @@ static bool read_weights(struct batch *b, const char *model, unsigned what, stru
         return false;
     if (t->count != b->batch.n) {
         snprintf(pointer, sizeof pointer, "/inputs/%zu/shape", t->index);
-        reply_at(rp, 400, "shape_mismatch", pointer, "sample_weight needs one number per sample, %zu, got %zu", b->batch.n, t->count);
+        reply_at(rp, 400, "shape_mismatch", pointer, "sample_weight needs one number per sample, %zu, got %zu",
+                 b->batch.n, t->count);
         return false;
     }
     b->batch.sample_weight = b->weight = codec_floats(t, rp);
@@ -141,8 +144,8 @@ static void free_names(char **names)
     free(names);
 }
 
-bool batch_read(const struct request *rq, const char *model, const lip_model *m, const char *const *members, unsigned what,
-                const json_t *losses, struct batch *b, struct reply *rp)
+bool batch_read(const struct request *rq, const char *model, const lip_model *m, const char *const *members,
+                unsigned what, const json_t *losses, struct batch *b, struct reply *rp)
 {
     char **others;
     bool ok;
@@ -178,7 +181,8 @@ bool batch_read(const struct request *rq, const char *model, const lip_model *m,
         return false;
     }
     for (size_t i = 0; what & BATCH_FINITE && i < b->inputs; i++)
-        if (!all_finite(b, lip_model_input_name(m, i), b->x[i], b->batch.n * lip_shape_count(lip_model_input_shape(m, i)), rp))
+        if (!all_finite(b, lip_model_input_name(m, i), b->x[i],
+                        b->batch.n * lip_shape_count(lip_model_input_shape(m, i)), rp))
             return false;
     return b->body.raw || (read_labels(b, model, m, what, losses, rp) && read_weights(b, model, what, rp));
 }
@@ -207,7 +211,8 @@ bool known_parameters(const struct codec_body *body, const char *const *extra, s
         names[n] = always[n];
     for (; extra && *extra && n < 15; extra++)
         names[n++] = *extra;
-    return !body->parameters || json_is_null(body->parameters) || codec_members(rp, body->parameters, "/parameters", names);
+    return !body->parameters || json_is_null(body->parameters) ||
+           codec_members(rp, body->parameters, "/parameters", names);
 }
 
 struct published *find_judged(struct model *model, struct recipe **recipe, struct reply *rp)

@@ -64,8 +64,8 @@ static double total(struct rig *r, const lip_gradient *g)
     return sum;
 }
 
-/* Every number of every input moved by h: float32 answers differ by 1e-7, over 2h that is 1e-4; where a kink lies between
- * the two the difference says nothing. */
+/* Every number of every input moved by h: float32 answers differ by 1e-7, over 2h that is 1e-4; where a kink lies
+ * between the two the difference says nothing. */
 static void agrees(struct rig *r, const lip_gradient *g, const char *what)
 {
     const double h = 1.0 / 1024;
@@ -114,8 +114,10 @@ END_TEST
 
 START_TEST(a_loss_has_a_slope_too)
 {
-    static const char one[] = "{\"optimizer\":\"sgd\",\"loss\":{\"class_name\":\"MulticlassHKR\",\"config\":{\"alpha\":3}}}";
-    static const char two[] = "{\"optimizer\":\"sgd\",\"loss\":{\"y\":\"MulticlassKR\",\"z\":\"mse\"},\"loss_weights\":{\"z\":0.5}}";
+    static const char one[] =
+        "{\"optimizer\":\"sgd\",\"loss\":{\"class_name\":\"MulticlassHKR\",\"config\":{\"alpha\":3}}}";
+    static const char two[] =
+        "{\"optimizer\":\"sgd\",\"loss\":{\"y\":\"MulticlassKR\",\"z\":\"mse\"},\"loss_weights\":{\"z\":0.5}}";
     const char *json = _i == 3 ? two : one;
     lip_trainer *t = NULL;
     lip_metric metrics[LIP_MAX_METRICS];
@@ -140,7 +142,8 @@ START_TEST(a_loss_has_a_slope_too)
     ck_assert_int_eq(lip_evaluate(t, r.p, r.ws, &batch, metrics, &n, &err), LIP_OK);
     for (size_t i = 0; i < N; i++)
         sum += r.value[i];
-    ck_assert_double_eq_tol(sum / N, metrics[0].value, 1e-5 * fmax(1, fabs(metrics[0].value))); /* their mean is the loss */
+    ck_assert_double_eq_tol(sum / N, metrics[0].value,
+                            1e-5 * fmax(1, fabs(metrics[0].value))); /* their mean is the loss */
     lip_trainer_free(t);
     teardown(&r);
 }
@@ -183,7 +186,8 @@ START_TEST(samples_do_not_see_each_other)
         memcpy(x + i * 6, r.x[0] + i % N * 6, 6 * sizeof *x);
         label[i] = (int64_t)(i % N % 3);
     }
-    ck_assert_int_eq(lip_gradients(r.p, &(lip_gradient){.of = LIP_OF_MARGIN, .label = label}, MANY, in, value, out, NULL), LIP_OK);
+    ck_assert_int_eq(
+        lip_gradients(r.p, &(lip_gradient){.of = LIP_OF_MARGIN, .label = label}, MANY, in, value, out, NULL), LIP_OK);
     ck_assert_int_eq(ask(&r, &(lip_gradient){.of = LIP_OF_MARGIN, .label = label}, NULL), LIP_OK);
     for (size_t i = 0; i < MANY; i++) {
         /* BLAS may sum rows of a larger product in another order. */
