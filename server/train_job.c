@@ -363,7 +363,7 @@ static bool enter(struct run *r, struct failure *f)
 {
     struct model *model = r->model;
     json_t *before, *after;
-    bool ok;
+    bool fresh = !position_get(model, r->job->id), ok;
 
     if (model->gone)
         return failure_set(f, 404, "unknown_model", "model '%s' was deleted", model->name);
@@ -371,6 +371,8 @@ static bool enter(struct run *r, struct failure *f)
         return failure_set(f, 409, "training_not_configured", "training of model '%s' is not configured", model->name);
     take_position(r);
     model->job = r->job->id;
+    if (fresh)
+        lip_trainer_begin(model->trainer);
     if (!r->plan.training || position_before(model, r->job->id))
         return put_position(r) || failure_set(f, 503, "out_of_memory", "out of memory for a job");
     before = json_deep_copy(model->recipe->config);
@@ -411,17 +413,18 @@ static void give_way(struct model *model)
 
 /* ---- figures ---------------------------------------------------------------------------------------------------------- */
 
-static void tell_step(struct run *r, const lip_step_report *report, uint64_t revision, uint64_t now)
+/* telemetry is taken over; NULL: none is due. */
+static void tell_step(struct run *r, const lip_step_report *report, uint64_t revision, uint64_t now, json_t *telemetry)
 {
     double seconds = (double)(now - r->began_ns) * 1e-9, samples = (double)((r->step - r->began_step) * r->plan.batch);
 
     job_progress(r->job, r->step, r->epoch, revision, metrics_json(report->metrics, report->n_metrics));
     job_tell(r->job,
-             json_pack("{s:s, s:I, s:I, s:o, s:o, s:I, s:o}", "type", "metrics", "step", (json_int_t)r->step, "epoch",
+             json_pack("{s:s, s:I, s:I, s:o, s:o, s:I, s:o, s:o*}", "type", "metrics", "step", (json_int_t)r->step, "epoch",
                        (json_int_t)r->epoch + 1, "metrics", metrics_json(report->metrics, report->n_metrics), "learning_rate",
                        codec_real(report->learning_rate), "weights_revision", (json_int_t)revision, "samples_per_second",
-                       codec_real(seconds > 0 ? floor(samples / seconds) : 0)),
-             true);
+                       codec_real(seconds > 0 ? floor(samples / seconds) : 0), "telemetry", telemetry),
+             !telemetry);
     r->told_ns = now;
 }
 
@@ -436,18 +439,27 @@ static size_t rows_of(const struct run *r, const size_t **rows)
 }
 
 /* Under `writing`. */
-static bool step_head(struct run *r, const lip_batch *batch, lip_step_report *report, uint64_t *revision, struct failure *f)
+static bool step_head(struct run *r, lip_batch *batch, lip_step_report *report, uint64_t *revision, json_t **told,
+                      struct failure *f)
 {
     struct model *model = r->model;
     const struct recipe *recipe = model->recipe;
     bool publish = recipe->publish_step || (recipe->publish_epoch && r->batch + 1 == r->per_epoch);
     lip_step_options options = step_options(recipe);
     uint64_t start = now_ns(), stepped;
+    lip_certifier *certifier = NULL;
     lip_error err = {0};
+    lip_err rc;
 
-    if (!model_before_step(model, publish, false, f))
+    if (step_bound(model, batch, &certifier, &err))
+        return failure_step(f, &err);
+    if (!model_before_step(model, publish, false, f)) {
+        lip_certifier_free(certifier);
         return false;
-    if (lip_train_step(model->trainer, model->state, batch, &options, report, &err)) {
+    }
+    rc = lip_train_step(model->trainer, model->state, batch, &options, report, &err);
+    lip_certifier_free(certifier);
+    if (rc) {
         model_unstep(model);
         return failure_step(f, &err);
     }
@@ -462,6 +474,7 @@ static bool step_head(struct run *r, const lip_batch *batch, lip_step_report *re
     r->step++;
     put_position(r);
     *revision = model->facts.weights_revision;
+    *told = step_telemetry(model, batch, report);
     count_step(r->ctx, model->name, model->facts.version, report, now_ns() - start);
     stats_step(model->stats, report, now_ns() - stepped, now_ns() - start);
     return true;
@@ -470,6 +483,7 @@ static bool step_head(struct run *r, const lip_batch *batch, lip_step_report *re
 static bool step(struct run *r, struct failure *f)
 {
     lip_step_report report = {0};
+    json_t *told = NULL;
     uint64_t revision = 0, now;
     const size_t *rows;
     lip_batch batch;
@@ -483,9 +497,9 @@ static bool step(struct run *r, struct failure *f)
     give_way(r->model);
     pthread_mutex_lock(&r->model->writing);
     ok = r->model->gone ? failure_set(f, 404, "unknown_model", "model '%s' was deleted", r->model->name)
-                        : step_head(r, &batch, &report, &revision, f);
-    if (ok && ((now = now_ns()) - r->told_ns > TELL_NS || r->batch == r->per_epoch))
-        tell_step(r, &report, revision, now);
+                        : step_head(r, &batch, &report, &revision, &told, f);
+    if (ok && ((now = now_ns()) - r->told_ns > TELL_NS || r->batch == r->per_epoch || told))
+        tell_step(r, &report, revision, now, told);
     pthread_mutex_unlock(&r->model->writing);
     return ok;
 }
@@ -565,13 +579,74 @@ static bool look(struct run *r, lip_snapshot **head, struct recipe **recipe, uin
     return ok;
 }
 
-static bool turn(struct run *r, json_t *metrics, struct failure *f)
+/* A checkpoint of the head beyond those that go with the epochs. Under `writing`. */
+static bool extra_checkpoint(struct run *r, const char *name, struct failure *f)
+{
+    struct failure why = {0};
+    json_t *document;
+
+    if (!checkpoint_remove(r->model, name, &why) && why.status != 404) {
+        *f = why;
+        return false;
+    }
+    document = checkpoint_make(r->model, name, NULL, f);
+    json_decref(document);
+    return document != NULL;
+}
+
+/* What the callbacks of the training resource want at the end of an epoch; what they say goes into the event. A head that they
+ * condense is a change of its own: on disk and published. Under `writing`. */
+static bool callbacks(struct run *r, json_t *event, struct failure *f)
+{
+    struct model *model = r->model;
+    const json_t *metrics = json_object_get(event, "metrics");
+    lip_metric list[2 * LIP_MAX_METRICS];
+    char best[MODEL_NAME_MAX + 1], name[MODEL_NAME_MAX + 1];
+    lip_state *changed = NULL;
+    json_t *value, *document = NULL, *sigmas;
+    lip_epoch told;
+    lip_error err = {0};
+    const char *key;
+    size_t n = 0;
+    bool ok;
+
+    snprintf(best, sizeof best, "%s-best", r->job->id);
+    snprintf(name, sizeof name, "%s-c%llu", r->job->id, (unsigned long long)r->epoch + 1);
+    json_object_foreach((json_t *)metrics, key, value)
+        if (n < sizeof list / sizeof *list)
+            list[n++] = (lip_metric){key, json_is_number(value) ? json_number_value(value) : NAN};
+    if (lip_state_copy(model->state, &changed, &err) ||
+        lip_trainer_epoch(model->trainer, changed, r->epoch, list, n, &told, &err)) {
+        lip_state_free(changed);
+        return failure_step(f, &err);
+    }
+    if (told.missing)
+        log_warning("job %s: a callback looks at \"%s\", which is not among the epoch's metrics", r->job->id, told.missing);
+    ok = !told.condensed || model_replace_state(model, changed, f);
+    if (!told.condensed || !ok)
+        lip_state_free(changed);
+    ok = ok && (!told.keep || extra_checkpoint(r, best, f)) && (!told.checkpoint || extra_checkpoint(r, name, f)) &&
+         (!told.restore || checkpoint_restore(model, best, &document, f));
+    json_decref(document);
+    r->stopped_early |= ok && told.stop;
+    for (size_t i = 0; ok && i < told.n_logged; i++) {
+        if (!json_object_get(event, "logged"))
+            json_object_set_new(event, "logged", json_array());
+        json_array_append_new(json_object_get(event, "logged"),
+                              json_pack("{s:s, s:s, s:o}", "loss", told.logged[i].loss, "parameter", told.logged[i].parameter,
+                                        "value", codec_real(told.logged[i].value)));
+    }
+    if (ok && (sigmas = sigmas_json(model, true)))
+        json_object_set_new(event, "telemetry", json_pack("{s:o}", "sigmas", sigmas));
+    return ok;
+}
+
+static bool turn(struct run *r, json_t *event, struct failure *f)
 {
     bool ok;
 
-    (void)metrics;
     model_lock(r->model);
-    if ((ok = !r->model->gone) && (ok = keep_checkpoint(r, f))) {
+    if ((ok = !r->model->gone) && (ok = callbacks(r, event, f)) && (ok = keep_checkpoint(r, f))) {
         r->epoch++;
         r->batch = 0;
         r->figures = (struct figures){0};
@@ -586,19 +661,21 @@ static bool end_epoch(struct run *r, struct failure *f)
 {
     lip_snapshot *head = NULL;
     struct recipe *recipe = NULL;
-    json_t *json = json_object();
+    json_t *json = json_object(), *event = json_pack("{s:s, s:I, s:O?}", "type", "epoch", "epoch", (json_int_t)r->epoch + 1, "metrics", json);
     uint64_t revision = 0, epoch = r->epoch + 1;
-    bool ok = json && figures_into(&r->figures, "", json) && look(r, &head, &recipe, &revision, f) &&
-              validate(r, recipe->judge, head, json, f) && turn(r, json, f);
+    bool ok = event && figures_into(&r->figures, "", json) && look(r, &head, &recipe, &revision, f) &&
+              validate(r, recipe->judge, head, json, f) && turn(r, event, f);
 
     if (ok) {
         job_progress(r->job, r->step, epoch, revision, json_deep_copy(json));
-        job_tell(r->job, json_pack("{s:s, s:I, s:I, s:O, s:I}", "type", "epoch", "epoch", (json_int_t)epoch, "step",
-                                   (json_int_t)r->step, "metrics", json, "weights_revision", (json_int_t)revision),
-                 false);
+        json_object_set_new(event, "step", json_integer((json_int_t)r->step));
+        json_object_set_new(event, "weights_revision", json_integer((json_int_t)revision));
+        job_tell(r->job, event, false);
+        event = NULL;
     }
     recipe_put(recipe);
     lip_snapshot_put(head);
+    json_decref(event);
     json_decref(json);
     return ok;
 }
@@ -653,6 +730,26 @@ static bool prepare(struct run *r, struct failure *f)
     return ok;
 }
 
+/* A run ends with the moving average of its weights where the optimizer keeps one. */
+static bool finish(struct run *r, struct failure *f)
+{
+    struct model *model = r->model;
+    lip_state *changed = NULL;
+    lip_error err = {0};
+    bool ok = true;
+
+    model_lock(model);
+    if (!model->gone && model->trainer && lip_trainer_averages(model->trainer)) {
+        ok = (!lip_state_copy(model->state, &changed, &err) && !lip_trainer_finish(model->trainer, changed, &err)) ||
+             failure_step(f, &err);
+        if (ok && (ok = model_replace_state(model, changed, f)))
+            changed = NULL;
+        lip_state_free(changed);
+    }
+    pthread_mutex_unlock(&model->writing);
+    return ok;
+}
+
 /* Publish what the job has made, if it is to be published now. */
 static bool publish(struct run *r, struct failure *f)
 {
@@ -702,7 +799,7 @@ static enum job_end work(struct run *r, struct failure *f)
         if (!(r->batch < r->per_epoch ? step(r, f) : end_epoch(r, f)))
             return f->status ? JOB_ERROR : job_asked(r->job);
     }
-    return publish(r, f) && model_checkpoint(r->model, f) ? JOB_DONE : JOB_ERROR;
+    return finish(r, f) && publish(r, f) && model_checkpoint(r->model, f) ? JOB_DONE : JOB_ERROR;
 }
 
 static enum job_end run(struct ctx *ctx, struct job *job, struct reply *rp, struct failure *f)

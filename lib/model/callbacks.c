@@ -229,22 +229,39 @@ bool lip__callbacks_remember(const lip_trainer *t)
 
 /* ---- what they remember, and what they set in a step ---------------------------------------------------------- */
 
+/* The best figure is yet to come. */
+static void forget_best(const struct lip__callback *c, double *memory)
+{
+    enum lip__callback_kind kind = lip__callback_kind(&c->base);
+
+    if (kind != LIP__EARLY_STOPPING && kind != LIP__CHECKPOINT)
+        return;
+    memory[0] = kind == LIP__CHECKPOINT && !isnan(c->threshold) ? c->threshold : lip__rises(c) ? -INFINITY : INFINITY;
+    memory[1] = memory[2] = 0;
+}
+
 void lip__callbacks_begin(lip_trainer *t)
 {
     for (size_t i = 0; i < t->n_callbacks; i++) {
         const struct lip__callback *c = (const struct lip__callback *)t->callback[i];
         double *memory = t->remembered[i];
 
-        enum lip__callback_kind kind = lip__callback_kind(t->callback[i]);
-
-        memory[0] = memory[1] = memory[2] = 0;
-        if (kind == LIP__PARAM_SCHEDULER)
-            memory[0] = (double)c->step;
-        else if (kind == LIP__CHECKPOINT && !isnan(c->threshold))
-            memory[0] = c->threshold;
-        else if (kind == LIP__CHECKPOINT || kind == LIP__EARLY_STOPPING)
-            memory[0] = lip__rises(c) ? -INFINITY : INFINITY;
+        memory[0] = lip__callback_kind(t->callback[i]) == LIP__PARAM_SCHEDULER ? (double)c->step : 0;
+        memory[1] = memory[2] = 0;
+        forget_best(c, memory);
     }
+}
+
+void lip_trainer_begin(lip_trainer *t)
+{
+    for (size_t i = 0; i < t->n_callbacks; i++)
+        forget_best((const struct lip__callback *)t->callback[i], t->remembered[i]);
+    lip__trainer_remember(t);
+}
+
+bool lip_trainer_averages(const lip_trainer *t)
+{
+    return ((const struct lip__optimizer *)t->optimizer)->use_ema;
 }
 
 void lip__callbacks_set(const lip_trainer *t, double ahead, struct lip__loss *now)

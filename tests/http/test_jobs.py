@@ -33,7 +33,46 @@ def events(d, path, headers=None, seconds=60):
     return answer, found
 
 
+def callbacks(check):
+    """What the training resource's callbacks do at the end of an epoch."""
+    with Daemon("--threads", "1") as d:
+        d.put("/v2/datasets/toy?label=label", CSV)
+        stopping = {"class_name": "EarlyStopping", "config": {"monitor": "loss", "min_delta": 1000, "patience": 2,
+                                                              "restore_best_weights": True}}
+        m = d.create("m", training={**TRAINING, "telemetry_every": 5, "callbacks": [
+            "CondenseCallback", stopping, {"class_name": "ModelCheckpoint", "config": {"monitor": "loss", "save_best_only": True}},
+            {"class_name": "LossParamScheduler", "config": {"param_name": "alpha", "xp": [0, 10], "fp": [0.0, 10.0]}},
+            {"class_name": "LossParamLog", "config": {"param_name": "alpha"}},
+            {"class_name": "MonitorCallback", "config": {"monitored_layers": ["d1"], "what": "all"}}]})
+        made = d.post("/v2/jobs", {"type": "train", "model": "m", "dataset": "toy", "epochs": 20, "batch_size": 10,
+                                   "checkpoint_every": "never"})
+        job = made.json["id"]
+        _, stream = events(d, f"/v2/jobs/{job}/events")
+        epochs = [data for _, e, data in stream if e == "epoch"]
+        check("EarlyStopping ends a run that stands still", [e["epoch"] for e in epochs] == [1, 2, 3]
+              and d.get(f"/v2/jobs/{job}/result").json["parameters"]["stopped_early"] is True, (made, epochs))
+        check("LossParamLog tells the parameter", [e["logged"][0]["value"] for e in epochs] == [4, 9, 10], epochs)
+        check("MonitorCallback the singular values", len(epochs[0]["telemetry"]["sigmas"]["d1_kernel_sigmas"]) == 4, epochs[0])
+        told = [data for _, e, data in stream if e == "metrics" and "telemetry" in data]
+        check("steps have their telemetry", [t["step"] for t in told] == [5, 10, 15] and told[0]["telemetry"]["upper"] > 0.9, told)
+        kept = {c["name"] for c in d.get(m + "/checkpoints").json["data"]}
+        check("the best weights and ModelCheckpoint's are kept", f"{job}-best" in kept and f"{job}-c1" in kept, kept)
+        restored = d.get(m + "/weights").body
+        d.post(m + f"/checkpoints/{job}-best/restore")
+        check("and the run ended with the best", d.get(m + "/weights").body == restored)
+        d.put(m + "/training", {**TRAINING, "optimizer": {"class_name": "SGD", "config": {"use_ema": True}}, "metrics": [
+            {"class_name": "CategoricalProvableAvgRobustness", "config": {"name": "radius"}}]})
+        before = d.get(m).json["state_revision"]
+        job = d.post("/v2/jobs", {"type": "train", "model": "m", "dataset": "toy", "epochs": 1, "batch_size": 10,
+                                  "checkpoint_every": "never"}).json["id"]
+        _, stream = events(d, f"/v2/jobs/{job}/events")
+        check("proven constants go with every step", stream[-2][2]["status"] == "succeeded"
+              and [data for _, e, data in stream if e == "epoch"][0]["metrics"]["radius"] >= 0, stream)
+        check("and a run with moving averages ends with them", d.get(m).json["state_revision"] == before + 6)
+
+
 def plan(check):
+    callbacks(check)
     with Daemon("--threads", "1", "--checkpoint-seconds", "0.3", "--log-level", "error") as d:
         def make(**members):
             return d.post("/v2/jobs", {"type": "train", "model": "m", "dataset": "toy", **members})

@@ -129,6 +129,12 @@ typedef struct lip_epoch {
     lip_logged logged[LIP_MAX_LOGGED]; /* of LossParamLog */
 } lip_epoch;
 
+/* lip_trainer_begin: a run of epochs begins: EarlyStopping and ModelCheckpoint have seen nothing. */
+void lip_trainer_begin(lip_trainer *trainer);
+
+/* lip_trainer_averages: the optimizer keeps a moving average of the weights, which lip_trainer_finish makes them. */
+bool lip_trainer_averages(const lip_trainer *trainer);
+
 /* lip_trainer_epoch: the callbacks' turn at the end of epoch number `epoch`, counted from 0.
  *
  * metrics  n figures of the epoch by name, those of validation as "val_loss"; what the names mean is the caller's
