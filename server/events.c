@@ -168,7 +168,6 @@ void feed_tell(struct feed *f, const char *model, const char *key, json_t *data)
                       .text = data ? json_dumps(data, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL};
     uint64_t now = now_ns();
 
-    json_decref(data);
     if (e.text && e.type && (!key || e.key) && (!model || e.model)) {
         e.n = strlen(e.text);
         pthread_mutex_lock(&f->events->lock);
@@ -184,6 +183,7 @@ void feed_tell(struct feed *f, const char *model, const char *key, json_t *data)
         pthread_cond_signal(&f->events->news);
         pthread_mutex_unlock(&f->events->lock);
     }
+    json_decref(data); /* key may be a string of it */
     event_clear(&e);
 }
 
