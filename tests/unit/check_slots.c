@@ -210,6 +210,34 @@ START_TEST(constraints_are_those_of_the_reference)
 }
 END_TEST
 
+/* semantics.md 9, 11 and 12: PReLUlip's constraint on sixteen ones, clips of a 4x4 matrix, Lorth of two orthogonal filters. */
+START_TEST(worked_examples)
+{
+    static const struct reference one[] = {
+        {"MinMaxNorm", "{\"min_value\":-1.0,\"max_value\":1.0,\"rate\":1.0,\"axis\":0}", IS_W, 0.25, {0}},
+        {"AutoWeightClipConstraint", "{\"scale\":1.0}", IS_W, 0.25, {0}},
+        {"AutoWeightClipConstraint", "{\"scale\":5.0}", IS_W, 0.05, {0}},
+    };
+    const lip_shape shape[] = {LIP__SHAPE(16), LIP__SHAPE(4, 4), LIP__SHAPE(4, 4)};
+    float w[16], scratch[64], kernel[18] = {0};
+
+    for (size_t i = 0; i < sizeof one / sizeof *one; i++) {
+        struct lip__object *o = make(&one[i], lip__constraints);
+        for (size_t j = 0; j < 16; j++)
+            w[j] = 1;
+        ck_assert_int_eq(((const struct lip__constraint_class *)o->cls)->apply(o, &shape[i], w, scratch, NULL), LIP_OK);
+        for (size_t j = 0; j < 16; j++)
+            ck_assert_double_eq_tol(w[j], one[i].value, 1e-6);
+        lip__object_free(o);
+    }
+    struct lip__object *o = make(&(struct reference){"LorthRegularizer", "{}", IS_K, 0, {0}}, lip__regularizers);
+    kernel[8] = 0.6f, kernel[9] = 0.8f; /* (3, 3, 1, 2): delta is 1, and so is the distance */
+    ck_assert_double_eq_tol(((const struct lip__regularizer_class *)o->cls)->value(o, &LIP__SHAPE(3, 3, 1, 2), kernel, 1, NULL, scratch),
+                            0, 1e-6);
+    lip__object_free(o);
+}
+END_TEST
+
 #define MODEL(slots)                                                                                                     \
     "{\"class_name\":\"Sequential\",\"config\":{\"layers\":[{\"class_name\":\"Dense\",\"config\":{\"units\":3,\"name\":\"y\"," \
     "\"batch_input_shape\":[null,4]," slots "}}]}}"
@@ -353,6 +381,7 @@ static Suite *suite(void)
 
     tcase_add_loop_test(t, penalties_are_those_of_the_reference, 0, sizeof regularizers / sizeof *regularizers);
     tcase_add_loop_test(t, constraints_are_those_of_the_reference, 0, sizeof constraints / sizeof *constraints);
+    tcase_add_test(t, worked_examples);
     tcase_add_test(t, training_obeys_regularizers);
     tcase_add_test(t, training_obeys_constraints);
     tcase_add_test(t, slots_are_written_and_read_back);
