@@ -75,7 +75,8 @@ bool tensors_parse(const unsigned char *bytes, size_t size, struct array *array,
         length |= (uint64_t)bytes[i] << 8 * i;
     if (size < 8 || length > HEADER_MAX || length > size - 8)
         return failure_set(f, 422, "bad_file", "the safetensors file is cut off in its header");
-    if (!json_is_object(header = json_loadb((const char *)bytes + 8, (size_t)length, JSON_REJECT_DUPLICATES, NULL))) {
+    header = json_loadb((const char *)bytes + 8, (size_t)length, JSON_REJECT_DUPLICATES, NULL);
+    if (!json_is_object(header)) { /* a macro that evaluates what it is given twice */
         json_decref(header);
         return failure_set(f, 422, "bad_file", "the header of the safetensors file is no JSON object");
     }
