@@ -511,6 +511,11 @@ const float *lip_snapshot_bias(const lip_snapshot *p, size_t layer)
     return read_of(p, layer, LIP_BIAS, LIP_BIAS);
 }
 
+const float *lip_snapshot_data(const lip_snapshot *p, size_t variable)
+{
+    return p->data[variable];
+}
+
 lip_effective lip_snapshot_effective(const lip_snapshot *p, size_t layer)
 {
     return p->effective[layer];

@@ -213,6 +213,8 @@ const lip_model *lip_snapshot_model(const lip_snapshot *snapshot);
 /* lip_snapshot_kernel / _bias: a layer's effective arrays (lip_layer's kernel shape); NULL: it has none. */
 const float *lip_snapshot_kernel(const lip_snapshot *snapshot, size_t layer);
 const float *lip_snapshot_bias(const lip_snapshot *snapshot, size_t layer);
+/* lip_snapshot_data: what inference reads of a variable, wbar in place of a kernel that has one; NULL: it reads it not. */
+const float *lip_snapshot_data(const lip_snapshot *snapshot, size_t variable);
 lip_effective lip_snapshot_effective(const lip_snapshot *snapshot, size_t layer);
 double lip_snapshot_stored_distance(const lip_snapshot *snapshot, size_t layer); /* ||stored - computed||_F / ||computed||_F */
 
