@@ -3,7 +3,7 @@ noinst_LTLIBRARIES += %D%/libcore.la
 %C%_libcore_la_SOURCES = \
 	%D%/base/alloc.c %D%/base/clock.c %D%/base/error.c %D%/base/finite.c %D%/base/parallel.c %D%/base/random.c \
 	%D%/bounds/attack.c %D%/bounds/certificate.c %D%/bounds/conv.c %D%/bounds/dense.c %D%/bounds/embed.c %D%/bounds/map.c %D%/bounds/network.c \
-	%D%/bounds/pairs.c %D%/bounds/spectrum.c %D%/bounds/stage.c %D%/bounds/tangent.c %D%/bounds/telemetry.c %D%/bounds/tools.c \
+	%D%/bounds/pairs.c %D%/bounds/spectrum.c %D%/bounds/stage.c %D%/bounds/tangent.c %D%/bounds/telemetry.c %D%/bounds/tools.c %D%/bounds/tighten.c \
 	%D%/io/keras_json.c %D%/io/safetensors.c %D%/io/training_json.c \
 	%D%/layers/activation.c %D%/layers/batch_normalization.c %D%/layers/conv2d.c %D%/layers/conv2d_transpose.c %D%/layers/dense.c %D%/layers/distributions.c %D%/layers/dropout.c %D%/layers/family.c \
 	%D%/layers/fields.c %D%/layers/flatten.c %D%/layers/global_pooling.c %D%/layers/group_sort.c \

@@ -72,6 +72,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/handlers/stats.c \
 	%D%/handlers/telemetry.c \
 	%D%/handlers/tensor.c \
+	%D%/handlers/tighten.c \
 	%D%/handlers/train.c \
 	%D%/handlers/training.c \
 	%D%/handlers/training_batch.c \

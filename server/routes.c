@@ -90,6 +90,7 @@ const struct route routes[] = {
     AT_ANY("GET", "/export", handle_export, ROUTE_ASYNC, NULL),
 
     /* bounds */
+    AT_HEAD("POST", "/tighten", handle_tighten, ROUTE_WRITE | ROUTE_ASYNC, NULL),
     AT_ANY("POST", "/certify", handle_certify, ROUTE_ASYNC, NULL),
     AT_ANY("GET", "/layers/{l}/singular_values", handle_singular_values, 0, NULL),
     AT_ANY("GET", "/lipschitz", handle_lipschitz, ROUTE_ASYNC, NULL),
@@ -130,7 +131,6 @@ const struct route routes[] = {
     LATER("POST", M "/generate"),
     LATER("POST", M "/generate_stream"),
     LATER("PATCH", M "/config"),
-    LATER("POST", M "/tighten"),
     LATER("POST", M "/wasserstein"),
     LATER("POST", MV "/wasserstein"),
     LATER("POST", ML "/wasserstein"),

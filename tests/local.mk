@@ -46,6 +46,7 @@ script_tests += %D%/http/test_openapi.py
 script_tests += %D%/http/test_certify.py
 script_tests += %D%/http/test_patch.py
 script_tests += %D%/http/test_singular_values.py
+script_tests += %D%/http/test_tighten.py
 script_tests += %D%/http/test_weights.py
 script_tests += %D%/http/test_cli.py
 script_tests += %D%/http/test_infer.py

@@ -136,10 +136,10 @@ static double claims_nothing(const lip_layer *l)
 static const struct lip__field conv_fields[] = {LIP__CONV_FIELDS("valid|same", LIP__GLOROT_UNIFORM), {.name = NULL}};
 
 static const struct lip__field spectral_fields[] = {
-    LIP__CONV_FIELDS("same|valid", LIP__SPECTRAL_INITIALIZER), LIP__K_FIELD, LIP__RKO_FIELDS(lip__conv), {.name = NULL}};
+    LIP__CONV_FIELDS("same|valid", LIP__SPECTRAL_INITIALIZER), LIP__K_FIELD, LIP__COEF_FIELD, LIP__RKO_FIELDS(lip__conv), {.name = NULL}};
 
 static const struct lip__field frobenius_fields[] = {
-    LIP__CONV_FIELDS("same|valid", LIP__SPECTRAL_INITIALIZER), LIP__K_FIELD, {.name = NULL}};
+    LIP__CONV_FIELDS("same|valid", LIP__SPECTRAL_INITIALIZER), LIP__K_FIELD, LIP__COEF_FIELD, {.name = NULL}};
 
 const struct lip__kind lip__conv2d = {
     .cls = {.name = "Conv2D", .module = "keras.layers", .size = sizeof(struct lip__conv), .fields = conv_fields},

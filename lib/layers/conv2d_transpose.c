@@ -197,7 +197,7 @@ static const struct lip__reparam swapped = {
 static const struct lip__field fields[] = {TRANSPOSE_FIELDS("valid|same", LIP__GLOROT_UNIFORM), {.name = NULL}};
 
 static const struct lip__field spectral_fields[] = {
-    TRANSPOSE_FIELDS("same|valid", LIP__SPECTRAL_INITIALIZER), LIP__K_FIELD, LIP__RKO_FIELDS(lip__conv), {.name = NULL}};
+    TRANSPOSE_FIELDS("same|valid", LIP__SPECTRAL_INITIALIZER), LIP__K_FIELD, LIP__COEF_FIELD, LIP__RKO_FIELDS(lip__conv), {.name = NULL}};
 
 const struct lip__kind lip__conv2d_transpose = {
     .cls = {.name = "Conv2DTranspose", .module = "keras.layers", .size = sizeof(struct lip__conv), .fields = fields},

@@ -97,11 +97,11 @@ static bool per_output(const lip_layer *l)
 static const struct lip__field dense_fields[] = {BASE_FIELDS(LIP__GLOROT_UNIFORM), {.name = NULL}};
 
 static const struct lip__field spectral_fields[] = {
-    BASE_FIELDS(LIP__SPECTRAL_INITIALIZER), LIP__K_FIELD, LIP__RKO_FIELDS(lip__dense), {.name = NULL}};
+    BASE_FIELDS(LIP__SPECTRAL_INITIALIZER), LIP__K_FIELD, LIP__COEF_FIELD, LIP__RKO_FIELDS(lip__dense), {.name = NULL}};
 
 static const struct lip__field frobenius_fields[] = {
     BASE_FIELDS(LIP__SPECTRAL_INITIALIZER),
-    LIP__K_FIELD,
+    LIP__K_FIELD, LIP__COEF_FIELD,
     {"disjoint_neurons", LIP__BOOL, LIP__FIELD(lip__dense, disjoint), .def = 1},
     {.name = NULL},
 };

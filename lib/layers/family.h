@@ -31,6 +31,10 @@ enum { LIP__SPECTRAL_INITIALIZER = 0, LIP__GLOROT_UNIFORM = 1, LIP__ZEROS = 2, L
 
 #define LIP__K_FIELD {"k_coef_lip", LIP__FLOAT, LIP__FIELD(lip_layer, k), .def = 1, .min = 0, .max = INFINITY}
 
+/* A factor of the layer's own, in place of the one that its shapes give: lip_model_with_coef. */
+#define LIP__COEF_FIELD                                                                                                 \
+    {"coef_lip", LIP__FLOAT, LIP__FIELD(lip_layer, own_coef), .def = 0, .min = 0, .max = INFINITY, .flags = LIP__NOT_KERAS}
+
 #define LIP__RKO_FIELDS(struct_)                                                                                        \
     {"eps_spectral", LIP__FLOAT, LIP__FIELD(struct_, rko.eps_spectral), .def = 1e-3, .min = 0, .max = INFINITY,         \
      .flags = LIP__OPEN_MIN},                                                                                           \

@@ -175,6 +175,8 @@ lip_err lip__layer_build(lip_layer *layer, const lip_shape *in, lip_error *err)
     if ((rc = check_numbers(layer, err)) || (layer->kind->check && (rc = layer->kind->check(layer, err))) ||
         (layer->kind->build && (rc = layer->kind->build(layer, err))) || (rc = check_shapes(layer, err)))
         return rc;
+    if (layer->own_coef > 0)
+        layer->coef = layer->own_coef;
     layer->made = layer->first ? lip__turned(&layer->out, false) : layer->out;
     return layer->activation ? lip__layer_build(layer->activation, &layer->made, err) : LIP_OK;
 }

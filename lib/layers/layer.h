@@ -197,6 +197,7 @@ struct lip_layer {
     bool trainable;
     double k;    /* k_coef_lip; 1 for kinds without one */
     double coef; /* coef_lip, set by build; 1 for kinds without one */
+    double own_coef; /* what coef is to be instead; 0: what build sets */
     lip_shape in, out;     /* without the batch axis, as the arithmetic has them */
     bool first;            /* data_format is channels_first. The arithmetic puts channels last all the same, */
     lip_shape given, made; /* and these are `in` and `out` as the definition has them */

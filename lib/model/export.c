@@ -178,6 +178,16 @@ lip_err lip_model_with_k(const lip_model *m, const char *layer, double k, lip_mo
     return lip__model_assemble(graph, false, changed, err);
 }
 
+/* Factors are those of shapes again. */
+static void forget_coefs(struct lip__graph *g)
+{
+    for (size_t i = 0; i < g->n_entries; i++)
+        if (g->entry[i].graph)
+            forget_coefs(g->entry[i].graph);
+        else
+            g->entry[i].layer->own_coef = 0;
+}
+
 lip_err lip_model_with_coefficient(const lip_model *m, lip_coefficient coefficient, lip_model **changed, lip_error *err)
 {
     struct lip__graph *graph;
@@ -186,6 +196,25 @@ lip_err lip_model_with_coefficient(const lip_model *m, lip_coefficient coefficie
     if (rc != LIP_OK)
         return rc;
     graph->sound = coefficient == LIP_SOUND;
+    forget_coefs(graph);
+    return lip__model_assemble(graph, false, changed, err);
+}
+
+lip_err lip_model_with_coef(const lip_model *m, const char *layer, double coef, lip_model **changed, lip_error *err)
+{
+    struct lip__graph *graph;
+    lip_layer *l = NULL;
+    lip_err rc = coef >= 0 && isfinite(coef) ? change(m, layer, NULL, &graph, &l, err)
+                                             : lip__fail(err, LIP_EDEFINITION, "coef_lip is %g, needs a finite number >= 0", coef);
+
+    if (rc != LIP_OK)
+        return rc;
+    if (!(l->kind->flags & LIP__CONDENSABLE)) {
+        rc = lip__layer_fail(l, err, LIP_EDEFINITION, "it has no coef_lip to set");
+        lip__graph_free(graph);
+        return rc;
+    }
+    l->own_coef = coef;
     return lip__model_assemble(graph, false, changed, err);
 }
 

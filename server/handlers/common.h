@@ -36,6 +36,10 @@ void write_end(struct model *model);
 /* not_a_jobs: that no training job changes the head now; else 409 job_running. Under `writing`; write_begin asks it. */
 bool not_a_jobs(struct model *model, struct reply *rp);
 
+/* redefine_head: a state of another definition with the same variables becomes the head, on disk and published; the training
+ * resource and the optimizer go along. moved is taken over. Under `writing`; false: the reply says why, nothing changed. */
+bool redefine_head(struct model *model, lip_state *moved, struct reply *rp);
+
 /* precondition: If-Match against the head's state; 412 with current_revision. present NULL: there is no such model. */
 bool precondition(const struct request *rq, struct model *present, struct reply *rp);
 

@@ -20,6 +20,7 @@ handler handle_model_patch, handle_layer_patch;                          /* patc
 handler handle_condense, handle_refresh;                                 /* condense.c */
 handler handle_lipschitz;                                                /* lipschitz.c */
 handler handle_certify;                                                  /* certify.c */
+handler handle_tighten;                                                  /* tighten.c */
 handler handle_singular_values;                                          /* singular_values.c */
 handler handle_versions, handle_version_create, handle_version_delete, handle_labels, handle_label, handle_label_put,
     handle_label_delete; /* versions.c */

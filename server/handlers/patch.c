@@ -36,32 +36,43 @@ static bool carry_slots(const lip_trainer *from, lip_trainer *to)
     return ok;
 }
 
-/* Another definition in place of the present one, which is taken over; keep: effective kernels stay as they are. Under `writing`. */
-static bool redefine(struct model *model, lip_model *m, bool keep, struct reply *rp)
+bool redefine_head(struct model *model, lip_state *moved, struct reply *rp)
 {
     struct recipe *recipe = NULL;
     lip_trainer *trainer = NULL;
-    lip_state *state = NULL;
     lip_error err = {0};
     struct failure f = {0};
     bool kept = false, ok = false;
 
-    if (lip_state_move(model->state, m, keep, &state, &err) ||
-        (model->recipe && recipe_make(m, model->recipe->config, &recipe, &trainer, &err))) {
+    if (model->recipe && recipe_make(lip_state_model(moved), model->recipe->config, &recipe, &trainer, &err)) {
         reply_lip_error(rp, &err, ABOUT_DEFINITION, NULL);
     } else {
         kept = trainer && carry_slots(model->trainer, trainer);
-        if ((ok = model_redefine(model, state, recipe, trainer, kept, &f))) {
-            state = NULL;
+        if ((ok = model_redefine(model, moved, recipe, trainer, kept, &f))) {
+            moved = NULL;
             recipe = NULL;
             trainer = NULL;
         } else {
             reply_failure(rp, &f);
         }
     }
-    lip_state_free(state);
+    lip_state_free(moved);
     lip_trainer_free(trainer);
     recipe_put(recipe);
+    return ok;
+}
+
+/* Another definition in place of the present one, which is taken over; keep: effective kernels stay as they are. Under `writing`. */
+static bool redefine(struct model *model, lip_model *m, bool keep, struct reply *rp)
+{
+    lip_state *moved = NULL;
+    lip_error err = {0};
+    bool ok = false;
+
+    if (lip_state_move(model->state, m, keep, &moved, &err))
+        reply_lip_error(rp, &err, ABOUT_DEFINITION, NULL);
+    else
+        ok = redefine_head(model, moved, rp);
     lip_model_put(m);
     return ok;
 }

@@ -97,6 +97,22 @@ typedef struct lip_network_bound {
 lip_err lip_bound_network(const lip_snapshot *snapshot, const lip_bound_options *options, lip_layer_bound *layers,
                           size_t *n, lip_network_bound *network, lip_error *err);
 
+/* What lip_tighten did to one layer. Bounds are upper ones, with per_output those of the largest single output. */
+typedef struct lip_tightening {
+    const char *layer; /* lives as long as the tightened state */
+    double coef_before, coef_after;
+    double upper_before, upper_after;
+} lip_tightening;
+
+/* lip_tighten: every layer with an effective kernel scaled so that its proven bound equals what it claims; from above, as near
+ * as float32 comes. A layer that exceeded its claim shrinks, one that fell short of it grows; layers that claim nothing stay.
+ *
+ * tightened  a state of another definition (lip_model_with_coef) with the same variables and effective kernels computed from them
+ * layers     room for lip_model_layers, or NULL; *n (NULL: not wanted) are filled
+ * Returns    LIP_OK; LIP_ENONFINITE, LIP_EZERO naming the tensor; LIP_ENOMEM; LIP_ENUMERIC when no factor is found.
+ * Memory     lip_state_free. Threads: as reading the state. */
+lip_err lip_tighten(const lip_state *state, lip_state **tightened, lip_tightening *layers, size_t *n, lip_error *err);
+
 /* Arithmetics that an exported model may meet: weights and activations stored so, sums of products in float32 in any
  * order (fp16 and bf16 alike; tf32 rounds the operands only). Not Winograd, Strassen or Fourier convolutions. */
 typedef enum lip_format { LIP_FP32, LIP_TF32, LIP_BF16, LIP_FP16 } lip_format;

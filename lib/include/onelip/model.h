@@ -74,12 +74,16 @@ lip_coefficient lip_model_coefficient(const lip_model *model);
  *                             n-th root; else of the layer of that name (nested: "outer/inner"), whose own k it then is:
  *                             Sequentials around it no longer share theirs, so that their other layers keep what they had.
  * lip_model_with_coefficient  the other factor for convolutions and their transposes.
+ *                             Factors that were set are forgotten.
+ * lip_model_with_coef         coef_lip of one layer with an effective kernel, in place of the factor that its shapes give; 0: that
+ *                             one again. In a definition it is the layer's config key "coef_lip"; Keras does not know it.
  * lip_model_with_trainable    whether the layer's variables learn.
  *
  * Return LIP_OK and *changed with one reference; LIP_ERANGE no such layer; LIP_EDEFINITION k is not a finite number > 0, or the
  * layer has none; LIP_EUNSUPPORTED the model is no Sequential; LIP_ENOMEM. Memory: lip_model_put. Threads: safe. */
 lip_err lip_model_with_k(const lip_model *model, const char *layer, double k, lip_model **changed, lip_error *err);
 lip_err lip_model_with_coefficient(const lip_model *model, lip_coefficient coefficient, lip_model **changed, lip_error *err);
+lip_err lip_model_with_coef(const lip_model *model, const char *layer, double coef, lip_model **changed, lip_error *err);
 lip_err lip_model_with_trainable(const lip_model *model, const char *layer, bool trainable, lip_model **changed, lip_error *err);
 
 const char *lip_model_name(const lip_model *model);
