@@ -161,11 +161,6 @@ def plan(check):
         refused("weights: a file that was cut off", d.put(weights, file[:-5]), 422, "bad_file")
         refused("weights: NaN in a tensor", d.put(weights, file[:-4] + struct.pack("<f", float("nan"))), 422, "nonfinite")
 
-        # what is for later
-        for name, answer in [
-            ("pairs", d.get(m + "/lipschitz?pairs=true")),
-        ]:
-            refused(f"{name} are not built in", answer, 501, "unsupported")
         refused("a query parameter that is none", d.get(m + "/lipschitz?layerz=true"), 400, "bad_parameter")
 
         check("nothing has changed", photograph() == before)

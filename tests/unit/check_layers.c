@@ -637,10 +637,10 @@ START_TEST(options_come_in_keras_order)
                   "activity_regularizer,kernel_constraint,bias_constraint"},
         {"FrobeniusDense", "units,activation,use_bias,kernel_initializer,bias_initializer,kernel_regularizer,"
                            "bias_regularizer,activity_regularizer,kernel_constraint,bias_constraint,k_coef_lip,"
-                           "disjoint_neurons"},
+                           "coef_lip,disjoint_neurons"},
         {"SpectralConv2D", "filters,kernel_size,strides,padding,data_format,dilation_rate,groups,activation,use_bias,"
                            "kernel_initializer,bias_initializer,kernel_regularizer,bias_regularizer,activity_regularizer,"
-                           "kernel_constraint,bias_constraint,k_coef_lip,eps_spectral,eps_bjorck,beta_bjorck,"
+                           "kernel_constraint,bias_constraint,k_coef_lip,coef_lip,eps_spectral,eps_bjorck,beta_bjorck,"
                            "maxiter_spectral,maxiter_bjorck"},
         {"GroupSort", "n,k_coef_lip,data_format"},
         {"ReLU", "max_value,negative_slope,threshold"},
