@@ -32,6 +32,7 @@ unit_tests += %D%/unit/check_tools
 unit_tests += %D%/unit/check_train
 script_tests +=
 benches += %D%/bench/bench_json
+benches += %D%/bench/bench_certify
 benches += %D%/bench/bench_layers
 script_tests += %D%/http/test_bad_input.py
 script_tests += %D%/http/test_batching.py

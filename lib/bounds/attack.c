@@ -14,7 +14,7 @@
 #include "bounds/certifier.h"
 #include "bounds/tangent.h"
 
-enum { STEPS = 40, HALVINGS = 24, MOST_TARGETS = 4 };
+enum { STEPS = 40, HALVINGS = 16, MOST_TARGETS = 4 };
 
 struct attacker { /* one thread's */
     struct lip__room room;

@@ -18,8 +18,9 @@
 #include <string.h>
 
 #include "bounds/certifier.h"
+#include "bounds/lipsdp.h"
 
-enum { BLOCK = 32 };
+enum { BLOCK = 32, TRIES = 7 };
 
 /* ---- what is proved of a snapshot ---------------------------------------------------------------------------- */
 
@@ -50,6 +51,35 @@ static void describe(struct lip_certifier *c)
     c->factor = c->head.classes == 1 ? claimed : claimed * (disjoint ? 2 : sqrt(2));
 }
 
+/* Constants from shapes of the outputs, where they are smaller. */
+static lip_err tighten(struct lip_certifier *c, double max_seconds, lip_error *err)
+{
+    size_t n = c->head.classes;
+    uint64_t deadline = max_seconds > 0 ? lip__now_ns() + (uint64_t)(max_seconds * 1e9) : 1;
+    double *q, scale = lip__times_up(c->local.base, c->to_l2);
+    bool found = true, complete;
+    lip_err rc = LIP_OK;
+
+    if (!c->local.chain.n_links || !isfinite(scale))
+        return LIP_OK;
+    q = lip__alloc(n, n * sizeof *q);
+    if (!q)
+        return lip__nomem(err, n * n * sizeof *q);
+    for (int descend = 0; !rc && found && descend <= (max_seconds > 0); descend++) {
+        rc = lip__lipsdp(&c->local.chain, c->local.gram, descend ? deadline : 1, q, &found, &complete, err);
+        for (size_t i = 0; !rc && found && i < n * n; i++) {
+            double shape = lip__times_up(scale, lip__shape_pair(n, q, i / n, i % n));
+
+            if (i / n == i % n)
+                c->head.single[i / n] = fmin(c->head.single[i / n], shape);
+            if (i / n != i % n || n == 1)
+                c->head.pair[i] = fmin(c->head.pair[i], shape);
+        }
+    }
+    lip__free(q);
+    return rc;
+}
+
 static lip_err prove(struct lip_certifier *c, const lip_certifier_options *options, lip_error *err)
 {
     const lip_model *m = c->map.snapshot->model;
@@ -66,13 +96,14 @@ static lip_err prove(struct lip_certifier *c, const lip_certifier_options *optio
         return lip__nomem(err, m->n_values * sizeof *c->constant);
     lip__map_constants(&c->map, c->constant);
     if ((rc = lip__head_open(&c->map, c->constant, &c->head, err)) ||
-        (rc = lip__head_measure(&c->map, options->norm, &c->head, &ratio, err)))
+        (rc = lip__head_measure(&c->map, options->norm, &c->head, &ratio, err)) ||
+        (rc = lip__local_open(&c->map, c->constant, &c->local, err)))
         return rc;
     c->upper = lip__times_up(lip__map_constant(&c->map, c->constant), ratio);
     c->norm = options->norm;
     c->to_l2 = options->norm == LIP_LINF ? lip__up(sqrt((double)lip__map_inputs(&c->map))) : 1;
     describe(c);
-    return LIP_OK;
+    return tighten(c, options->max_seconds, err);
 }
 
 lip_err lip_certifier_new(const lip_snapshot *snapshot, const lip_certifier_options *options, lip_certifier **certifier,
@@ -98,6 +129,7 @@ void lip_certifier_free(lip_certifier *c)
 {
     if (!c)
         return;
+    lip__local_close(&c->local);
     lip__head_close(&c->head);
     lip__free(c->constant);
     lip__map_close(&c->map);
@@ -145,6 +177,8 @@ double lip_certifier_factor(const lip_certifier *c)
 struct place { /* one thread's */
     struct lip__room room;
     double *x, *size, *near, *error_64, *error, *left;
+    struct lip__shape shape; /* with `local` */
+    double *z;
 };
 
 struct job {
@@ -226,6 +260,57 @@ static const char *leftovers(const struct job *job, struct place *at, const doub
     return NULL;
 }
 
+/* The largest radius that the constants within `reach` of sample r allow, if they hold that far. 0: nothing was proved. */
+static double allowed(const struct job *job, struct place *at, size_t r, const double *z, size_t c, double reach)
+{
+    const struct lip_certifier *p = job->c;
+    size_t classes = p->head.classes;
+    double radius = INFINITY, scale = lip__times_up(p->local.base, p->to_l2);
+
+    if (leftovers(job, at, z, c, reach) ||
+        !lip__local_advance(&p->local, &at->room, r, at->error_64, lip__times_up(reach, p->to_l2), &at->shape, at->z))
+        return 0;
+    for (size_t j = 0; j < classes; j++)
+        if (j != c || classes == 1) {
+            size_t own = classes == 1 ? 0 : c, other = classes == 1 ? 0 : j;
+            double constant = lip__times_up(scale, lip__shape_pair(classes, at->shape.q, own, other));
+
+            radius = fmin(radius, at->left[j] / fmin(constant, p->head.pair[own * classes + other]) * (1 - 4 * LIP__U));
+        }
+    return radius;
+}
+
+/* A larger radius from the ball alone: *radius is raised to one that its own constants allow. They grow with it, so what they
+ * allow falls; the two are equal somewhere between the radius so far and what is allowed there, which secants find. */
+static bool widen(const struct job *job, struct place *at, size_t r, const double *z, size_t c, double reach, double *radius)
+{
+    double low = *radius, high, over_low, over_high = 0, start = low;
+
+    if (low == 0)
+        low = 1e-3 * reach;
+    high = allowed(job, at, r, z, c, low);
+    if (!(high > low))
+        return false;
+    *radius = low;
+    over_low = high - low;
+    for (int tries = 0; tries < TRIES && high - low > 0.01 * low; tries++) {
+        /* In the first try nothing is known of the far end but that it is too far. */
+        double guess = over_high < 0 ? low + (high - low) * over_low / (over_low - over_high) : low + 0.6 * (high - low), most;
+
+        guess = fmin(fmax(guess, low + 0.1 * (high - low)), high - 0.02 * (high - low));
+        most = allowed(job, at, r, z, c, guess);
+        if (most > guess) {
+            low = *radius = guess;
+            over_low = most - guess;
+            high = fmin(high, most);
+        } else {
+            high = guess;
+            over_high = most - guess;
+        }
+    }
+    return *radius > start;
+}
+
 /* The radius of sample r, whose answer is class c. */
 static double radius_of(const struct job *job, struct place *at, size_t r, const double *z, size_t c, const char **method,
                         const char **reason)
@@ -252,11 +337,12 @@ static double radius_of(const struct job *job, struct place *at, size_t r, const
     for (size_t j = 0; j < classes; j++)
         if (j != c || classes == 1)
             radius = fmin(radius, at->left[j] / p->head.pair[classes == 1 ? 0 : c * classes + j] * (1 - 4 * LIP__U));
-    if (!(radius > 0)) {
+    radius = fmax(0, radius);
+    *method = radius == 0 ? "none" : classes == 1 ? "norm" : "pair";
+    if (job->options->local && p->local.chain.n_links && widen(job, at, r, z, c, reach, &radius))
+        *method = "local";
+    if (!(radius > 0))
         *reason = "rounding could change the answer at any distance";
-        return 0;
-    }
-    *method = classes == 1 ? "norm" : "pair";
     return radius;
 }
 
@@ -331,7 +417,7 @@ static void certify_block(void *ctx, size_t index, size_t thread)
 
 /* ---- all of them ------------------------------------------------------------------------------------------------- */
 
-static lip_err place_open(const struct lip_certifier *c, size_t n, struct place *at, lip_error *err)
+static lip_err place_open(const struct lip_certifier *c, size_t n, bool local, struct place *at, lip_error *err)
 {
     size_t values = c->map.snapshot->model->n_values, in = lip__map_inputs(&c->map);
     lip_err rc = lip__room_open(&c->map, n, &at->room, err);
@@ -346,11 +432,17 @@ static lip_err place_open(const struct lip_certifier *c, size_t n, struct place 
     at->near = at->size + values;
     at->error_64 = at->near + values;
     at->error = at->error_64 + values;
-    return LIP_OK;
+    if (!local || !c->local.chain.n_links)
+        return LIP_OK;
+    at->z = lip__alloc(lip__chain_widest(&c->local.chain), sizeof(double));
+    rc = lip__shape_open(lip__chain_widest(&c->local.chain), &at->shape, err);
+    return rc || at->z ? rc : lip__nomem(err, lip__chain_widest(&c->local.chain) * sizeof(double));
 }
 
 static void place_close(const struct lip_certifier *c, struct place *at)
 {
+    lip__shape_close(&at->shape);
+    lip__free(at->z);
     lip__free(at->left);
     lip__free(at->size);
     lip__free(at->x);
@@ -419,7 +511,7 @@ lip_err lip_certify(const lip_certifier *c, lip_workspace *ws, const lip_certify
     if (!job.place)
         return lip__nomem(err, threads * sizeof *job.place);
     while (!rc && open < threads)
-        rc = place_open(c, n < BLOCK ? n : BLOCK, &job.place[open++], err);
+        rc = place_open(c, n < BLOCK ? n : BLOCK, options->local, &job.place[open++], err);
     if (!rc)
         lip__parallel((n + BLOCK - 1) / BLOCK, certify_block, &job);
     while (open-- > 0)
@@ -452,7 +544,7 @@ lip_err lip_certifier_value(const lip_certifier *c, size_t n, const float *x, do
 {
     size_t in = lip__map_inputs(&c->map), classes = c->head.classes;
     struct place at = {0};
-    lip_err rc = n ? place_open(c, n < BLOCK ? n : BLOCK, &at, err) : LIP_OK;
+    lip_err rc = n ? place_open(c, n < BLOCK ? n : BLOCK, false, &at, err) : LIP_OK;
 
     for (size_t i = 0; !rc && i < n; i += BLOCK)
         values_of(c, &at, n - i < BLOCK ? n - i : BLOCK, x + i * in, y + i * classes, error ? error + i * classes : NULL);

@@ -2,6 +2,7 @@
 #ifndef LIP_CERTIFIER_H
 #define LIP_CERTIFIER_H
 
+#include "bounds/local.h"
 #include "bounds/pairs.h"
 
 struct lip_certifier {
@@ -9,6 +10,7 @@ struct lip_certifier {
     lip_norm norm;
     struct lip__head head; /* pair and single against that norm */
     double *constant;      /* of every value, against the l2 norm */
+    struct lip__local local;
     double upper;
     double to_l2; /* the l2 norm per unit of the norm, at most */
     double factor;

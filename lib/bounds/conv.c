@@ -21,9 +21,42 @@ enum { STEPS = 32 };
 
 /* ---- the operator -------------------------------------------------------------------------------------- */
 
+static bool continued(const struct lip__convolution *k)
+{
+    return k->row != NULL;
+}
+
+size_t lip__conv_inputs(const struct lip__convolution *k)
+{
+    return continued(k) ? k->h * k->w * k->g.c : k->g.h * k->g.w * k->g.c;
+}
+
+size_t lip__conv_outputs(const struct lip__convolution *k)
+{
+    return k->g.oh * k->g.ow * k->f;
+}
+
+/* Windows of a row, and the continued image. */
 size_t lip__conv_panel(const struct lip__convolution *k)
 {
-    return k->g.ow * lip__window_size(&k->g);
+    return k->g.ow * lip__window_size(&k->g) + (continued(k) ? k->g.h * k->g.w * k->g.c : 0);
+}
+
+/* Between an image and the continued one: copied there, or with `add` summed up from there. */
+static void carry(const struct lip__convolution *k, double *image, double *wide, bool add)
+{
+    size_t c = k->g.c;
+
+    for (size_t i = 0; i < k->g.h; i++)
+        for (size_t j = 0; j < k->g.w; j++, wide += c) {
+            double *pixel = image + (k->row[i] * k->w + k->column[j]) * c;
+
+            for (size_t m = 0; m < c; m++)
+                if (add)
+                    pixel[m] += wide[m];
+                else
+                    wide[m] = pixel[m];
+        }
 }
 
 /* Row p of windows. add: from the panel to the image, else from the image to the panel. The pixels of a window's row lie
@@ -63,9 +96,14 @@ static void windows_of_row(const struct lip__windows *g, size_t p, double *image
 void lip__conv_apply(const struct lip__convolution *k, const double *x, double *y, double *panel)
 {
     size_t size = lip__window_size(&k->g);
+    double *image = (double *)x;
 
+    if (continued(k)) {
+        image = panel + k->g.ow * size;
+        carry(k, (double *)x, image, false);
+    }
     for (size_t p = 0; p < k->g.oh; p++) {
-        windows_of_row(&k->g, p, (double *)x, panel, false);
+        windows_of_row(&k->g, p, image, panel, false);
         lip__dgemm(false, false, k->g.ow, k->f, size, 1, panel, size, k->kernel, k->f, 0, y + p * k->g.ow * k->f, k->f);
     }
 }
@@ -73,33 +111,58 @@ void lip__conv_apply(const struct lip__convolution *k, const double *x, double *
 void lip__double_conv_adjoint(const struct lip__convolution *k, const double *y, double *x, double *panel)
 {
     size_t size = lip__window_size(&k->g);
+    double *image = continued(k) ? panel + k->g.ow * size : x;
 
-    memset(x, 0, k->g.h * k->g.w * k->g.c * sizeof *x);
+    memset(image, 0, k->g.h * k->g.w * k->g.c * sizeof *x);
     for (size_t p = 0; p < k->g.oh; p++) {
         lip__dgemm(false, true, k->g.ow, size, k->f, 1, y + p * k->g.ow * k->f, k->f, k->kernel, k->f, 0, panel, size);
-        windows_of_row(&k->g, p, x, panel, true);
+        windows_of_row(&k->g, p, image, panel, true);
+    }
+    if (continued(k)) {
+        memset(x, 0, lip__conv_inputs(k) * sizeof *x);
+        carry(k, x, image, true);
     }
 }
 
 /* ---- above --------------------------------------------------------------------------------------------- */
 
-/* Along one axis: n pixels, windows of q that start at i s - before, i < out. */
-static size_t coverage(size_t n, size_t q, size_t s, size_t before, size_t out)
+/* Along one axis of the continued image: places of windows of q that start at i s - before, i < out, on pixel p. */
+static size_t places(size_t p, size_t q, size_t s, size_t before, size_t out)
+{
+    size_t at = p + before, first = at + 1 > q ? (at + 1 - q + s - 1) / s : 0, last = at / s < out ? at / s : out - 1;
+
+    return last + 1 > first ? last + 1 - first : 0;
+}
+
+/* The same on one pixel of n of the image, at most. from: where the continued image's n_wide come from. windows NULL: how
+ * often a pixel stands in the continued image. */
+static size_t coverage(size_t n, size_t n_wide, const size_t *from, size_t q, size_t s, size_t before, size_t out)
 {
     size_t most = 0;
 
-    for (size_t p = before; p < n + before; p++) {
-        size_t first = p + 1 > q ? (p + 1 - q + s - 1) / s : 0, last = p / s < out ? p / s : out - 1;
+    for (size_t p = 0; p < n; p++) {
+        size_t sum = 0;
 
-        if (last + 1 > first && last + 1 - first > most)
-            most = last + 1 - first;
+        for (size_t i = from ? 0 : p; i < (from ? n_wide : p + 1); i++)
+            if (!from || from[i] == p)
+                sum += q ? places(i, q, s, before, out) : 1;
+        most = sum > most ? sum : most;
     }
     return most;
 }
 
-size_t lip__conv_coverage(const struct lip__windows *g)
+size_t lip__conv_coverage(const struct lip__convolution *k)
 {
-    return coverage(g->h, g->kh, g->sh, g->top, g->oh) * coverage(g->w, g->kw, g->sw, g->left, g->ow);
+    const struct lip__windows *g = &k->g;
+
+    return coverage(continued(k) ? k->h : g->h, g->h, k->row, g->kh, g->sh, g->top, g->oh) *
+           coverage(continued(k) ? k->w : g->w, g->w, k->column, g->kw, g->sw, g->left, g->ow);
+}
+
+/* The squared norm of continuing an image. */
+static size_t copies(const struct lip__convolution *k)
+{
+    return continued(k) ? coverage(k->h, k->g.h, k->row, 0, 1, 0, 0) * coverage(k->w, k->g.w, k->column, 0, 1, 0, 0) : 1;
 }
 
 static double root_up(size_t n)
@@ -117,12 +180,12 @@ lip_err lip__conv_abs_norm(const struct lip__convolution *k, double *norm, lip_e
         lip__free(work);
         return lip__nomem(err, c * k->f * sizeof *sum);
     }
-    *norm = lip__abs_norm(size, k->f, k->kernel, work) * root_up(lip__conv_coverage(&k->g)) * (1 + 4 * LIP__U);
+    *norm = lip__abs_norm(size, k->f, k->kernel, work) * root_up(lip__conv_coverage(k)) * (1 + 4 * LIP__U);
     /* A non-negative kernel's supremum over all frequencies is at 0; windows that are left out only lower it. */
     for (size_t t = 0; t < taps; t++)
         for (size_t i = 0; i < c * k->f; i++)
             sum[i] += fabs(k->kernel[t * c * k->f + i]);
-    *norm = fmin(*norm, lip__abs_norm(c, k->f, sum, work) * lip__lift(taps));
+    *norm = fmin(*norm, lip__abs_norm(c, k->f, sum, work) * lip__lift(taps) * root_up(copies(k)) * (1 + 4 * LIP__U));
     lip__free(sum);
     lip__free(work);
     return LIP_OK;
@@ -145,21 +208,11 @@ static void add(double *x, double factor, const double *y, size_t n)
         x[i] += factor * y[i];
 }
 
-static size_t inputs(const struct lip__convolution *k)
-{
-    return k->g.h * k->g.w * k->g.c;
-}
-
-static size_t outputs(const struct lip__convolution *k)
-{
-    return k->g.oh * k->g.ow * k->f;
-}
-
 /* v[STEPS] becomes an approximate top right singular vector; v has STEPS + 1 rows. Returns as lip__eigen. */
 static int ritz_vector(const struct lip__convolution *k, double *v, double *y, double *panel)
 {
-    double t[STEPS * STEPS] = {0}, values[STEPS], *top = v + STEPS * inputs(k);
-    size_t n = inputs(k), steps = 0;
+    double t[STEPS * STEPS] = {0}, values[STEPS], *top = v + STEPS * lip__conv_inputs(k);
+    size_t n = lip__conv_inputs(k), steps = 0;
     lip_random random = {.seed = 1, .stream = 2};
     double length;
     int info;
@@ -202,8 +255,8 @@ static int ritz_vector(const struct lip__convolution *k, double *v, double *y, d
 
 static lip_err lower_bound(const struct lip__convolution *k, double *lower, lip_error *err)
 {
-    size_t n = inputs(k);
-    double *v = lip__alloc((STEPS + 1) * n, sizeof *v), *y = lip__alloc(outputs(k), sizeof *y);
+    size_t n = lip__conv_inputs(k);
+    double *v = lip__alloc((STEPS + 1) * n, sizeof *v), *y = lip__alloc(lip__conv_outputs(k), sizeof *y);
     double *panel = lip__alloc(lip__conv_panel(k), sizeof *panel), *at = v + STEPS * n, abs_norm;
     int info = v && y && panel ? ritz_vector(k, v, y, panel) : -1;
     lip_err rc = info == -1 ? lip__nomem(err, (STEPS + 1) * n * sizeof *v) : lip__conv_abs_norm(k, &abs_norm, err);
@@ -215,7 +268,7 @@ static lip_err lower_bound(const struct lip__convolution *k, double *lower, lip_
         lip__conv_apply(k, at, y, panel);
         error = lip__gamma(lip__window_size(&k->g) + 1) * abs_norm * length * (1 + 8 * LIP__U) + LIP__TINY;
         if (length > 0 && isfinite(length))
-            *lower = fmax(0, lip__down(lip__norm_down(y, outputs(k)) - error) / length * (1 - 4 * LIP__U));
+            *lower = fmax(0, lip__down(lip__norm_down(y, lip__conv_outputs(k)) - error) / length * (1 - 4 * LIP__U));
     }
     lip__free(panel);
     lip__free(y);
@@ -226,12 +279,17 @@ static lip_err lower_bound(const struct lip__convolution *k, double *lower, lip_
 /* The whole matrix, both ways. */
 static lip_err by_matrix(const struct lip__convolution *k, lip_interval *norm, lip_error *err)
 {
-    double *matrix;
+    double *matrix, off;
     size_t m, n;
     lip_err rc = lip__conv_matrix(k, &matrix, &m, &n, err);
 
     if (!rc)
         rc = lip__enclose(matrix, m, n, norm, NULL, err);
+    if (!rc && continued(k) && !(rc = lip__conv_abs_norm(k, &off, err))) {
+        off *= 2 * lip__gamma(k->g.kh * k->g.kw); /* kernels of copies of a pixel under one window were added */
+        norm->upper = lip__up(norm->upper + off);
+        norm->lower = fmax(0, lip__down(norm->lower - off));
+    }
     lip__free(matrix);
     return rc;
 }
@@ -251,7 +309,7 @@ lip_err lip__conv_enclose(const struct lip__convolution *k, const lip_interval *
     double upper;
     lip_err rc;
 
-    norm->upper = lip__up(reshaped->upper * root_up(lip__conv_coverage(&k->g)));
+    norm->upper = lip__up(reshaped->upper * root_up(lip__conv_coverage(k)));
     *method = "nu_enclosure";
     if ((rc = lower_bound(k, &norm->lower, err)) != LIP_OK)
         return rc;
@@ -259,7 +317,7 @@ lip_err lip__conv_enclose(const struct lip__convolution *k, const lip_interval *
         return LIP_OK;
     if ((rc = lip__conv_embed(k, norm->lower, &upper, err)) != LIP_OK)
         return rc;
-    keep_smaller(norm, upper, method, "embedding");
+    keep_smaller(norm, lip__times_up(upper, k->circular ? 1 : root_up(copies(k))), method, "embedding");
     if (norm->upper <= norm->lower * (1 + 1e-6) || !lip__conv_small(k))
         return LIP_OK;
     if ((rc = by_matrix(k, &whole, err)) != LIP_OK)

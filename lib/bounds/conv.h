@@ -7,21 +7,27 @@
 #include "bounds/enclose.h"
 #include "tensor/im2col.h"
 
-/* A convolution with zeros around the image: windows and the kernel (kh, kw, c, f), exact. */
+/* A convolution, exact: windows and the kernel (kh, kw, c, f). */
 struct lip__convolution {
-    struct lip__windows g;
+    struct lip__windows g; /* with zeros around the image */
     size_t f;
     const double *kernel;
+    /* Of an image that goes on past its edges: g is the continued image's, row and column say where each of its rows and
+     * columns comes from among the image's h x w; NULL: g is the image's own. */
+    size_t h, w, *row, *column;
+    bool circular; /* it goes on with itself */
 };
 
-/* lip__conv_apply: y (oh, ow, f) = K x (h, w, c). lip__double_conv_adjoint: x = K' y. panel: lip__conv_panel doubles.
- */
+size_t lip__conv_inputs(const struct lip__convolution *k);
+size_t lip__conv_outputs(const struct lip__convolution *k);
+
+/* lip__conv_apply: y (oh, ow, f) = K x (h, w, c). lip__double_conv_adjoint: x = K' y. panel: lip__conv_panel doubles. */
 size_t lip__conv_panel(const struct lip__convolution *k);
 void lip__conv_apply(const struct lip__convolution *k, const double *x, double *y, double *panel);
 void lip__double_conv_adjoint(const struct lip__convolution *k, const double *y, double *x, double *panel);
 
-/* lip__conv_coverage: the largest number of windows over one pixel, down times across. */
-size_t lip__conv_coverage(const struct lip__windows *g);
+/* lip__conv_coverage: the largest number of places in windows that one pixel stands at, down times across. */
+size_t lip__conv_coverage(const struct lip__convolution *k);
 
 /* lip__conv_abs_norm: at least the norm of the convolution with |kernel|. Returns LIP_OK or LIP_ENOMEM. */
 lip_err lip__conv_abs_norm(const struct lip__convolution *k, double *norm, lip_error *err);

@@ -8,7 +8,8 @@
  *
  *     ||conv|| <= max over the N_h x N_w frequencies theta of ||P(theta)||,  P(theta) = sum_taps K_tap e^{i theta q},
  *
- * P being (phases * channels, filters). Kernels are real, so half the frequencies do.
+ * P being (phases * channels, filters). Kernels are real, so half the frequencies do. An image that goes on with itself is
+ * N-periodic as it is, if s divides n and N = n / s; outputs beyond N repeat the first ones, times sqrt of how often.
  *
  * Each is proved without eigenvalues: P'P, as a real matrix of twice the size, is subtracted from lambda^2 I, and if
  * Cholesky's algorithm runs to its end then lambda_max(P'P) <= lambda^2 + c tr(lambda^2 I - P'P), c = gamma_{n+1} / (1
@@ -71,7 +72,7 @@ static long tap_of(const struct axis *x, size_t t, size_t *phase)
     return q;
 }
 
-static bool axis_open(struct axis *x, size_t n, size_t taps, size_t stride, size_t before, size_t out)
+static bool axis_open(struct axis *x, size_t n, size_t taps, size_t stride, size_t before, size_t out, bool circular)
 {
     size_t phase;
     long length = (long)((n + stride - 1) / stride), most = length, first, last;
@@ -79,9 +80,9 @@ static bool axis_open(struct axis *x, size_t n, size_t taps, size_t stride, size
     *x = (struct axis){.stride = stride, .before = (long)before};
     first = tap_of(x, 0, &phase);
     last = tap_of(x, taps - 1, &phase);
-    if (length - first > most)
+    if (!circular && length - first > most)
         most = length - first;
-    if ((long)out + last > most)
+    if (!circular && (long)out + last > most)
         most = (long)out + last;
     x->period = (size_t)most;
     x->cosine = lip__alloc(x->period, sizeof(double));
@@ -117,6 +118,7 @@ struct embedding {
     double *p;                    /* real part over imaginary part: (2 m, n), or transposed (2 n, m) where m < n */
     double *gram, *work, *values; /* (2 side, 2 side) twice, (2 side) */
     double error;                 /* Frobenius norm of what the entries of P are off by */
+    double repeats;               /* how often an output stands there */
 };
 
 static lip_err embedding_open(const struct lip__convolution *k, struct embedding *e, lip_error *err)
@@ -125,13 +127,20 @@ static lip_err embedding_open(const struct lip__convolution *k, struct embedding
     bool whole;
     size_t square;
 
-    *e = (struct embedding){.k = k, .phases = g->sh * g->sw};
+    *e = (struct embedding){.k = k, .phases = g->sh * g->sw, .repeats = 1};
     e->m = e->phases * g->c;
     e->n = k->f;
     e->side = e->m < e->n ? e->m : e->n;
     square = 4 * e->side * e->side;
-    whole = axis_open(&e->rows, g->h, g->kh, g->sh, g->top, g->oh);
-    whole = axis_open(&e->columns, g->w, g->kw, g->sw, g->left, g->ow) && whole;
+    if (k->circular) {
+        whole = axis_open(&e->rows, k->h, g->kh, g->sh, (g->h - k->h) / 2, g->oh, true);
+        whole = axis_open(&e->columns, k->w, g->kw, g->sw, (g->w - k->w) / 2, g->ow, true) && whole;
+        e->repeats = (double)((g->oh + e->rows.period - 1) / e->rows.period) *
+                     (double)((g->ow + e->columns.period - 1) / e->columns.period);
+    } else {
+        whole = axis_open(&e->rows, g->h, g->kh, g->sh, g->top, g->oh, false);
+        whole = axis_open(&e->columns, g->w, g->kw, g->sw, g->left, g->ow, false) && whole;
+    }
     whole = (e->p = lip__alloc(2 * e->m * e->n, sizeof(double))) && whole;
     whole = (e->gram = lip__alloc(square, sizeof(double))) && whole;
     whole = (e->work = lip__alloc(square, sizeof(double))) && whole;
@@ -226,6 +235,22 @@ static bool proves(struct embedding *e, double lambda2, double *slack)
     return has_cholesky(n, e->work);
 }
 
+/* The largest absolute row sum of gram, rounded up: no eigenvalue is larger. */
+static double row_sums(const struct embedding *e)
+{
+    size_t n = 2 * e->side;
+    double most = 0;
+
+    for (size_t i = 0; i < e->side; i++) { /* the other half has the same rows, turned */
+        double sum = 0;
+
+        for (size_t j = 0; j < n; j++)
+            sum += fabs(e->gram[i * n + j]);
+        most = fmax(most, sum);
+    }
+    return most * lip__lift(n);
+}
+
 /* At least lambda_max(P'P) of the frequency whose gram is made; *lambda2 is raised where it is too small. -1: memory.
  */
 static double prove(struct embedding *e, double *lambda2)
@@ -265,18 +290,25 @@ lip_err lip__conv_embed(const struct lip__convolution *k, double lower, double *
               (0x1p-45 + 4 * lip__gamma(k->g.kh * k->g.kw + 4));
     for (size_t a = 0; a < e.rows.period; a++)
         for (size_t b = 0; b <= e.columns.period / 2; b++) {
-            double off, found;
+            double off, found, frobenius;
 
             transform(&e, a, b, false);
+            frobenius = lip__norm_up(e.p, 2 * e.m * e.n);
+            if (frobenius * frobenius * (1 + 4 * LIP__U) <= lambda2) { /* cannot matter; nor what row sums dismiss */
+                most = fmax(most, lambda2);
+                continue;
+            }
             off = make_gram(&e);
-            found = prove(&e, &lambda2);
+            found = row_sums(&e);
+            if (found > lambda2)
+                found = prove(&e, &lambda2);
             if (found < 0) {
                 rc = lip__nomem(err, 4 * e.side * e.side * sizeof(double));
                 goto done;
             }
             most = fmax(most, found + off);
         }
-    *upper = (lip__up(sqrt(most * (1 + 4 * LIP__U))) + e.error) * (1 + 4 * LIP__U);
+    *upper = (lip__up(sqrt(most * (1 + 4 * LIP__U))) + e.error) * sqrt(e.repeats) * (1 + 8 * LIP__U);
 done:
     embedding_close(&e);
     return rc;
@@ -289,8 +321,8 @@ lip_err lip__conv_matrix(const struct lip__convolution *k, double **matrix, size
     const struct lip__windows *g = &k->g;
     double *a;
 
-    *m = g->h * g->w * g->c;
-    *n = g->oh * g->ow * k->f;
+    *m = lip__conv_inputs(k);
+    *n = lip__conv_outputs(k);
     *matrix = a = *n <= SIZE_MAX / *m ? lip__alloc(*m * *n, sizeof *a) : NULL;
     if (!a)
         return lip__nomem(err, *m * *n * sizeof *a);
@@ -300,16 +332,19 @@ lip_err lip__conv_matrix(const struct lip__convolution *k, double **matrix, size
 
         if (row >= g->h || column >= g->w) /* outside the image, also where the difference wrapped */
             continue;
+        row = k->row ? k->row[row] : row;
+        column = k->column ? k->column[column] : column;
         for (size_t c = 0; c < g->c; c++)
-            memcpy(a + ((row * g->w + column) * g->c + c) * *n + window * k->f,
-                   k->kernel + ((y * g->kw + x) * g->c + c) * k->f, k->f * sizeof *a);
+            for (size_t o = 0; o < k->f; o++)
+                a[((row * (k->row ? k->w : g->w) + column) * g->c + c) * *n + window * k->f + o] +=
+                    k->kernel[((y * g->kw + x) * g->c + c) * k->f + o];
     }
     return LIP_OK;
 }
 
 bool lip__conv_small(const struct lip__convolution *k)
 {
-    double m = (double)(k->g.h * k->g.w * k->g.c), n = (double)(k->g.oh * k->g.ow * k->f), few = fmin(m, n);
+    double m = (double)lip__conv_inputs(k), n = (double)lip__conv_outputs(k), few = fmin(m, n);
 
     return few * few * (4 * fmax(m, n) + 12 * few) < MOST_FLOPS / 3;
 }

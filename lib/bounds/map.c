@@ -1,12 +1,8 @@
-/* map.c: models and layers as maps over the reals: lower bounds from secants, and the rounding of float32 inference
- * (certify.md C1, C4).
- */
+/* map.c: models and layers as maps over the reals, and the rounding of float32 inference (certify.md C1). */
 #include "bounds/map.h"
 
 #include <stdint.h>
 #include <string.h>
-
-#include <onelip/random.h>
 
 #include "bounds/tangent.h"
 
@@ -206,182 +202,19 @@ void lip__map_error(const struct lip__map *map, const struct lip__arithmetic *ho
     }
 }
 
-/* Norms of sample r of every value, rounded up. */
-static void norms(const struct lip__map *map, const struct lip__room *room, size_t r, double *size)
+void lip__map_norms(const struct lip__map *map, const struct lip__room *room, size_t r, double *size)
 {
     for (size_t i = 0; i < map->snapshot->model->n_values; i++)
         if (room->value[i])
             size[i] = lip__norm_up(room->value[i] + r * lip__map_size(map, i), lip__map_size(map, i));
 }
 
-/* The error of all outputs side by side. */
-static double output_error(const struct lip__map *map, const double *error)
+double lip__map_output_error(const struct lip__map *map, const double *error)
 {
     return lip__map_constant(map, error); /* the same root of a sum of squares */
 }
 
-/* ---- secants ---------------------------------------------------------------------------------------------- */
-
-enum { STARTS = 4, PROBES = 5, REFINEMENTS = 12 };
-
-struct search {
-    const struct lip__map *map;
-    struct lip__room room;
-    size_t in, out;
-    struct lip__tangent tangent;
-    double *x, *v, *y, *moved, *y_moved, *best_x, *best_v, *size, *error;
-};
-
-static lip_err search_open(const struct lip__map *map, struct search *s)
-{
-    const lip_model *m = map->snapshot->model;
-    bool whole = true;
-
-    *s = (struct search){.map = map, .in = lip__map_inputs(map), .out = lip__map_outputs(map)};
-    if (lip__room_open(map, 1, &s->room, NULL) || lip__tangent_open(map, &s->tangent, NULL))
-        return LIP_ENOMEM;
-    whole = (s->x = lip__alloc(s->in, sizeof(double))) && whole;
-    whole = (s->v = lip__alloc(s->in, sizeof(double))) && whole;
-    whole = (s->moved = lip__alloc(s->in, sizeof(double))) && whole;
-    whole = (s->best_x = lip__alloc(s->in, sizeof(double))) && whole;
-    whole = (s->best_v = lip__alloc(s->in, sizeof(double))) && whole;
-    whole = (s->y = lip__alloc(s->out, sizeof(double))) && whole;
-    whole = (s->y_moved = lip__alloc(s->out, sizeof(double))) && whole;
-    whole = (s->size = lip__alloc(m->n_values, sizeof(double))) && whole;
-    whole = (s->error = lip__alloc(m->n_values, sizeof(double))) && whole;
-    return whole ? LIP_OK : LIP_ENOMEM;
-}
-
-static void search_close(struct search *s)
-{
-    lip__free(s->error);
-    lip__free(s->size);
-    lip__free(s->y_moved);
-    lip__free(s->y);
-    lip__free(s->best_v);
-    lip__free(s->best_x);
-    lip__free(s->moved);
-    lip__free(s->v);
-    lip__free(s->x);
-    lip__tangent_close(&s->tangent);
-    lip__room_close(s->map, &s->room);
-}
-
-/* y = f(x); error, where not NULL: how far from the real f(x) it may be. */
-static void value(struct search *s, const double *x, double *y, double *error)
-{
-    lip__map_value(s->map, &s->room, 1, x);
-    for (size_t i = 0; i < s->map->n_outputs; i++) {
-        size_t size = lip__map_size(s->map, s->map->output[i]);
-
-        memcpy(y, s->room.value[s->map->output[i]], size * sizeof *y);
-        y += size;
-    }
-    if (!error)
-        return;
-    norms(s->map, &s->room, 0, s->size);
-    lip__map_error(s->map, &lip__float64, s->size, true, s->error);
-    *error = output_error(s->map, s->error);
-}
-
-static double length_of(const double *x, size_t n)
-{
-    double sum = 0;
-
-    for (size_t i = 0; i < n; i++)
-        sum += x[i] * x[i];
-    return sqrt(sum);
-}
-
-/* v <- J' of the unit vector along y_moved - y, scaled to length 1. False when it vanishes. */
-static bool pull_back(struct search *s)
-{
-    double length;
-
-    for (size_t j = 0; j < s->out; j++)
-        s->y_moved[j] -= s->y[j];
-    length = length_of(s->y_moved, s->out);
-    for (size_t j = 0; j < s->out; j++)
-        s->y_moved[j] /= length;
-    lip__tangent_back(&s->tangent, s->y_moved, s->v);
-    length = length_of(s->v, s->in);
-    for (size_t j = 0; j < s->in; j++)
-        s->v[j] /= length;
-    return length > 0 && isfinite(length);
-}
-
-/* moved = x + h v and its image. Returns the quotient as computed. */
-static double move(struct search *s, double h, double *error)
-{
-    double up = 0, down = 0;
-
-    for (size_t j = 0; j < s->in; j++)
-        s->moved[j] = s->x[j] + h * s->v[j];
-    value(s, s->moved, s->y_moved, error);
-    for (size_t j = 0; j < s->in; j++)
-        down += (s->moved[j] - s->x[j]) * (s->moved[j] - s->x[j]);
-    for (size_t j = 0; j < s->out; j++)
-        up += (s->y_moved[j] - s->y[j]) * (s->y_moved[j] - s->y[j]);
-    return down > 0 ? sqrt(up / down) : 0;
-}
-
-/* Up to `steps` power iterations from x, v; the last quotient. */
-static double iterate(struct search *s, int steps, double h)
-{
-    double stretch = 0, before;
-
-    lip__tangent_at(&s->tangent, s->x);
-    value(s, s->x, s->y, NULL);
-    do {
-        before = stretch;
-        stretch = move(s, h, NULL);
-    } while (--steps > 0 && fabs(stretch - before) > 1e-12 * stretch && pull_back(s));
-    return stretch;
-}
-
-/* The proof: both bounds, from the pair x, x + h v. */
-static void prove(struct search *s, double h, double *whole, double *single)
-{
-    double error, error_moved, distance, most = 0, total;
-
-    value(s, s->x, s->y, &error);
-    move(s, h, &error_moved);
-    for (size_t j = 0; j < s->in; j++)
-        s->moved[j] -= s->x[j]; /* one rounding each, counted with the norm's */
-    distance = lip__norm_up(s->moved, s->in) * (1 + 4 * LIP__U);
-    for (size_t j = 0; j < s->out; j++) {
-        s->y_moved[j] -= s->y[j];
-        most = fmax(most, fabs(s->y_moved[j]));
-    }
-    total = lip__norm_down(s->y_moved, s->out) * (1 - 4 * LIP__U);
-    error = lip__up(error + error_moved);
-    if (!(distance > 0) || !isfinite(error) || !isfinite(distance))
-        return;
-    *whole = fmax(*whole, lip__down(total - error) / distance * (1 - 4 * LIP__U));
-    *single = fmax(*single, lip__down(most * (1 - 4 * LIP__U) - error) / distance * (1 - 4 * LIP__U));
-}
-
-/* Where to start: noise of several sizes, and pixels. */
-static void start(struct search *s, int which)
-{
-    lip_random random = {.seed = 5, .stream = (uint64_t)which};
-    double length = 0;
-
-    for (size_t j = 0; j < s->in; j++) {
-        float x, v;
-
-        if (which % 2)
-            lip_random_normal(&random, &x, 1);
-        else
-            lip_random_uniform(&random, &x, 1);
-        lip_random_normal(&random, &v, 1);
-        s->x[j] = which == 3 ? x / 16 : x;
-        s->v[j] = v;
-        length += (double)v * v;
-    }
-    for (size_t j = 0; j < s->in; j++)
-        s->v[j] /= sqrt(length);
-}
+/* ---- derivatives ------------------------------------------------------------------------------------------- */
 
 lip_err lip__map_jacobian(const struct lip__map *map, const double *x, double *jacobian, lip_error *err)
 {
@@ -400,40 +233,6 @@ lip_err lip__map_jacobian(const struct lip__map *map, const double *x, double *j
     lip__tangent_close(&t);
     lip__free(dy);
     return rc;
-}
-
-lip_err lip__map_secant(const struct lip__map *map, double *whole, double *single, lip_error *err)
-{
-    struct search s;
-    double best = 0;
-
-    *whole = *single = 0;
-    if (!lip__map_known(map))
-        return LIP_OK;
-    if (search_open(map, &s)) {
-        search_close(&s);
-        return lip__nomem(err, (s.in + s.out) * sizeof(double));
-    }
-    for (int which = 0; which < STARTS; which++) {
-        double stretch;
-
-        start(&s, which);
-        stretch = iterate(&s, PROBES, 1e-4);
-        if (stretch > best) {
-            best = stretch;
-            memcpy(s.best_x, s.x, s.in * sizeof(double));
-            memcpy(s.best_v, s.v, s.in * sizeof(double));
-        }
-    }
-    if (best > 0) {
-        memcpy(s.x, s.best_x, s.in * sizeof(double));
-        memcpy(s.v, s.best_v, s.in * sizeof(double));
-        iterate(&s, REFINEMENTS, 1e-5);
-        for (double h = 1e-5; h < 1e4; h *= 10)
-            prove(&s, h, whole, single);
-    }
-    search_close(&s);
-    return LIP_OK;
 }
 
 /* ---- deviation --------------------------------------------------------------------------------------------- */
@@ -466,12 +265,12 @@ lip_err lip__map_deviation(const struct lip__map *map, const struct lip__arithme
     *deviation = INFINITY;
     if (!rc && lip__map_known(map)) {
         lip__map_value(map, &room, 1, zeros);
-        norms(map, &room, 0, at_zero);
+        lip__map_norms(map, &room, 0, at_zero);
         lip__map_error(map, &lip__float64, at_zero, true, error);
         lip__map_constants(map, constant);
         reach(map, input_norm, at_zero, error, constant, size);
         lip__map_error(map, how, size, false, error);
-        all = output_error(map, error);
+        all = lip__map_output_error(map, error);
         *deviation = isfinite(all) ? all : INFINITY;
     }
     lip__room_close(map, &room);

@@ -56,13 +56,10 @@ double lip__map_constant(const struct lip__map *map, const double *of);
 void lip__map_error(const struct lip__map *map, const struct lip__arithmetic *arithmetic, const double *size, bool computed,
                     double *error);
 
-/* lip__map_secant: lower bounds of the Lipschitz constant from pairs of points near which the map stretches most.
- *
- * Points and directions come from power iterations on the Jacobian in float32 and are not trusted. The quotient is: the
- * map is computed in double at both points, what that can be wrong by is taken off the numerator, and the denominator
- * is rounded up. whole: of the vector of outputs; single: of one output, the largest. 0 where nothing was found.
- * Returns LIP_OK, LIP_ENOMEM. */
-lip_err lip__map_secant(const struct lip__map *map, double *whole, double *single, lip_error *err);
+/* lip__map_norms: norms of sample r of every value in the room, rounded up; size: n_values. lip__map_output_error: of all outputs
+ * side by side, from each value's. */
+void lip__map_norms(const struct lip__map *map, const struct lip__room *room, size_t r, double *size);
+double lip__map_output_error(const struct lip__map *map, const double *error);
 
 /* lip__map_jacobian: j (outputs, inputs), each side by side: the derivative at x (inputs), computed in float32. Returns LIP_OK,
  * LIP_ENOMEM. */

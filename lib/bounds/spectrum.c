@@ -116,6 +116,7 @@ lip_err lip_bound_spectrum(const lip_snapshot *snapshot, size_t layer, bool kern
     const lip_model *m = snapshot->model;
     struct lip__stage stage;
     size_t step = 0;
+    bool convolves;
     lip_err rc;
 
     *spectrum = (lip_spectrum){0};
@@ -124,16 +125,19 @@ lip_err lip_bound_spectrum(const lip_snapshot *snapshot, size_t layer, bool kern
     if (step == m->n_steps)
         return lip__fail(err, LIP_ERANGE, "layer %zu has no arithmetic", layer);
     rc = lip__stage_open(snapshot, step, &stage, err);
-    spectrum->kind = stage.kind == LIP__STAGE_MATRIX ? "dense"
-                     : stage.kind == LIP__STAGE_CONV ? "zero_padded"
-                                                     : "pooling";
+    convolves = stage.kind == LIP__STAGE_CONV || stage.kind == LIP__STAGE_ADJOINT;
+    spectrum->kind = stage.kind == LIP__STAGE_MATRIX    ? "dense"
+                     : convolves && stage.conv.circular ? "circular"
+                     : convolves && stage.conv.row      ? "padded"
+                     : convolves                        ? "zero_padded"
+                                                        : "pooling";
     if (!rc)
         rc = enclose(&stage, kernel, &spectrum->norm, err);
-    if (!rc && stage.kind == LIP__STAGE_CONV && !kernel)
+    if (!rc && convolves && !kernel)
         rc = of_convolution(&stage, spectrum, err);
-    else if (!rc && (stage.kind == LIP__STAGE_MATRIX || stage.kind == LIP__STAGE_CONV))
+    else if (!rc && (stage.kind == LIP__STAGE_MATRIX || convolves))
         rc = of_kernel(&stage, kernel ? 1 : stage.rows, spectrum, err);
-    else if (!rc && stage.kind == LIP__STAGE_AVERAGE && !kernel)
+    else if (!rc && stage.kind == LIP__STAGE_AVERAGE && stage.scale > 0 && !kernel)
         rc = of_pooling(&stage, spectrum, err);
     else if (!rc)
         rc = lip__fail(err, LIP_ERANGE, "layer \"%s\" (%s) is no linear operator", stage.layer->name,

@@ -3,11 +3,9 @@
 
 #include <float.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "layers/family.h"
-#include "tensor/gemm.h"
 
 /* ---- what a step is ----------------------------------------------------------------------------------- */
 
@@ -20,173 +18,460 @@ static const void *option(const lip_layer *l, const char *name)
     return NULL;
 }
 
-static bool is(const lip_layer *l, const char *class_name)
+static double number(const lip_layer *l, const char *name)
 {
-    return !strcmp(l->kind->cls.name, class_name);
+    return *(const double *)option(l, name);
 }
 
-static void open_conv(struct lip__stage *s)
+static lip_err open_conv(struct lip__stage *s, lip_error *err)
 {
     const struct lip__conv *c = (const struct lip__conv *)s->layer;
     const lip_layer *l = s->layer;
-    const lip_shape *image = s->adjoint ? &l->out : &l->in, *result = s->adjoint ? &l->in : &l->out;
+    bool adjoint = l->kind->op == LIP__ADJOINT;
+    const size_t *image = adjoint ? l->out.dim : l->in.dim;
 
-    s->kind = LIP__STAGE_CONV;
-    s->conv = (struct lip__convolution){.g = {.h = image->dim[0],
-                                              .w = image->dim[1],
-                                              .c = image->dim[2],
+    (void)err;
+    s->kind = adjoint ? LIP__STAGE_ADJOINT : LIP__STAGE_CONV;
+    s->conv = (struct lip__convolution){.g = {.h = image[0],
+                                              .w = image[1],
+                                              .c = image[2],
                                               .kh = c->kernel[0],
                                               .kw = c->kernel[1],
                                               .sh = c->strides[0],
                                               .sw = c->strides[1]},
-                                        .f = result->dim[2]};
+                                        .f = adjoint ? l->in.dim[2] : (size_t)c->filters};
     lip__windows_set(&s->conv.g, !(c->padding && !strcmp(c->padding, "valid")));
     s->m = lip__window_size(&s->conv.g);
     s->n = s->conv.f;
-    s->width = l->out.dim[2];
-    s->rows = s->out / s->width;
-}
-
-/* Rows or columns that a padded image has before the image. */
-static size_t edge(const lip_layer *l, const struct lip__windows *padded, int axis)
-{
-    return ((axis ? padded->w : padded->h) - l->in.dim[axis]) / 2;
-}
-
-/* Zeros around the image are a convolution's; where the image goes on otherwise only its constant is known. */
-static void open_padded(struct lip__stage *s)
-{
-    struct lip__windows g = lip__pad_windows(s->layer);
-    size_t down = edge(s->layer, &g, 0), across = edge(s->layer, &g, 1);
-    bool zeros = (!down || lip__pad_source(s->layer, 0, 0) >= s->layer->in.dim[0]) &&
-                 (!across || lip__pad_source(s->layer, 1, 0) >= s->layer->in.dim[1]);
-
-    open_conv(s);
-    s->conv.g = g;
-    s->conv.g.h = s->layer->in.dim[0];
-    s->conv.g.w = s->layer->in.dim[1];
-    s->conv.g.top += down;
-    s->conv.g.left += across;
-    if (!zeros)
-        s->kind = LIP__STAGE_UNKNOWN;
-}
-
-/* How often a place of the image is met along one axis, at most: by windows, and by each place that shows it. */
-static lip_err meetings(const struct lip__stage *s, int axis, size_t *most, lip_error *err)
-{
-    struct lip__windows g = lip__pad_windows(s->layer);
-    size_t n = s->layer->in.dim[axis], windows = axis ? g.ow : g.oh, step = axis ? g.sw : g.sh, size = axis ? g.kw : g.kh;
-    size_t *count = lip__alloc(n, sizeof *count);
-
-    if (!count)
-        return lip__nomem(err, n * sizeof *count);
-    *most = 0;
-    for (size_t i = 0; i < windows; i++)
-        for (size_t a = 0; a < size; a++) {
-            size_t at = lip__pad_source(s->layer, axis, i * step + a);
-            if (at < n && ++count[at] > *most)
-                *most = count[at];
-        }
-    lip__free(count);
+    s->rows = adjoint ? image[0] * image[1] : s->conv.g.oh * s->conv.g.ow;
     return LIP_OK;
 }
 
-/* ||W|| sqrt(nu nu) (certify.md C2). */
-static lip_err prove_padded(struct lip__stage *s, lip_error *err)
-{
-    lip_interval reshaped;
-    size_t down, across;
-    lip_err rc;
-
-    if ((rc = meetings(s, 0, &down, err)) != LIP_OK || (rc = meetings(s, 1, &across, err)) != LIP_OK ||
-        (rc = lip__enclose(s->kernel, s->m, s->n, &reshaped, NULL, err)) != LIP_OK)
-        return rc;
-    s->gain = s->norm.upper = lip__times_up(reshaped.upper, lip__up(sqrt((double)down * (double)across)));
-    s->method = "nu_enclosure";
-    return LIP_OK;
-}
-
-/* What a layer that only moves numbers does with their numbers, which float32 holds up to 2^24. */
-static lip_err open_move(struct lip__stage *s, lip_error *err)
+/* Zeros around the image are the convolution's own; any other continuation says where its pixels come from. */
+static lip_err open_padded(struct lip__stage *s, lip_error *err)
 {
     const lip_layer *l = s->layer;
-    size_t need = l->kind->scratch ? l->kind->scratch(l) : 0;
-    float *x, *y, *scratch;
+    const char *padding = ((const struct lip__conv *)l)->padding;
+    struct lip__convolution *k = &s->conv;
+    lip_err rc = open_conv(s, err);
 
-    if (s->in >= (size_t)1 << 24)
+    if (!padding || !strcmp(padding, "same") || !strcmp(padding, "valid"))
+        return rc;
+    k->g = lip__pad_windows(l);
+    s->rows = k->g.oh * k->g.ow;
+    if (!strcmp(padding, "constant")) {
+        k->g.top = (k->g.h - l->in.dim[0]) / 2;
+        k->g.left = (k->g.w - l->in.dim[1]) / 2;
+        k->g.h = l->in.dim[0];
+        k->g.w = l->in.dim[1];
         return LIP_OK;
-    x = lip__alloc(s->in, sizeof *x);
-    y = lip__alloc(s->out, sizeof *y);
-    scratch = lip__alloc(need + 1, sizeof *scratch);
-    s->source = lip__alloc(s->out, sizeof *s->source);
-    if (x && y && scratch && s->source) {
-        struct lip__pass pass = {.n = 1, .scratch = scratch};
-        for (size_t i = 0; i < s->in; i++)
-            x[i] = (float)(i + 1);
-        l->kind->forward(l, &pass, x, y);
-        for (size_t i = 0; i < s->out; i++)
-            s->source[i] = y[i] > 0 ? (size_t)y[i] - 1 : s->in;
-        s->kind = LIP__STAGE_MOVE;
     }
-    lip__free(scratch);
-    lip__free(y);
-    lip__free(x);
-    return s->kind == LIP__STAGE_MOVE ? LIP_OK : lip__nomem(err, (s->in + s->out) * sizeof *x);
+    k->h = l->in.dim[0];
+    k->w = l->in.dim[1];
+    k->circular = !strcmp(padding, "circular") && k->h % k->g.sh == 0 && k->w % k->g.sw == 0;
+    k->row = lip__alloc(k->g.h, sizeof *k->row);
+    k->column = lip__alloc(k->g.w, sizeof *k->column);
+    if (!k->row || !k->column)
+        return lip__nomem(err, (k->g.h + k->g.w) * sizeof *k->row);
+    for (size_t i = 0; i < k->g.h; i++)
+        k->row[i] = lip__pad_source(l, 0, i);
+    for (size_t j = 0; j < k->g.w; j++)
+        k->column[j] = lip__pad_source(l, 1, j);
+    return LIP_OK;
 }
 
-static void open_matrix(struct lip__stage *s)
+static lip_err open_matrix(struct lip__stage *s, lip_error *err)
 {
+    (void)err;
     s->kind = LIP__STAGE_MATRIX;
     s->m = s->layer->in.dim[s->layer->in.rank - 1];
     s->n = s->layer->out.dim[s->layer->out.rank - 1];
     s->rows = s->in / s->m;
-    s->width = s->n;
+    return LIP_OK;
 }
 
-/* ReLU with options; one whose threshold makes it jump has no rule. */
-static void open_relu(struct lip__stage *s)
+static lip_err open_sort(struct lip__stage *s, lip_error *err)
 {
-    const lip_layer *l = s->layer;
+    const long *group = option(s->layer, "n");
 
-    s->slope = 0;
-    s->most = NAN;
-    if (is(l, "ReLU")) {
-        if (*(const double *)option(l, "threshold") != 0)
-            return;
-        s->slope = *(const double *)option(l, "negative_slope");
-        s->most = *(const double *)option(l, "max_value");
-    }
+    (void)err;
+    s->kind = LIP__STAGE_SORT;
+    s->group = group ? (size_t)*group : s->layer->in.dim[s->layer->in.rank - 1];
+    return LIP_OK;
+}
+
+/* Slopes between a and b. */
+static void rectify(struct lip__stage *s, double slope, double most)
+{
     s->kind = LIP__STAGE_RELU;
+    s->slope = slope;
+    s->most = most;
+    s->least = isnan(most) ? fmin(slope, 1) : fmin(slope, 0);
+    s->steepest = fmax(slope, 1);
 }
 
-static void classify(struct lip__stage *s)
+static lip_err open_relu(struct lip__stage *s, lip_error *err)
+{
+    (void)err;
+    rectify(s, 0, NAN);
+    return LIP_OK;
+}
+
+static lip_err open_relu6(struct lip__stage *s, lip_error *err)
+{
+    (void)err;
+    rectify(s, 0, 6);
+    return LIP_OK;
+}
+
+/* One whose threshold makes it jump has no rule. */
+static lip_err open_relu_layer(struct lip__stage *s, lip_error *err)
+{
+    (void)err;
+    if (number(s->layer, "threshold") == 0)
+        rectify(s, (float)number(s->layer, "negative_slope"), (float)number(s->layer, "max_value"));
+    return LIP_OK;
+}
+
+static lip_err open_leaky(struct lip__stage *s, lip_error *err)
+{
+    (void)err;
+    rectify(s, option(s->layer, "alpha") ? (float)number(s->layer, "alpha") : 0.2f, NAN);
+    return LIP_OK;
+}
+
+static lip_err open_threshold(struct lip__stage *s, lip_error *err)
+{
+    (void)err;
+    if (number(s->layer, "theta") == 0)
+        rectify(s, 0, NAN);
+    return LIP_OK;
+}
+
+static lip_err open_prelu(struct lip__stage *s, lip_error *err)
+{
+    (void)err;
+    rectify(s, 0, NAN); /* the slopes are the kernel, once that is there */
+    s->m = 1;
+    s->n = s->in;
+    return LIP_OK;
+}
+
+/* ---- smooth functions: with a C library that is right to 4 units in the last place each is computed to 32 roundings of |x| + 2 */
+
+static double sigmoid(double x, double a)
+{
+    (void)a;
+    return 1 / (1 + exp(-x));
+}
+
+static double hard_sigmoid(double x, double a)
+{
+    double y = 0.2f * x + 0.5;
+
+    (void)a;
+    return y < 0 ? 0 : y > 1 ? 1 : y;
+}
+
+static double hyperbolic(double x, double a)
+{
+    (void)a;
+    return tanh(x);
+}
+
+static double elu(double x, double a)
+{
+    return x > 0 ? x : a * expm1(x);
+}
+
+static double selu(double x, double a)
+{
+    return 1.05070098735548f * (x > 0 ? x : a * expm1(x));
+}
+
+static double softplus(double x, double a)
+{
+    (void)a;
+    return fmax(x, 0) + log1p(exp(-fabs(x)));
+}
+
+static double softsign(double x, double a)
+{
+    (void)a;
+    return x / (1 + fabs(x));
+}
+
+static double swish(double x, double a)
+{
+    return x * sigmoid(x, a);
+}
+
+static double gelu(double x, double a)
+{
+    (void)a;
+    return 0.5 * x * (1 + erf(x * M_SQRT1_2));
+}
+
+static double mish(double x, double a)
+{
+    return x * tanh(softplus(x, a));
+}
+
+/* Slopes as activation.c has them, the least ones by f'(x) + f'(-x) = 1 for swish and gelu. */
+static const struct {
+    const char *name;
+    double (*function)(double, double);
+    double number, least, steepest;
+} smooth[] = {
+    {"elu", elu, 1, 0, 1},
+    {"selu", selu, 1.67326324235438f, 0, 1.75810},
+    {"sigmoid", sigmoid, 0, 0, 0.25},
+    {"hard_sigmoid", hard_sigmoid, 0, 0, 0.200001},
+    {"tanh", hyperbolic, 0, 0, 1},
+    {"softplus", softplus, 0, 0, 1},
+    {"softsign", softsign, 0, 0, 1},
+    {"swish", swish, 0, -0.09984, 1.09984},
+    {"silu", swish, 0, -0.09984, 1.09984},
+    {"gelu", gelu, 0, -0.12891, 1.12891},
+    {"mish", mish, 0, -0.12, 1.08850},
+};
+
+static lip_err open_smooth(struct lip__stage *s, lip_error *err)
+{
+    (void)err;
+    for (size_t i = 0; i < sizeof smooth / sizeof *smooth; i++)
+        if (!strcmp(s->layer->kind->cls.name, smooth[i].name)) {
+            s->kind = LIP__STAGE_SCALAR;
+            s->function = smooth[i].function;
+            s->number = smooth[i].number;
+            s->least = smooth[i].least;
+            s->steepest = smooth[i].steepest;
+        }
+    return LIP_OK;
+}
+
+static lip_err open_elu(struct lip__stage *s, lip_error *err)
+{
+    (void)err;
+    s->kind = LIP__STAGE_SCALAR;
+    s->function = elu;
+    s->number = (float)number(s->layer, "alpha");
+    s->least = fmin(0, s->number);
+    s->steepest = fmax(1, s->number);
+    return LIP_OK;
+}
+
+/* ---- the others ------------------------------------------------------------------------------------------------ */
+
+static lip_err open_max_min(struct lip__stage *s, lip_error *err)
+{
+    (void)err;
+    s->kind = LIP__STAGE_MAX_MIN;
+    return LIP_OK;
+}
+
+static lip_err open_householder(struct lip__stage *s, lip_error *err)
+{
+    (void)err;
+    s->kind = LIP__STAGE_HOUSEHOLDER;
+    s->m = 1;
+    s->n = s->layer->in.dim[s->layer->in.rank - 1] / 2;
+    return LIP_OK;
+}
+
+/* The layer names an axis, the functions are of the last one. */
+static lip_err open_softmax(struct lip__stage *s, lip_error *err)
+{
+    const long *axis = option(s->layer, "axis");
+
+    (void)err;
+    if (!axis || *axis == -1 || *axis == (long)s->layer->in.rank)
+        s->kind = LIP__STAGE_SOFTMAX;
+    return LIP_OK;
+}
+
+/* Windows of pool_size and strides, or the whole image. */
+static void open_windows(struct lip__stage *s, enum lip__shape_of kind, double scale)
 {
     const lip_layer *l = s->layer;
+    const size_t *size = option(l, "pool_size"), *strides = option(l, "strides");
+    const char *const *padding = option(l, "padding");
+    struct lip__windows *g = &s->windows;
+
+    s->kind = kind;
+    s->scale = scale;
+    *g = (struct lip__windows){.h = l->in.dim[0], .w = l->in.dim[1], .c = l->in.dim[2]};
+    g->kh = size ? size[0] : g->h;
+    g->kw = size ? size[1] : g->w;
+    g->sh = strides && strides[0] ? strides[0] : g->kh;
+    g->sw = strides && strides[1] ? strides[1] : g->kw;
+    lip__windows_set(g, padding && *padding && !strcmp(*padding, "same"));
+}
+
+static lip_err open_scaled_average(struct lip__stage *s, lip_error *err)
+{
+    (void)err;
+    open_windows(s, LIP__STAGE_AVERAGE, 1);
+    s->scale = s->layer->k / sqrt((double)(s->windows.kh * s->windows.kw));
+    return LIP_OK;
+}
+
+static lip_err open_scaled_norm(struct lip__stage *s, lip_error *err)
+{
+    (void)err;
+    open_windows(s, LIP__STAGE_L2, s->layer->k);
+    return LIP_OK;
+}
+
+static lip_err open_average(struct lip__stage *s, lip_error *err)
+{
+    (void)err;
+    open_windows(s, LIP__STAGE_AVERAGE, 0);
+    return LIP_OK;
+}
+
+static lip_err open_maximum(struct lip__stage *s, lip_error *err)
+{
+    (void)err;
+    open_windows(s, LIP__STAGE_MAXIMUM, 1);
+    return LIP_OK;
+}
+
+static lip_err open_copy(struct lip__stage *s, lip_error *err)
+{
+    (void)err;
+    s->kind = LIP__STAGE_COPY;
+    return LIP_OK;
+}
+
+/* Numbers that are their own places show where each goes. */
+static lip_err open_move(struct lip__stage *s, lip_error *err)
+{
+    const lip_layer *l = s->layer;
+    size_t scratch = l->kind->scratch ? l->kind->scratch(l) : 0;
+    float *x, *y, *area;
+    lip_err rc = LIP_OK;
+
+    if (s->in >= (size_t)1 << 24) /* no longer exact as float32 */
+        return LIP_OK;
+    x = lip__alloc(s->in, sizeof *x);
+    y = lip__alloc(s->out, sizeof *y);
+    area = lip__alloc(scratch + 1, sizeof *area);
+    s->place = lip__alloc(s->out, sizeof *s->place);
+    if (!x || !y || !area || !s->place) {
+        rc = lip__nomem(err, s->out * sizeof *s->place);
+    } else {
+        for (size_t i = 0; i < s->in; i++)
+            x[i] = (float)(i + 1);
+        l->kind->forward(l, &(struct lip__pass){.n = 1, .scratch = area}, x, y);
+        for (size_t i = 0; i < s->out; i++)
+            s->place[i] = y[i] > 0 ? (size_t)y[i] - 1 : s->in;
+        s->kind = LIP__STAGE_MOVE;
+    }
+    lip__free(area);
+    lip__free(y);
+    lip__free(x);
+    return rc;
+}
+
+static lip_err open_scale(struct lip__stage *s, lip_error *err)
+{
+    const double *offset = option(s->layer, "offset");
+
+    (void)err;
+    s->kind = LIP__STAGE_SCALE;
+    s->scale = (float)number(s->layer, option(s->layer, "scale") ? "scale" : "y");
+    s->number = offset ? (float)*offset : 0;
+    return LIP_OK;
+}
+
+static lip_err open_sum(struct lip__stage *s, lip_error *err)
+{
+    (void)err;
+    s->kind = LIP__STAGE_SUM;
+    return LIP_OK;
+}
+
+static lip_err open_difference(struct lip__stage *s, lip_error *err)
+{
+    (void)err;
+    s->kind = LIP__STAGE_DIFFERENCE;
+    return LIP_OK;
+}
+
+static lip_err open_mean(struct lip__stage *s, lip_error *err)
+{
+    (void)err;
+    s->kind = LIP__STAGE_MEAN;
+    return LIP_OK;
+}
+
+static lip_err open_beside(struct lip__stage *s, lip_error *err)
+{
+    (void)err;
+    s->kind = LIP__STAGE_BESIDE;
+    return LIP_OK;
+}
+
+/* By class name; kinds with a kernel go by their operator. */
+static const struct {
+    const char *name;
+    lip_err (*open)(struct lip__stage *, lip_error *);
+} rules[] = {
+    {"Activation", open_copy},
+    {"Add", open_sum},
+    {"Average", open_mean},
+    {"AveragePooling2D", open_average},
+    {"Concatenate", open_beside},
+    {"Dropout", open_copy},
+    {"ELU", open_elu},
+    {"Flatten", open_copy},
+    {"FullSort", open_sort},
+    {"GlobalAveragePooling2D", open_average},
+    {"GlobalMaxPooling2D", open_maximum},
+    {"GroupSort", open_sort},
+    {"GroupSort2", open_sort},
+    {"Householder", open_householder},
+    {"InputLayer", open_copy},
+    {"LeakyReLU", open_leaky},
+    {"MaxMin", open_max_min},
+    {"MaxPooling2D", open_maximum},
+    {"PReLU", open_prelu},
+    {"ReLU", open_relu_layer},
+    {"Rescaling", open_scale},
+    {"Reshape", open_copy},
+    {"ScaledAveragePooling2D", open_scaled_average},
+    {"ScaledGlobalAveragePooling2D", open_scaled_average},
+    {"ScaledGlobalL2NormPooling2D", open_scaled_norm},
+    {"ScaledL2NormPooling2D", open_scaled_norm},
+    {"Softmax", open_softmax},
+    {"Subtract", open_difference},
+    {"TFOpLambda", open_scale},
+    {"ThresholdedReLU", open_threshold},
+    {"leaky_relu", open_leaky},
+    {"log_softmax", open_softmax},
+    {"relu", open_relu},
+    {"relu6", open_relu6},
+    {"softmax", open_softmax},
+};
+
+static lip_err classify(struct lip__stage *s, lip_error *err)
+{
+    const struct lip__kind *kind = s->layer->kind;
 
     s->kind = LIP__STAGE_UNKNOWN;
-    s->adjoint = l->kind->op == LIP__ADJOINT;
-    if (l->kind->op == LIP__CONV || l->kind->op == LIP__ADJOINT)
-        open_conv(s);
-    else if (l->kind->op == LIP__PADDED)
-        open_padded(s);
-    else if (l->kind->op == LIP__MATRIX)
-        open_matrix(s);
-    else if (l->kind->merge)
-        s->kind = is(l, "Add")           ? LIP__STAGE_SUM
-                  : is(l, "Subtract")    ? LIP__STAGE_DIFFERENCE
-                  : is(l, "Average")     ? LIP__STAGE_MEAN
-                  : is(l, "Concatenate") ? LIP__STAGE_BESIDE
-                                         : LIP__STAGE_UNKNOWN;
-    else if (is(l, "GroupSort") || is(l, "GroupSort2")) {
-        s->kind = LIP__STAGE_SORT;
-        s->group = (size_t) * (const long *)option(l, "n");
-    } else if (is(l, "relu") || is(l, "ReLU"))
-        open_relu(s);
-    else if (is(l, "ScaledAveragePooling2D") || is(l, "ScaledL2NormPooling2D")) {
-        s->kind = is(l, "ScaledL2NormPooling2D") ? LIP__STAGE_L2 : LIP__STAGE_AVERAGE;
-        memcpy(s->pool, option(l, "pool_size"), sizeof s->pool);
-    } else if (is(l, "Flatten") || is(l, "Activation") || is(l, "InputLayer"))
-        s->kind = LIP__STAGE_COPY;
+    if (kind->op == LIP__MATRIX)
+        return open_matrix(s, err);
+    if (kind->op == LIP__PADDED)
+        return open_padded(s, err);
+    if (kind->op == LIP__CONV || kind->op == LIP__ADJOINT)
+        return open_conv(s, err);
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
+        if (!strcmp(kind->cls.name, rules[i].name))
+            return rules[i].open(s, err);
+    if (kind->flags & LIP__MOVES)
+        return open_move(s, err);
+    return open_smooth(s, err);
 }
 
 static lip_err widen(const lip_snapshot *snapshot, size_t variable, size_t count, double **wide, lip_error *err)
@@ -203,6 +488,27 @@ static lip_err widen(const lip_snapshot *snapshot, size_t variable, size_t count
     return *wide ? LIP_OK : lip__nomem(err, count * sizeof **wide);
 }
 
+static bool has_kernel(const struct lip__stage *s)
+{
+    return s->kind == LIP__STAGE_MATRIX || s->kind == LIP__STAGE_CONV || s->kind == LIP__STAGE_ADJOINT;
+}
+
+/* The constant of a kind that depends on what it reads. */
+static lip_err weigh(const lip_snapshot *snapshot, const struct lip__step *step, double *constant, lip_error *err)
+{
+    const float *w[LIP__MAX_READ];
+
+    for (size_t r = 0; r < LIP__MAX_READ; r++) {
+        size_t v = step->read[r], at;
+
+        w[r] = v == LIP__NOWHERE ? NULL : snapshot->data[v];
+        if (w[r] && !lip__all_finite(w[r], lip_shape_count(&snapshot->model->variable[v].shape), &at))
+            return lip__fail(err, LIP_ENONFINITE, "%s: element %zu is %g", snapshot->model->variable[v].name, at, (double)w[r][at]);
+    }
+    *constant = step->layer->kind->weighed(step->layer, w);
+    return LIP_OK;
+}
+
 lip_err lip__stage_open(const lip_snapshot *snapshot, size_t index, struct lip__stage *stage, lip_error *err)
 {
     const struct lip__step *step = &snapshot->model->step[index];
@@ -217,34 +523,31 @@ lip_err lip__stage_open(const lip_snapshot *snapshot, size_t index, struct lip__
                                  .out = snapshot->model->value[step->out].size,
                                  .method = "none",
                                  .norm = {0, NAN},
-                                 .gain = NAN,
-                                 .weighed = NAN};
-    classify(stage);
-    if (stage->kind == LIP__STAGE_UNKNOWN && step->layer->kind->flags & LIP__MOVES)
-        return open_move(stage, err);
-    if (stage->kind == LIP__STAGE_UNKNOWN && step->layer->kind->weighed) {
-        const float *w[LIP__MAX_READ];
-        for (size_t r = 0; r < LIP__MAX_READ; r++)
-            w[r] = step->read[r] == LIP__NOWHERE ? NULL : snapshot->data[step->read[r]];
-        stage->weighed = step->layer->kind->weighed(step->layer, w);
-    }
-    if (!stage->m)
-        return LIP_OK;
-    rc = widen(snapshot, step->read[0], stage->m * stage->n, &stage->kernel, err);
-    if (!rc)
-        rc = widen(snapshot, step->read[1], stage->width, &stage->bias, err);
+                                 .gain = NAN};
+    rc = classify(stage, err);
+    if (!rc && stage->m)
+        rc = widen(snapshot, step->read[0], stage->m * stage->n, &stage->kernel, err);
+    if (!rc && has_kernel(stage))
+        rc = widen(snapshot, step->read[1], stage->kind == LIP__STAGE_ADJOINT ? stage->conv.g.c : stage->n, &stage->bias, err);
     stage->conv.kernel = stage->kernel;
+    if (!rc && stage->kind == LIP__STAGE_UNKNOWN && step->layer->kind->weighed)
+        rc = weigh(snapshot, step, &stage->steepest, err);
+    for (size_t i = 0; !rc && stage->kind == LIP__STAGE_RELU && stage->kernel && i < stage->n; i++) {
+        stage->least = fmin(stage->least, stage->kernel[i]);
+        stage->steepest = fmax(stage->steepest, fabs(stage->kernel[i]));
+    }
     return rc;
 }
 
 void lip__stage_close(struct lip__stage *stage)
 {
-    lip__free(stage->source);
     lip__free(stage->sigma);
+    lip__free(stage->place);
+    lip__free(stage->conv.column);
+    lip__free(stage->conv.row);
     lip__free(stage->bias);
     lip__free(stage->kernel);
-    stage->sigma = stage->bias = stage->kernel = NULL;
-    stage->source = NULL;
+    *stage = (struct lip__stage){.kind = LIP__STAGE_UNKNOWN};
 }
 
 /* ---- what is proved of it ------------------------------------------------------------------------------ */
@@ -280,9 +583,10 @@ static lip_err prove_kernel(struct lip__stage *s, lip_error *err)
         return lip__nomem(err, (2 * s->n + s->m) * sizeof *work);
     }
     rc = lip__enclose(s->kernel, s->m, s->n, &reshaped, s->sigma, err);
-    s->roundings = (s->adjoint ? s->conv.g.kh * s->conv.g.kw * s->n : s->m) + 2;
-    if (s->adjoint) /* of another matrix than the one that is constrained */
+    if (s->kind == LIP__STAGE_ADJOINT) /* of another matrix than the one that is constrained */
         s->n_sigma = 0;
+    /* Of an adjoint each output is a sum over at most all taps and filters. */
+    s->roundings = (s->kind == LIP__STAGE_ADJOINT ? s->m / s->conv.g.c * s->n : s->m) + 2;
     if (!rc && s->kind == LIP__STAGE_MATRIX) {
         s->norm = reshaped;
         s->method = "enclosure";
@@ -293,39 +597,71 @@ static lip_err prove_kernel(struct lip__stage *s, lip_error *err)
             rc = lip__conv_abs_norm(&s->conv, &s->absolute, err);
     }
     if (s->bias)
-        s->added = lip__up(lip__norm_up(s->bias, s->width) * lip__up(sqrt((double)s->rows)));
+        s->added = lip__up(lip__norm_up(s->bias, s->out / s->rows) * lip__up(sqrt((double)s->rows)));
     lip__free(work);
     return rc;
 }
 
+/* Pooling by windows that share or lack pixels: its constant is the kind's own word, its rounding counted here. */
+static void prove_windows(struct lip__stage *s)
+{
+    size_t pixels = s->windows.kh * s->windows.kw;
+    double constant = s->layer->kind->constant(s->layer);
+    bool apart = s->windows.sh >= s->windows.kh && s->windows.sw >= s->windows.kw;
+
+    analytic(s, constant, s->kind == LIP__STAGE_MAXIMUM ? 0 : pixels + 4);
+    s->squares = s->kind == LIP__STAGE_L2;
+    if (!apart || (s->kind == LIP__STAGE_AVERAGE && s->scale == 0)) /* attained or not; a pixel that is in a window is */
+        s->norm.lower = s->kind == LIP__STAGE_AVERAGE ? fmin(constant, 1 / (double)pixels) : fmin(constant, 1);
+}
+
 lip_err lip__stage_prove(struct lip__stage *s, lip_error *err)
 {
-    double k = s->layer->k;
-    size_t pool = s->pool[0] * s->pool[1];
+    const struct lip__kind *kind = s->layer->kind;
+    double k = s->layer->k, root = lip__up(sqrt((double)s->out));
     lip_err rc;
 
     switch (s->kind) {
     case LIP__STAGE_MATRIX:
     case LIP__STAGE_CONV:
+    case LIP__STAGE_ADJOINT:
         rc = prove_kernel(s, err);
         s->gain = s->norm.upper;
         return rc;
+    case LIP__STAGE_SCALE:
+        analytic(s, fabs(s->scale), 4);
+        s->added = lip__up(fabs(s->number) * root);
+        break;
     case LIP__STAGE_SORT:
+    case LIP__STAGE_MAX_MIN:
         analytic(s, k, k == 1 ? 0 : 3);
         break;
+    case LIP__STAGE_HOUSEHOLDER: /* products by sines and cosines, each off by less than 8 roundings; near the line both sides agree */
+        analytic(s, 1, 24);
+        s->absolute = 2;
+        break;
     case LIP__STAGE_RELU:
-        analytic(s, fmax(1, s->slope), s->slope == 0 && isnan(s->most) ? 0 : 4);
+        analytic(s, fmax(s->steepest, fabs(s->least)), s->slope == 0 && !s->kernel && isnan(s->most) ? 0 : 4);
         if (s->most == 0) /* nothing passes above 0 */
-            s->norm.lower = s->slope;
+            s->norm.lower = fabs(s->slope);
         if (!isnan(s->most))
-            s->added = lip__up(s->most * lip__up(sqrt((double)s->out)));
+            s->added = lip__up(s->most * root);
+        break;
+    case LIP__STAGE_SCALAR:
+        analytic(s, fmax(s->steepest, fabs(s->least)), 32);
+        s->norm.lower = 0; /* steepest is rounded up, and perhaps a limit only */
+        s->added = 2 * root;
+        break;
+    case LIP__STAGE_SOFTMAX: /* sums of at most a row, differences and logarithms of what is at most as large as twice x */
+        analytic(s, kind->constant(s->layer), s->layer->in.dim[s->layer->in.rank - 1] + 32);
+        s->norm.lower = 0;
+        s->absolute = fmax(4, 2 * s->gain);
+        s->added = lip__up(log((double)s->layer->in.dim[s->layer->in.rank - 1]) + 2) * root;
         break;
     case LIP__STAGE_AVERAGE:
-        analytic(s, k, pool + 4);
-        break;
     case LIP__STAGE_L2:
-        analytic(s, k, pool + 4);
-        s->squares = true;
+    case LIP__STAGE_MAXIMUM:
+        prove_windows(s);
         break;
     case LIP__STAGE_COPY:
     case LIP__STAGE_MOVE:
@@ -340,13 +676,9 @@ lip_err lip__stage_prove(struct lip__stage *s, lip_error *err)
         analytic_join(s, 0);
         break;
     case LIP__STAGE_UNKNOWN: /* the kind's own word for its constant; nothing is known of its rounding */
-        s->absolute = s->added = NAN;
-        if (s->layer->kind->op == LIP__PADDED)
-            return prove_padded(s, err);
-        s->gain = s->norm.upper = !isnan(s->weighed)             ? s->weighed
-                                  : s->layer->kind->constant ? s->layer->kind->constant(s->layer)
-                                                             : NAN;
+        s->gain = s->norm.upper = kind->weighed ? s->steepest : kind->constant ? kind->constant(s->layer) : NAN;
         s->method = isnan(s->norm.upper) ? "none" : "analytic";
+        s->absolute = s->added = NAN;
         break;
     }
     return LIP_OK;
@@ -389,135 +721,4 @@ double lip__stage_error(const struct lip__stage *s, const struct lip__arithmetic
     if (how->store > 0 && s->roundings > 0)
         error += how->store * (out + error) + root * how->store_eta;
     return error * (1 + 0x1p-40);
-}
-
-/* ---- its value ------------------------------------------------------------------------------------------- */
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-/* One row of windows of one image: y (windows, channels). */
-static void pool_row(const struct lip__stage *s, const double *x, double *y)
-{
-    size_t c = s->layer->in.dim[2], width = s->layer->in.dim[1] * c, windows = s->layer->out.dim[1];
-    double k = s->layer->k, root = sqrt((double)(s->pool[0] * s->pool[1]));
-    bool norm = s->kind == LIP__STAGE_L2;
-
-    memset(y, 0, windows * c * sizeof *y);
-    for (size_t a = 0; a < s->pool[0]; a++)
-        for (size_t j = 0; j < windows * s->pool[1]; j++) {
-            const double *from = x + a * width + j * c;
-            double *to = y + j / s->pool[1] * c;
-
-            for (size_t i = 0; i < c; i++)
-                to[i] += norm ? from[i] * from[i] : from[i];
-        }
-    for (size_t i = 0; i < windows * c; i++)
-        y[i] = norm ? k * sqrt(y[i]) : k * y[i] / root;
-}
-
-static void pool_value(const struct lip__stage *s, size_t n, const double *x, double *y)
-{
-    size_t rows = s->layer->out.dim[0], row = s->out / rows, step = s->pool[0] * (s->in / s->layer->in.dim[0]);
-
-    for (size_t i = 0; i < n * rows; i++)
-        pool_row(s, x + i / rows * s->in + i % rows * step, y + i * row);
-}
-
-static void sort_value(const struct lip__stage *s, size_t n, const double *x, double *y)
-{
-    memcpy(y, x, n * s->out * sizeof *y);
-    for (size_t i = 0; i < n * s->out; i += s->group)
-        if (s->group == 2) {
-            y[i] = fmin(x[i], x[i + 1]);
-            y[i + 1] = fmax(x[i], x[i + 1]);
-        } else
-            qsort(y + i, s->group, sizeof *y, ascending);
-    for (size_t i = 0; i < n * s->out; i++)
-        y[i] *= s->layer->k;
-}
-
-static void sum_value(const struct lip__stage *s, size_t n, const double *const *x, double *y)
-{
-    for (size_t i = 0; i < n * s->out; i++) {
-        y[i] = x[0][i];
-        for (size_t j = 1; j < s->n_from; j++)
-            y[i] += s->kind == LIP__STAGE_DIFFERENCE ? -x[j][i] : x[j][i];
-        if (s->kind == LIP__STAGE_MEAN)
-            y[i] /= (double)s->n_from;
-    }
-}
-
-/* Along an axis: of each tensor a run of its samples' trailing dimensions. */
-static void beside_value(const struct lip__stage *s, size_t n, const double *const *x, double *y)
-{
-    const lip_layer *l = s->layer;
-    long named = *(const long *)option(l, "axis"), rank = (long)l->out.rank;
-    size_t axis = (size_t)(named < 0 ? named + rank : named - 1), inner = 1, begin = 0, all;
-
-    for (size_t d = axis + 1; d < l->out.rank; d++)
-        inner *= l->out.dim[d];
-    all = l->out.dim[axis] * inner;
-    for (size_t i = 0; i < s->n_from; i++) {
-        size_t mine = l->merged[i].dim[axis] * inner;
-
-        for (size_t r = 0; r < n * s->out / all; r++)
-            memcpy(y + r * all + begin, x[i] + r * mine, mine * sizeof *y);
-        begin += mine;
-    }
-}
-
-size_t lip__stage_scratch(const struct lip__stage *s)
-{
-    return s->kind == LIP__STAGE_CONV ? lip__conv_panel(&s->conv) : 0;
-}
-
-void lip__stage_value(const struct lip__stage *s, size_t n, const double *const *x, double *y, double *scratch)
-{
-    const double *first = x[0];
-
-    switch (s->kind) {
-    case LIP__STAGE_MATRIX:
-        lip__dgemm(false, false, n * s->rows, s->n, s->m, 1, first, s->m, s->kernel, s->n, 0, y, s->n);
-        break;
-    case LIP__STAGE_CONV:
-        for (size_t i = 0; i < n; i++)
-            (s->adjoint ? lip__double_conv_adjoint : lip__conv_apply)(&s->conv, first + i * s->in, y + i * s->out, scratch);
-        break;
-    case LIP__STAGE_MOVE:
-        for (size_t i = 0; i < n * s->out; i++) {
-            size_t at = s->source[i % s->out];
-            y[i] = at < s->in ? first[i / s->out * s->in + at] : 0;
-        }
-        break;
-    case LIP__STAGE_SORT:
-        sort_value(s, n, first, y);
-        break;
-    case LIP__STAGE_RELU:
-        for (size_t i = 0; i < n * s->out; i++)
-            y[i] = first[i] < 0 ? s->slope * first[i] : first[i] > s->most ? s->most : first[i];
-        break;
-    case LIP__STAGE_AVERAGE:
-    case LIP__STAGE_L2:
-        pool_value(s, n, first, y);
-        break;
-    case LIP__STAGE_SUM:
-    case LIP__STAGE_DIFFERENCE:
-    case LIP__STAGE_MEAN:
-        sum_value(s, n, x, y);
-        break;
-    case LIP__STAGE_BESIDE:
-        beside_value(s, n, x, y);
-        break;
-    case LIP__STAGE_COPY:
-    case LIP__STAGE_UNKNOWN:
-        memcpy(y, first, n * s->out * sizeof *y);
-        break;
-    }
-    for (size_t i = 0; s->bias && i < n * s->out; i++)
-        y[i] += s->bias[i % s->width];
 }

@@ -20,12 +20,19 @@
 enum lip__shape_of {
     LIP__STAGE_MATRIX,
     LIP__STAGE_CONV,
+    LIP__STAGE_ADJOINT,   /* of a convolution from what it makes to what it reads */
+    LIP__STAGE_SCALE,     /* scale x + number */
     LIP__STAGE_SORT,
-    LIP__STAGE_RELU,
-    LIP__STAGE_AVERAGE,
+    LIP__STAGE_RELU,      /* x, below 0 slope x, at most `most` */
+    LIP__STAGE_SCALAR,    /* a smooth function of each number */
+    LIP__STAGE_MAX_MIN,
+    LIP__STAGE_HOUSEHOLDER,
+    LIP__STAGE_SOFTMAX,   /* along the last axis; or its logarithm */
+    LIP__STAGE_AVERAGE,   /* of windows, whole or cut off at the image's edges */
     LIP__STAGE_L2,
+    LIP__STAGE_MAXIMUM,
     LIP__STAGE_COPY,
-    LIP__STAGE_MOVE,
+    LIP__STAGE_MOVE,      /* each number to another place; zeros between them */
     LIP__STAGE_SUM,
     LIP__STAGE_DIFFERENCE,
     LIP__STAGE_MEAN,
@@ -40,19 +47,20 @@ struct lip__stage {
     const size_t *from;    /* the model's values that it reads */
     size_t n_from, value;  /* and the one it makes */
     size_t in, out;        /* numbers per sample; in: of the first that it reads */
-    double *kernel, *bias; /* widened; NULL: none */
-    struct lip__convolution conv;
-    size_t rows, m, n; /* MATRIX: samples of x are (rows, m), y (rows, n); the kernel is (m, n) */
-    size_t width;      /* numbers in the bias */
-    bool adjoint;      /* CONV: of the convolution from y to x */
-    size_t *source;    /* MOVE: which number of x each of y is; `in`: a zero */
-    double weighed;    /* UNKNOWN: its constant, of these weights; NAN: the kind's own word */
-    size_t pool[2], group;
-    double slope, most; /* RELU; most NAN: none */
+    double *kernel, *bias; /* widened; NULL: none. RELU: slopes, one for each place */
+    struct lip__convolution conv; /* its arrays belong to the stage */
+    size_t rows, m, n; /* MATRIX: samples of x are (rows, m), y (rows, n) */
+    struct lip__windows windows; /* AVERAGE, L2, MAXIMUM */
+    double scale;                /* of AVERAGE a sum's, 0: one over the pixels of the window that there are; of L2; SCALE */
+    size_t group;
+    double slope, most;  /* RELU; most NAN: none */
+    double (*function)(double x, double number), number; /* SCALAR */
+    double least, steepest; /* RELU, SCALAR: all slopes are between */
+    size_t *place;          /* MOVE: where each output comes from; `in`: nowhere, a 0 */
     /* what is proved of it */
     lip_interval norm; /* of the linear part, or of the whole; upper NAN: no rule */
     double gain;       /* L: norm.upper, but 1 for steps that join */
-    double *sigma;     /* MATRIX, CONV: singular values of the reshaped kernel, estimates, descending */
+    double *sigma;     /* MATRIX, CONV, ADJOINT: singular values of the reshaped kernel, estimates, descending */
     size_t n_sigma;
     const char *method;
     double absolute, added; /* A and B */

@@ -164,7 +164,7 @@ def plan(check):
         got = certify(path=s, points=points, labels=[1] * 30).json
         by = {o["name"]: o["data"] for o in got["outputs"]}
         check("one output: sign, norm, deel-lip's |f|", by["label"] == [int(v > 0) for v in by["y"]]
-              and all((r > 0) == (v > 1e-6) for r, v in zip(by["radius"], by["y"])) and set(by["method"]) <= {"norm", "none"}
+              and all((r > 0) == (v > 1e-6) for r, v in zip(by["radius"], by["y"])) and set(by["method"]) <= {"norm", "local", "none"}
               and got["certificate"]["head"] == "scalar" and got["certificate"]["reference"]["factor"] == 1, got)
 
     # a trained model: attacks on infer's answers, one by one and in batches, with one thread and with two

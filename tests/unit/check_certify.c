@@ -274,7 +274,7 @@ static void attack(struct served *s, lip_norm norm, lip_arithmetic arithmetic, s
     float *y_moved = malloc(TRIES * s->out * sizeof *y_moved);
     double *radius = malloc(n * sizeof *radius), *v = calloc(s->in, sizeof *v);
     int64_t *predicted = malloc(n * sizeof *predicted);
-    lip_certify_options options = {.arithmetic = arithmetic};
+    lip_certify_options options = {.arithmetic = arithmetic, .local = true};
     lip_certifier *certifier;
     lip_error err = {0};
     size_t positive = 0;

@@ -37,7 +37,7 @@ typedef struct lip_layer_bound {
     double lower, upper;               /* verified; upper NAN: no rule covers the layer */
     double output_lower, output_upper; /* with per_output: the largest single output's norm, enclosed; else NAN */
     int sound_claim;                   /* 1 true, 0 false, -1 undecided or nothing claimed */
-    const char *method; /* "enclosure"; convolutions (C2): "nu_enclosure" reshaped kernel times sqrt(nu_h nu_w),
+    const char *method; /* "enclosure"; convolutions and their adjoints (C2): "nu_enclosure" reshaped kernel times sqrt(nu_h nu_w),
                          * "embedding" frequencies of a periodic one, "matrix"; "analytic"; "none" */
     double sigma_min, defect, stable_rank; /* NAN where they mean nothing; defect = ||W'W - I||_F, W / (coef k) on its
                                             * smaller side */
@@ -54,10 +54,11 @@ lip_err lip_bound_layer(const lip_snapshot *snapshot, size_t layer, lip_layer_bo
 /* Ways to bound a network from above; each is sound, the smallest counts (certify.md C4).
  *
  * product   constants of the layers, multiplied along the graph
- * rescaled  the same with neurons scaled so that the product is least: ReLU and sorting commute with positive factors
- * lipsdp    multipliers of LipSDP by descent on their logarithms, proved by Cholesky: chains of dense layers and rectifiers
- * liplt     sums over the norms of composed linear parts (2310.00116): chains with rectifiers, dense or convolutions
- * fourier   a shape matrix for each frequency: chains of convolutions of stride 1 and rectifiers, the rest as a product */
+ * rescaled  the same with neurons scaled so that the product is least: not computed yet
+ * lipsdp    multipliers of LipSDP by descent on their logarithms, proved by Cholesky: the dense layers at the end of a model and
+ *           what activates them (ReLU and its like, GroupSort2, MaxMin, smooth functions), times the product in front of them
+ * liplt     sums over the norms of composed linear parts (2310.00116), for the same layers
+ * fourier   a shape matrix for each frequency of convolutions: not computed yet */
 typedef enum lip_bound_method {
     LIP_PRODUCT,
     LIP_RESCALED,
@@ -125,7 +126,7 @@ lip_err lip_bound_transfer(const lip_snapshot *snapshot, lip_format format, doub
 
 /* A layer's linear part and its singular values. */
 typedef struct lip_spectrum {
-    const char *kind;       /* "dense", "zero_padded" (a convolution on its image), "circular", "pooling" */
+    const char *kind;       /* "dense", "zero_padded" (a convolution on its image), "circular", "padded" (otherwise), "pooling" */
     const char *method;     /* "svd", "lanczos", "analytic" */
     size_t inputs, outputs; /* numbers per sample; of a kernel its rows and columns */
     size_t count;           /* the smaller of the two */

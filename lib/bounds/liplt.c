@@ -1,0 +1,121 @@
+/* liplt.c: phi(z) = (a + b/2) z + (b/2) chi(z) with |chi(z) - chi(z')| <= |z - z'|, so with B_k = diag(a_k + b_k/2) M_k and C_k =
+ * diag(b_k/2) M_k the chain is a sum of a linear map and of one branch from each z_k, and the constants L_k of z_k obey
+ *
+ *     L_{k+1} <= ||A B_1 … B_k|| + sum_{j<=k} ||C_j B_{j+1} … B_k|| L_j.
+ *
+ * Products are formed in double; what they can be off by is bounded in Frobenius norms and added to their norms.
+ *
+ * Source: "LipLT", Fazlyab et al., 2310.00116.
+ */
+#include "bounds/liplt.h"
+
+#include <string.h>
+
+#include "tensor/gemm.h"
+
+/* A product so far (rows, n), and the Frobenius norm of its error. */
+struct branch {
+    double *matrix, off, constant; /* constant: L of the numbers that it begins at */
+    size_t rows, n;
+};
+
+static double norm_of(const double *x, size_t n)
+{
+    return lip__norm_up(x, n);
+}
+
+/* to (m, n) <- diag(a + share b) M, or with `branch` diag(share b) M. Returns the Frobenius norm of its error. */
+static double weigh(const struct lip__link *link, bool branch, double *to)
+{
+    double largest = 0, matrix = norm_of(link->matrix, link->m * link->n);
+
+    for (size_t i = 0; i < link->m; i++) {
+        double factor = (branch ? 0 : link->a[i]) + link->b[i] / 2;
+
+        largest = fmax(largest, fabs(link->a[i]) + fabs(link->b[i]));
+        for (size_t j = 0; j < link->n; j++)
+            to[i * link->n + j] = factor * link->matrix[i * link->n + j];
+    }
+    return largest * (4 * LIP__U * matrix + link->off) * (1 + 16 * LIP__U);
+}
+
+/* b <- b B of the link. */
+static lip_err extend(struct branch *b, const double *matrix, double off, size_t n, lip_error *err)
+{
+    double *next = lip__alloc(b->rows * n, sizeof *next), left = norm_of(b->matrix, b->rows * b->n);
+    double right = norm_of(matrix, b->n * n);
+
+    if (!next)
+        return lip__nomem(err, b->rows * n * sizeof *next);
+    lip__dgemm(false, false, b->rows, n, b->n, 1, b->matrix, b->n, matrix, n, 0, next, n);
+    b->off = (lip__gamma(b->n + 2) * left * right + b->off * (right + off) + left * off) * (1 + 16 * LIP__U);
+    lip__free(b->matrix);
+    b->matrix = next;
+    b->n = n;
+    return LIP_OK;
+}
+
+/* The sum over all branches. */
+static lip_err total(const struct branch *b, size_t n, double *sum, lip_error *err)
+{
+    lip_err rc = LIP_OK;
+
+    *sum = 0;
+    for (size_t i = 0; !rc && i < n; i++) {
+        lip_interval norm;
+
+        rc = lip__enclose(b[i].matrix, b[i].rows, b[i].n, &norm, NULL, err);
+        *sum = lip__up(*sum + lip__times_up(lip__up(norm.upper + b[i].off), b[i].constant));
+    }
+    return rc;
+}
+
+static lip_err add_link(const struct lip__link *link, struct branch *b, size_t count, double constant, lip_error *err)
+{
+    double *matrix = lip__alloc(link->m * link->n, sizeof *matrix), off;
+    struct branch *own = &b[count];
+    lip_err rc = matrix ? LIP_OK : lip__nomem(err, link->m * link->n * sizeof *matrix);
+
+    if (!rc) {
+        off = weigh(link, false, matrix);
+        for (size_t i = 0; !rc && i < count; i++)
+            rc = extend(&b[i], matrix, off, link->n, err);
+    }
+    if (!rc) {
+        *own = (struct branch){.rows = link->m, .n = link->n, .constant = constant};
+        own->matrix = lip__alloc(link->m * link->n, sizeof *own->matrix);
+        if (own->matrix)
+            own->off = weigh(link, true, own->matrix);
+        else
+            rc = lip__nomem(err, link->m * link->n * sizeof *own->matrix);
+    }
+    lip__free(matrix);
+    return rc;
+}
+
+lip_err lip__liplt(const struct lip__chain *c, double *upper, lip_error *err)
+{
+    struct branch *b = lip__alloc(c->n_links + 1, sizeof *b);
+    lip_err rc = LIP_OK;
+    size_t count = 1;
+
+    *upper = INFINITY;
+    if (!b)
+        return lip__nomem(err, (c->n_links + 1) * sizeof *b);
+    b[0] = (struct branch){.off = c->off, .constant = 1, .rows = c->in, .n = c->n, .matrix = lip__alloc(c->in * c->n, sizeof(double))};
+    if (!b[0].matrix)
+        rc = lip__nomem(err, c->in * c->n * sizeof(double));
+    else {
+        memcpy(b[0].matrix, c->first, c->in * c->n * sizeof(double));
+        rc = total(b, 1, upper, err);
+    }
+    for (size_t k = 0; !rc && k < c->n_links; k++, count++) {
+        rc = add_link(&c->link[k], b, count, *upper, err);
+        if (!rc)
+            rc = total(b, count + 1, upper, err);
+    }
+    for (size_t i = 0; i <= c->n_links; i++)
+        lip__free(b[i].matrix);
+    lip__free(b);
+    return rc;
+}

@@ -1,0 +1,272 @@
+/* bench_certify.c: reports and certificates of models trained on Fashion-MNIST, as certify.md's tables have them.
+ *
+ * The data is Debian's dataset-fashion-mnist; without it nothing is measured. ONELIP_BENCH_CACHE: a folder for trained weights. */
+#include <math.h>
+
+#include <onelip/onelip.h>
+
+#include "base/base.h"
+#include "bench.h"
+
+enum { PIXELS = 784, CLASSES = 10, TRAIN = 60000, TEST = 1000, BATCH = 256 };
+
+#define FOLDER "/usr/share/datasets/fashion-mnist/"
+#define DENSE(class_, units, name) "{\"class_name\":\"" class_ "\",\"config\":{\"units\":" units ",\"name\":\"" name "\"}}"
+#define BARE(class_, name)         "{\"class_name\":\"" class_ "\",\"config\":{\"name\":\"" name "\"}}"
+#define CONV(filters, name) \
+    "{\"class_name\":\"SpectralConv2D\",\"config\":{\"filters\":" filters ",\"kernel_size\":3,\"name\":\"" name "\"}}"
+#define POOL(name)    BARE("ScaledL2NormPooling2D", name)
+#define MODEL(layers) "{\"class_name\":\"Sequential\",\"config\":{\"layers\":[" layers "]}}"
+#define INPUT(shape) "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null," shape "],\"name\":\"x\"}},"
+#define HKR                                                                                                            \
+    "{\"optimizer\":\"adam\",\"loss\":{\"class_name\":\"MulticlassHKR\",\"config\":{\"alpha\":50.0,\"min_margin\":0.5}}}"
+#define CE \
+    "{\"optimizer\":\"adam\",\"loss\":{\"class_name\":\"TauCategoricalCrossentropy\",\"config\":{\"tau\":1.0}}}"
+
+static const struct subject {
+    const char *name, *definition, *run;
+    int epochs;
+} subjects[] = {
+    {"relu", MODEL(INPUT("784") DENSE("Dense", "256", "d1") "," BARE("ReLU", "r1") "," DENSE("Dense", "128", "d2") "," BARE(
+                       "ReLU", "r2") "," DENSE("Dense", "10", "y")),
+     CE, 6},
+    {"hkr", MODEL(INPUT("784") DENSE("SpectralDense", "256", "d1") "," BARE("GroupSort2", "s1") "," DENSE("SpectralDense", "128", "d2") "," BARE(
+                      "GroupSort2", "s2") "," DENSE("FrobeniusDense", "10", "y")),
+     HKR, 6},
+    {"cnn", MODEL(INPUT("28,28,1") CONV("16", "c1") "," BARE("GroupSort2", "s1") "," POOL("p1") "," CONV("32", "c2") "," BARE("GroupSort2", "s2") "," POOL("p2") "," BARE("Flatten", "f") "," DENSE("SpectralDense", "64", "d1") "," BARE(
+                      "GroupSort2", "s3") "," DENSE("FrobeniusDense", "10", "y")),
+     HKR, 2},
+};
+
+static void must(lip_err rc, const char *what, const lip_error *err)
+{
+    if (rc) {
+        fprintf(stderr, "bench_certify: %s: %s\n", what, err->text);
+        exit(1);
+    }
+}
+
+/* The bytes behind the header of an IDX file; NULL. */
+static unsigned char *read_idx(const char *path, size_t header, size_t count)
+{
+    unsigned char *all = malloc(header + count);
+    char command[256];
+    FILE *f;
+    size_t got;
+
+    snprintf(command, sizeof command, "gzip -dc %s 2>/dev/null", path);
+    f = popen(command, "r");
+    got = f ? fread(all, 1, header + count, f) : 0;
+    if (f)
+        pclose(f);
+    if (got < header + count) {
+        free(all);
+        return NULL;
+    }
+    memmove(all, all + header, count);
+    return all;
+}
+
+static float *images(const char *path, size_t n)
+{
+    unsigned char *bytes = read_idx(path, 16, n * PIXELS);
+    float *x = bytes ? malloc(n * PIXELS * sizeof *x) : NULL;
+
+    for (size_t i = 0; x && i < n * PIXELS; i++)
+        x[i] = (float)bytes[i] / 255;
+    free(bytes);
+    return x;
+}
+
+static void train(const struct subject *s, lip_state *state, const float *x, const unsigned char *label)
+{
+    lip_trainer *trainer;
+    lip_error err = {0};
+    lip_step_report report;
+    float *batch = malloc(BATCH * PIXELS * sizeof *batch), y[BATCH];
+    size_t steps = (size_t)s->epochs * (TRAIN / BATCH), at = 0;
+
+    must(lip_trainer_new(lip_state_model(state), s->run, strlen(s->run), &trainer, &err), "trainer", &err);
+    for (size_t step = 0; step < steps; step++) {
+        lip_batch b = {.n = BATCH, .x = batch, .y_shape = {1, {BATCH}}, .y = y};
+        lip_step_options o = {.learning_rate = 1e-3 * 0.5 * (1 + cos(M_PI * (double)step / (double)steps))};
+
+        for (size_t i = 0; i < BATCH; i++) {
+            at = (at + 7919) % TRAIN; /* a prime: every image once in each epoch */
+            memcpy(batch + i * PIXELS, x + at * PIXELS, PIXELS * sizeof *batch);
+            y[i] = label[at];
+        }
+        must(lip_train_step(trainer, state, &b, &o, &report, &err), "step", &err);
+    }
+    printf("%s: trained to a loss of %.4g\n", s->name, report.loss);
+    lip_trainer_free(trainer);
+    free(batch);
+}
+
+static bool load(lip_state *state, const char *path)
+{
+    FILE *f = fopen(path, "rb");
+    long size = 0;
+    void *bytes;
+    lip_safetensors *file;
+    lip_error err = {0};
+
+    if (!f)
+        return false;
+    fseek(f, 0, SEEK_END);
+    size = ftell(f);
+    rewind(f);
+    bytes = malloc((size_t)size);
+    if (fread(bytes, 1, (size_t)size, f) != (size_t)size)
+        exit(1);
+    fclose(f);
+    must(lip_safetensors_read(bytes, (size_t)size, &file, &err), path, &err);
+    must(lip_state_load(state, lip_safetensors_tensors(file), lip_safetensors_count(file), false, NULL, NULL, &err), path, &err);
+    lip_safetensors_free(file);
+    free(bytes);
+    return true;
+}
+
+static double seconds(uint64_t since)
+{
+    return (double)(bench_now() - since) / 1e9;
+}
+
+static void report(const struct subject *s, const lip_snapshot *snapshot, const float *x)
+{
+    lip_layer_bound layers[16];
+    lip_network_bound network;
+    lip_error err = {0};
+    size_t n;
+
+    for (int i = 0; i < 2; i++) {
+        lip_bound_options o = {.methods = i ? 0 : 1u << LIP_PRODUCT, .max_seconds = i ? 10 : 1e-3, .n_points = 256, .points = x};
+        uint64_t start = bench_now();
+
+        must(lip_bound_network(snapshot, &o, layers, &n, &network, &err), "report", &err);
+        printf("%s: %s report in %.3f s: [%.5g, %.5g] by %s, ratio %.4g, %scomplete;", s->name, i ? "whole" : "product",
+               seconds(start), network.lower, network.upper, network.method, network.tightness, network.complete ? "" : "in");
+        for (int m = 0; m < LIP_BOUND_METHODS; m++)
+            printf(" %s %.5g", lip_bound_method_name((lip_bound_method)m), network.by[m]);
+        printf("\n");
+    }
+}
+
+static void certificates(const struct subject *s, const lip_snapshot *snapshot, const float *x, const unsigned char *label)
+{
+    static const double epsilon[] = {36 / 255.0, 72 / 255.0, 108 / 255.0, 0.5, 1};
+    lip_workspace *ws = lip_workspace_new();
+    lip_error err = {0};
+    int64_t truth[TEST];
+    double radius[TEST], accuracy[5], mean, exact[TEST];
+    float *y = malloc(TEST * CLASSES * sizeof *y);
+    const char *method[TEST];
+    double margin[TEST];
+
+    for (size_t i = 0; i < TEST; i++)
+        truth[i] = label[i];
+    for (int way = 0; way < 5; way++) {
+        static const char *const names[] = {"global", "tightened", "local", "global float32", "attack"};
+        lip_certifier *c;
+        lip_certify_options o = {.local = way == 2, .arithmetic = way == 3 ? LIP_FLOAT32 : LIP_FLOAT64};
+        lip_certificates out = {.y = y, .radius = radius, .method = method, .margin = margin};
+        size_t count = way == 2 ? 300 : way == 4 ? 200 : TEST, local = 0;
+        uint64_t start = bench_now();
+        double built, took;
+
+        must(lip_certifier_new(snapshot, &(lip_certifier_options){.max_seconds = way == 1 ? 5 : 0}, &c, &err), "certifier", &err);
+        built = seconds(start);
+        start = bench_now();
+        must(lip_certify(c, ws, &o, count, x, truth, &out, &err), "certify", &err);
+        if (way == 0) { /* deel-lip's own figure for the same answers */
+            double factor = lip_certifier_factor(c);
+
+            for (size_t i = 0; i < count; i++)
+                exact[i] = fmax(0, margin[i] / factor);
+            lip_provable_accuracy(count, exact, 5, epsilon, accuracy);
+            printf("%s: reference %.3f %.3f %.3f %.3f %.3f\n", s->name, accuracy[0], accuracy[1], accuracy[2], accuracy[3], accuracy[4]);
+            start = bench_now();
+            must(lip_certify(c, ws, &o, count, x, truth, &out, &err), "certify", &err);
+        }
+        if (way == 4) {
+            start = bench_now();
+            must(lip_attack(c, &o, 0, count, x, exact, NULL, &err), "attack", &err);
+            for (size_t i = 0; i < count; i++) {
+                if (radius[i] > exact[i]) {
+                    fprintf(stderr, "bench_certify: an attack at %g succeeded inside %g\n", exact[i], radius[i]);
+                    exit(1);
+                }
+                radius[i] = radius[i] > 0 || margin[i] > 0 ? exact[i] : 0;
+            }
+        }
+        took = seconds(start);
+        lip_provable_accuracy(count, radius, 5, epsilon, accuracy);
+        mean = 0;
+        for (size_t i = 0; i < count; i++) {
+            mean += isfinite(radius[i]) ? radius[i] / (double)count : 0;
+            local += way == 2 && !strcmp(method[i], "local");
+        }
+        printf("%s: %-14s %.3f %.3f %.3f %.3f %.3f mean %.4f, certifier %.3f s, %zu in %.3f s = %.2f ms each", s->name, names[way],
+               accuracy[0], accuracy[1], accuracy[2], accuracy[3], accuracy[4], mean, built, count, took, 1e3 * took / (double)count);
+        printf(way == 2 ? ", %zu local\n" : "\n", local);
+        lip_certifier_free(c);
+    }
+    free(y);
+    lip_workspace_free(ws);
+}
+
+int main(void)
+{
+    float *x = images(FOLDER "t10k-images-idx3-ubyte.gz", 10000), *x_train = NULL;
+    unsigned char *label = read_idx(FOLDER "t10k-labels-idx1-ubyte.gz", 8, 10000), *label_train = NULL;
+    const char *cache = getenv("ONELIP_BENCH_CACHE"), *only = getenv("ONELIP_BENCH_ONLY");
+
+    bench_cpu();
+    if (!x || !label) {
+        printf("no Fashion-MNIST in " FOLDER "\n");
+        return 0;
+    }
+    lip_set_threads(2, NULL);
+    for (size_t i = 0; i < sizeof subjects / sizeof *subjects; i++) {
+        lip_model *model;
+        lip_state *state;
+        lip_snapshot *snapshot;
+        lip_error err = {0};
+        char path[512] = "";
+
+        if (only && strcmp(only, subjects[i].name))
+            continue;
+        must(lip_model_read(subjects[i].definition, strlen(subjects[i].definition), false, &model, &err), "model", &err);
+        must(lip_state_new(model, 1, &state, &err), "state", &err);
+        if (cache)
+            snprintf(path, sizeof path, "%s/%s.safetensors", cache, subjects[i].name);
+        if (!cache || !load(state, path)) {
+            size_t size;
+            void *bytes;
+            FILE *f;
+
+            if (!x_train) {
+                x_train = images(FOLDER "train-images-idx3-ubyte.gz", TRAIN);
+                label_train = read_idx(FOLDER "train-labels-idx1-ubyte.gz", 8, TRAIN);
+            }
+            train(&subjects[i], state, x_train, label_train);
+            bytes = lip_state_save(state, &size);
+            if (cache && (f = fopen(path, "wb"))) {
+                fwrite(bytes, 1, size, f);
+                fclose(f);
+            }
+            lip_free(bytes);
+        }
+        must(lip_state_publish(state, &snapshot, &err), "publish", &err);
+        report(&subjects[i], snapshot, x);
+        certificates(&subjects[i], snapshot, x, label);
+        lip_snapshot_put(snapshot);
+        lip_state_free(state);
+        lip_model_put(model);
+    }
+    free(label_train);
+    free(x_train);
+    free(label);
+    free(x);
+    return 0;
+}
