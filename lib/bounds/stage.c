@@ -525,6 +525,11 @@ lip_err lip__stage_open(const lip_snapshot *snapshot, size_t index, struct lip__
                                  .norm = {0, NAN},
                                  .gain = NAN};
     rc = classify(stage, err);
+    if (!rc && stage->kind == LIP__STAGE_RELU && stage->m &&
+        lip_shape_count(&snapshot->model->variable[step->read[0]].shape) != stage->n) { /* slopes that places share */
+        stage->kind = LIP__STAGE_UNKNOWN;
+        stage->m = stage->n = 0;
+    }
     if (!rc && stage->m)
         rc = widen(snapshot, step->read[0], stage->m * stage->n, &stage->kernel, err);
     if (!rc && has_kernel(stage))
