@@ -7,6 +7,8 @@
  *     models/NAME/head/training.G.json          the training resource
  *     models/NAME/head/state.json               the generations in force, checksums, revisions; written last
  *     models/NAME/head/ahead.json               steps beyond state.json were given out
+ *     models/NAME/config.json                   what was told of Triton's model configuration
+ *     models/NAME/labels.json                   names of versions
  *     models/NAME/checkpoints/C/                the same files without a generation: written once, as a whole
  *     models/NAME/versions/N/                   likewise
  */
@@ -138,13 +140,12 @@ static json_t *effective(const lip_state *state)
 static json_t *describe(const struct view *v)
 {
     const struct facts *facts = v->facts;
-    json_t *json = json_pack("{s:i, s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:o?, s:I, s:o, s:b, s:I, s:I}", "format", 1, "epoch",
+    json_t *json = json_pack("{s:i, s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:o?, s:o, s:b, s:I, s:I}", "format", 1, "epoch",
                              facts->epoch, "version", facts->version, "state_revision", (json_int_t)facts->state_revision,
                              "weights_revision", (json_int_t)facts->weights_revision, "created_at", facts->created_at,
                              "opened_at", facts->opened_at, "frozen_at", facts->frozen_at,
                              "description", facts->description ? facts->description : "", "tags", json_deep_copy(facts->tags),
-                             "max_batch_size", (json_int_t)facts->max_batch_size, "effective_kernels",
-                             effective(v->state), "optimizer_kept", v->optimizer_kept, "unpublished",
+                             "effective_kernels", effective(v->state), "optimizer_kept", v->optimizer_kept, "unpublished",
                              (json_int_t)v->unpublished, "optimizer_steps",
                              (json_int_t)(v->trainer ? lip_trainer_steps(v->trainer) : 0));
     if (json && v->served)
@@ -425,7 +426,8 @@ static void sweep(struct model *model, int folder, const char *name, const char 
         snprintf(path, sizeof path, "%s%s", prefix, entry->d_name);
         for (int i = 0; i < PARTS; i++)
             used |= !strcmp(path, model->part[i].file);
-        if (used || !strcmp(path, STATE_FILE) || !strcmp(path, AHEAD_FILE) || !strcmp(path, LABELS_FILE) || !strcmp(entry->d_name, ".") ||
+        if (used || !strcmp(path, STATE_FILE) || !strcmp(path, AHEAD_FILE) || !strcmp(path, LABELS_FILE) ||
+            !strcmp(path, CONFIG_FILE) || !strcmp(entry->d_name, ".") ||
             !strcmp(entry->d_name, "..") || !strcmp(path, "head"))
             continue;
         unlinkat(fd, entry->d_name, 0);
@@ -573,14 +575,14 @@ static bool load_facts(struct model *model, const json_t *json, struct failure *
     struct facts *facts = &model->facts;
     const char *epoch, *created, *description;
     const char *version = NULL, *opened = NULL, *frozen = NULL;
-    json_int_t state, weights, batch, generation;
+    json_int_t state, weights, generation;
     json_t *tags, *lost;
 
-    if (json_unpack((json_t *)json, "{s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:o, s:I, s:I}", "epoch", &epoch, "version", &version,
+    if (json_unpack((json_t *)json, "{s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:o, s:I}", "epoch", &epoch, "version", &version,
                     "state_revision", &state, "weights_revision", &weights, "created_at", &created, "opened_at", &opened, "frozen_at", &frozen,
                     "description", &description, "tags", &tags,
-                    "max_batch_size", &batch, "generation", &generation) ||
-        strlen(epoch) != 8 || !*version || strlen(version) >= VERSION_MAX || state < 1 || weights < 1 || weights > state || batch < 1)
+                    "generation", &generation) ||
+        strlen(epoch) != 8 || !*version || strlen(version) >= VERSION_MAX || state < 1 || weights < 1 || weights > state)
         return damaged(f, STATE_FILE, "a member is missing or wrong");
     memcpy(facts->epoch, epoch, 9);
     snprintf(facts->version, sizeof facts->version, "%s", version);
@@ -589,7 +591,6 @@ static bool load_facts(struct model *model, const json_t *json, struct failure *
     snprintf(facts->created_at, sizeof facts->created_at, "%s", created);
     snprintf(facts->opened_at, sizeof facts->opened_at, "%s", opened);
     snprintf(facts->frozen_at, sizeof facts->frozen_at, "%s", frozen);
-    facts->max_batch_size = (long)batch;
     facts->description = strdup(description);
     facts->tags = json_incref(tags);
     lost = json_object_get(json, "lost");
@@ -752,13 +753,48 @@ bool shelf_load(struct model *model, struct model *from, const char *shelf, cons
     return f->status == 0;
 }
 
+bool disk_tune(int folder, const struct knobs *knobs, struct failure *f)
+{
+    char *text = json_dumps(knobs->told, JSON_INDENT(1));
+    int error = text ? file_replace(folder, CONFIG_FILE, text, strlen(text)) : ENOMEM;
+
+    free(text);
+    return error ? failure_errno(f, error, CONFIG_FILE) : true;
+}
+
+static bool load_knobs(struct model *model, int folder, struct failure *f)
+{
+    struct knobs *knobs;
+    struct knobs_fault fault;
+    json_t *json;
+    void *bytes;
+    size_t size;
+    int error = file_read(folder, CONFIG_FILE, STATE_LIMIT, &bytes, &size);
+
+    if (error == ENOENT)
+        return true;
+    if (error)
+        return damaged(f, CONFIG_FILE, strerror(error));
+    json = json_loadb(bytes, size, 0, NULL);
+    free(bytes);
+    knobs = json ? knobs_make(json, &fault) : NULL;
+    if (!knobs)
+        damaged(f, CONFIG_FILE, json ? fault.text : "not JSON");
+    json_decref(json);
+    if (!knobs)
+        return false;
+    model_set_knobs(model, knobs);
+    knobs_put(knobs);
+    return true;
+}
+
 bool disk_load(struct model *model, struct failure *f)
 {
     int folder = disk_open(model, f);
 
     if (folder < 0)
         return false;
-    if (load_all(model, folder, true, f))
+    if (load_knobs(model, folder, f) && load_all(model, folder, true, f))
         disk_sweep(model, folder);
     if (model->generation < highest(folder, ".") || model->generation < highest(folder, "head")) {
         uint64_t a = highest(folder, "."), b = highest(folder, "head");

@@ -55,7 +55,10 @@ json_t *shelf_names(struct model *model, const char *shelf);
 /* shelf_load: fill a new model from an entry of from's shelf. */
 bool shelf_load(struct model *model, struct model *from, const char *shelf, const char *name, struct failure *f);
 
-#define LABELS_FILE "labels.json" /* in the model's folder */
+#define LABELS_FILE "labels.json" /* these two in the model's folder */
+#define CONFIG_FILE "config.json"
+
+bool disk_tune(int folder, const struct knobs *knobs, struct failure *f); /* write config.json */
 
 bool disk_mark(struct model *model, struct failure *f); /* write ahead.json */
 void disk_unmark(struct model *model);

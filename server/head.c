@@ -92,6 +92,16 @@ struct published *model_now(struct model *model)
     return now;
 }
 
+struct knobs *model_knobs(struct model *model)
+{
+    struct knobs *knobs;
+
+    pthread_mutex_lock(&model->lock);
+    knobs = knobs_get(model->knobs);
+    pthread_mutex_unlock(&model->lock);
+    return knobs;
+}
+
 struct stats *model_stats(struct model *model)
 {
     struct stats *stats;
@@ -399,6 +409,34 @@ bool model_describe(struct model *model, char *description, json_t *tags, struct
     }
     image_clear(&image);
     return ok;
+}
+
+void model_set_knobs(struct model *model, struct knobs *knobs)
+{
+    struct knobs *old;
+
+    pthread_mutex_lock(&model->lock);
+    old = model->knobs;
+    model->knobs = knobs_get(knobs);
+    pthread_mutex_unlock(&model->lock);
+    knobs_put(old);
+    batcher_configure(&model->batcher, &knobs->batch);
+}
+
+bool model_tune(struct model *model, struct knobs *knobs, struct failure *f)
+{
+    int folder = disk_open(model, f);
+    bool ok = folder >= 0 && disk_tune(folder, knobs, f);
+
+    if (folder >= 0)
+        close(folder);
+    if (!ok)
+        return false;
+    for (size_t i = 0; i < model->n_versions; i++)
+        model_set_knobs(model->version[i], knobs);
+    model_set_knobs(model, knobs);
+    knobs_put(knobs);
+    return true;
 }
 
 bool model_train(struct model *model, struct recipe *recipe, lip_trainer *trainer, bool optimizer_kept, struct failure *f)

@@ -28,7 +28,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/idx.c \
 	%D%/inflate.c \
 	%D%/jobs.c \
-	%D%/json_scan.c %D%/keys.c \
+	%D%/json_scan.c %D%/keys.c %D%/knobs.c \
 	%D%/kept.c \
 	%D%/listen.c \
 	%D%/log.c \
@@ -57,6 +57,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/handlers/certify.c \
 	%D%/handlers/common.c \
 	%D%/handlers/condense.c \
+	%D%/handlers/config.c \
 	%D%/handlers/datasets.c \
 	%D%/handlers/export.c \
 	%D%/handlers/gradients.c \
@@ -100,7 +101,7 @@ noinst_HEADERS += \
 	%D%/http.h \
 	%D%/inflate.h \
 	%D%/jobs.h \
-	%D%/json_scan.h %D%/keys.h \
+	%D%/json_scan.h %D%/keys.h %D%/knobs.h \
 	%D%/kept.h \
 	%D%/listen.h \
 	%D%/log.h \

@@ -56,7 +56,11 @@ struct model *model_new(struct store *store, const char *name)
 {
     struct model *m = calloc(1, sizeof *m);
 
-    if (!m || !(m->stats = stats_new())) {
+    struct knobs_fault ignored;
+
+    if (!m || !(m->stats = stats_new()) || !(m->knobs = knobs_make(NULL, &ignored))) {
+        if (m)
+            stats_put(m->stats);
         free(m);
         return NULL;
     }
@@ -83,6 +87,7 @@ void model_free(struct model *m)
     facts_clear(&m->facts);
     json_decref(m->positions);
     stats_put(m->stats);
+    knobs_put(m->knobs);
     for (size_t i = 0; i < m->n_versions; i++)
         store_put(m->version[i]);
     free(m->version);
@@ -195,12 +200,13 @@ void draft_clear(struct draft *d)
     recipe_put(d->recipe);
     free(d->description);
     json_decref(d->tags);
+    knobs_put(d->knobs);
     *d = (struct draft){0};
 }
 
 static struct facts facts_of(const struct draft *d)
 {
-    struct facts facts = {.description = d->description, .tags = d->tags, .max_batch_size = d->max_batch_size};
+    struct facts facts = {.description = d->description, .tags = d->tags};
 
     time_text(facts.created_at);
     memcpy(facts.opened_at, facts.created_at, sizeof facts.opened_at);
@@ -238,13 +244,16 @@ static void adopt(struct model *m, struct draft *d, const struct facts *facts, s
     published_put(old_now);
     recipe_put(old_recipe);
     facts_clear(&old);
+    if (d->knobs)
+        model_set_knobs(m, d->knobs);
+    knobs_put(d->knobs);
     lip_snapshot_put(d->snapshot);
     *d = (struct draft){0};
 }
 
 /* ---- create, replace, delete ----------------------------------------------------------------------------- */
 
-static bool write_new(struct store *s, struct model *m, const struct view *view, struct failure *f)
+static bool write_new(struct store *s, struct model *m, const struct draft *d, const struct view *view, struct failure *f)
 {
     char beside[MODEL_NAME_MAX + 8], head[MODEL_NAME_MAX + 16];
     struct image image = {0};
@@ -257,7 +266,8 @@ static bool write_new(struct store *s, struct model *m, const struct view *view,
     if (mkdirat(s->models, beside, 0700) || mkdirat(s->models, head, 0700) ||
         (folder = openat(s->models, beside, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
         failure_errno(f, errno, m->name);
-    else if (image_make(m, view, true, true, &image, f) && disk_save(m, folder, &image, f)) {
+    else if (image_make(m, view, true, true, &image, f) && disk_save(m, folder, &image, f) &&
+             (!d->knobs || disk_tune(folder, d->knobs, f))) {
         if (renameat(s->models, beside, s->models, m->name))
             error = errno;
         else
@@ -289,7 +299,7 @@ static struct model *create(struct store *s, const char *name, struct draft *d, 
     epoch_draw(facts.epoch, "");
     if (!m || !(now = published_new(d->snapshot, &facts, m->stats))) {
         failure_set(f, 503, "out_of_memory", "out of memory");
-    } else if (write_new(s, m, &view, f)) {
+    } else if (write_new(s, m, d, &view, f)) {
         adopt(m, d, &facts, now);
         atomic_fetch_add(&m->refs, 1); /* the table's */
         if (insert(s, m))
@@ -332,6 +342,7 @@ static bool replace_model(struct model *m, struct draft *d, struct failure *f)
                         .trainer = d->trainer,
                         .training = d->recipe ? d->recipe->config : NULL,
                         .facts = &facts};
+    struct knobs *before = NULL;
     int folder;
     bool ok = false;
 
@@ -347,6 +358,12 @@ static bool replace_model(struct model *m, struct draft *d, struct failure *f)
         memcpy(facts.opened_at, m->facts.opened_at, sizeof facts.opened_at);
     }
     epoch_draw(facts.epoch, m->facts.epoch);
+    if (d->knobs) {
+        before = model_knobs(m);
+        if (!model_tune(m, d->knobs, f))
+            goto done;
+        d->knobs = NULL;
+    }
     if (mkdirat(folder, "head", 0700) && errno != EEXIST) {
         failure_errno(f, errno, "head");
     } else if (!(now = published_new(d->snapshot, &facts, m->stats))) {
@@ -365,6 +382,13 @@ static bool replace_model(struct model *m, struct draft *d, struct failure *f)
         pthread_mutex_unlock(&m->saving);
         ok = true;
     }
+done:
+    if (!ok && before) {
+        struct failure ignored = {0};
+        if (model_tune(m, before, &ignored))
+            before = NULL;
+    }
+    knobs_put(before);
     image_clear(&image);
     close(folder);
     return ok;

@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "batch.h"
+#include "knobs.h"
 #include "stats.h"
 
 #define MODEL_NAME_MAX 128
@@ -78,7 +79,6 @@ struct facts {
     char frozen_at[TIME_MAX]; /* "": it is the head */
     char *description; /* malloc'd; of a frozen version, its own */
     json_t *tags;
-    long max_batch_size;
     char lost_epoch[9];  /* "", or the epoch whose states after lost_after a crash has taken back */
     uint64_t lost_after;
     char *damage; /* NULL, or why its files cannot be used: the model is UNAVAILABLE */
@@ -117,6 +117,7 @@ struct model {
     struct published *now;
     struct stats *stats; /* counted; those of now are the same */
     struct recipe *recipe;
+    struct knobs *knobs; /* counted, never NULL; versions have their head's */
     struct facts facts;
     enum model_stage stage;
     struct model **version; /* of a head: its frozen versions, the oldest first, a reference to each */
@@ -176,7 +177,7 @@ struct draft {
     struct recipe *recipe;
     char *description;
     json_t *tags;
-    long max_batch_size;
+    struct knobs *knobs; /* NULL: what it has, or the defaults */
 };
 void draft_clear(struct draft *draft);
 
@@ -199,6 +200,7 @@ enum model_stage model_stage(struct model *model, char *why, size_t size);
 /* model_now: what is published, counted; NULL unless the model is ready. */
 struct published *model_now(struct model *model);
 void published_put(struct published *now);
+struct knobs *model_knobs(struct model *model);   /* counted */
 struct stats *model_stats(struct model *model);   /* counted */
 uint64_t model_published(struct batcher *b); /* the weights_revision of the batcher's model; 0: nothing is published */
 struct recipe *model_recipe(struct model *model); /* counted; NULL: training is not configured */
@@ -233,6 +235,9 @@ bool model_redefine(struct model *model, lip_state *changed, struct recipe *reci
 
 /* model_describe: another description and tags, on disk; both taken on success. No revision: the head is the same. */
 bool model_describe(struct model *model, char *description, json_t *tags, struct failure *f);
+
+/* model_tune: another configuration, on disk, in force at once for every version; taken on success. */
+bool model_tune(struct model *model, struct knobs *knobs, struct failure *f);
 
 /* A step: model_before_step, then lip_train_step on model->state and model->trainer, then model_stepped; or
  * model_unstep when the step failed and changed nothing.

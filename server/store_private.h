@@ -40,6 +40,9 @@ void model_free(struct model *model);
 /* versions_load: the frozen versions and labels of a head that was loaded, or could not be. */
 void versions_load(struct model *head);
 
+/* model_set_knobs: in force at once, in memory; takes a reference of its own. */
+void model_set_knobs(struct model *model, struct knobs *knobs);
+
 /* model_view: the head as it is, with these facts. */
 struct view model_view(struct model *model, const struct facts *facts);
 uint64_t now_ns(void); /* CLOCK_MONOTONIC */

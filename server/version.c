@@ -153,6 +153,7 @@ static struct model *frozen_copy(struct model *head, struct facts *facts, struct
     facts->description = NULL;
     facts->tags = NULL;
     v->stage = MODEL_READY;
+    model_set_knobs(v, head->knobs);
     stats_put(v->stats);
     v->stats = stats_get(head->stats);
     /* Its losses judge as they do now, whatever callbacks do to the head's. */
@@ -360,6 +361,7 @@ static void load_one(struct model *head, const char *number)
         log_error("model %s: version %s is unavailable: %s", head->name, number, f.text);
     }
     snprintf(v->facts.version, sizeof v->facts.version, "%s", number);
+    model_set_knobs(v, head->knobs);
     add(head, v);
 }
 

@@ -38,6 +38,7 @@ script_tests += %D%/http/test_bad_input.py
 script_tests += %D%/http/test_batching.py
 script_tests += %D%/http/test_bench.py
 script_tests += %D%/http/test_checkpoints.py
+script_tests += %D%/http/test_config.py
 script_tests += %D%/http/test_datasets.py
 script_tests += %D%/http/test_disk.py
 script_tests += %D%/http/test_jobs.py

@@ -51,6 +51,18 @@ struct model *find_model(struct ctx *ctx, const struct request *rq, struct reply
     return model;
 }
 
+struct model *find_unfrozen(struct ctx *ctx, const struct request *rq, struct reply *rp)
+{
+    struct model *model = find_model(ctx, rq, rp);
+
+    if (!model || !model->frozen)
+        return model;
+    reply_error(rp, 409, "version_frozen", NULL, "version %s of model '%s' is frozen and does not change", model->facts.version,
+                model->name);
+    store_put(model);
+    return NULL;
+}
+
 const char *path_param(const struct request *rq, const char *name)
 {
     const char *at = strstr(rq->route->template, name);
@@ -103,6 +115,15 @@ static char *document_text(const json_t *json)
     return json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(17));
 }
 
+static bool needs_if_match(struct model *model)
+{
+    struct knobs *knobs = model_knobs(model);
+    bool needs = knobs->require_if_match;
+
+    knobs_put(knobs);
+    return needs;
+}
+
 bool precondition(const struct request *rq, struct model *present, struct reply *rp)
 {
     const char *wanted = request_header(rq, "If-Match"), *unwanted = request_header(rq, "If-None-Match");
@@ -110,6 +131,10 @@ bool precondition(const struct request *rq, struct model *present, struct reply 
     uint64_t revision = 0;
     bool usable = false;
 
+    if (!wanted && present && needs_if_match(present)) {
+        reply_error(rp, 428, "precondition_required", NULL, "model '%s' takes changes only with If-Match", present->name);
+        return false;
+    }
     if (!wanted && !unwanted)
         return true;
     if (present) {
@@ -175,14 +200,7 @@ static struct model *begin(struct model *model, const struct request *rq, struct
 
 struct model *write_begin(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
-    struct model *model = find_model(ctx, rq, rp);
-
-    if (!model || !model->frozen)
-        return begin(model, rq, rp);
-    reply_error(rp, 409, "version_frozen", NULL, "version %s of model '%s' is frozen and does not change", model->facts.version,
-                model->name);
-    store_put(model);
-    return NULL;
+    return begin(find_unfrozen(ctx, rq, rp), rq, rp);
 }
 
 struct model *head_begin(struct ctx *ctx, const struct request *rq, struct reply *rp)
@@ -245,15 +263,18 @@ void reply_state(struct reply *rp, struct model *model)
 
 void reply_json_tagged(const struct request *rq, struct reply *rp, json_t *body)
 {
-    char *text = body ? document_text(body) : NULL;
+    char *text = body ? document_text(body) : NULL, etag[HASH_ETAG_MAX];
 
     json_decref(body);
     if (!text)
         reply_no_memory(rp);
-    else if (codec_hash_etag(rq, rp, text, strlen(text)))
+    else if (!strcmp(rq->method, "GET") && codec_hash_etag(rq, rp, text, strlen(text)))
         free(text);
-    else
+    else {
+        codec_hash_of(etag, text, strlen(text));
+        reply_header(rp, "ETag", "%s", etag);
         reply_bytes(rp, 200, "application/json", text, strlen(text));
+    }
 }
 
 static bool read_page(const struct request *rq, struct reply *rp, size_t *limit)
@@ -312,12 +333,13 @@ json_t *tensors_json(const lip_model *m, bool inputs)
     return list;
 }
 
-static json_t *warnings(const lip_model *m)
+static json_t *warnings(const lip_model *m, const struct knobs *knobs)
 {
     json_t *list = json_array();
 
-    for (size_t i = 0; i < lip_model_warnings(m); i++)
+    for (size_t i = 0; m && i < lip_model_warnings(m); i++)
         json_array_append_new(list, json_pack("{s:s, s:s}", "code", "definition", "text", lip_model_warning(m, i)));
+    knobs_warnings(knobs, list);
     return list;
 }
 
@@ -342,6 +364,7 @@ json_t *model_document(struct model *head, struct model *model, char *etag)
     struct facts facts;
     json_t *json;
     char number[VERSION_MAX];
+    struct knobs *knobs;
     size_t parameters = 0;
 
     if (etag)
@@ -354,6 +377,7 @@ json_t *model_document(struct model *head, struct model *model, char *etag)
         etag_of(etag, facts.epoch, facts.version, facts.state_revision, NULL);
     for (size_t i = 0; m && i < lip_model_layers(m); i++)
         parameters += lip_layer_parameters(lip_model_layer(m, i));
+    knobs = model_knobs(model);
     json = json_pack("{s:s, s:o, s:s, s:o, s:o, s:s, s:s, s:o}", "name", model->name, "versions",
                      version_numbers(head, number), "platform",
                      "onelip_keras_json", "inputs", m ? tensors_json(m, true) : json_array(), "outputs",
@@ -374,39 +398,9 @@ json_t *model_document(struct model *head, struct model *model, char *etag)
         json_object_update_new(json,
                                json_pack("{s:o, s:O, s:s, s:s, s:o}", "description", text_json(facts.description), "tags",
                                          facts.tags ? facts.tags : json_null(), "source", "json", "created_at",
-                                         facts.created_at, "warnings", m ? warnings(m) : json_array()));
+                                         facts.created_at, "warnings", warnings(m, knobs)));
+    knobs_put(knobs);
     facts_clear(&facts);
-    published_put(now);
-    return json;
-}
-
-static json_t *config_tensors(const lip_model *m, bool input)
-{
-    size_t n = input ? lip_model_inputs(m) : lip_model_outputs(m);
-    json_t *list = json_array();
-
-    for (size_t i = 0; i < n; i++)
-        json_array_append_new(list, json_pack("{s:s, s:s, s:o}", "name",
-                                              input ? lip_model_input_name(m, i) : lip_model_output_name(m, i), "data_type",
-                                              "TYPE_FP32", "dims",
-                                              codec_shape(input ? lip_model_input_shape(m, i) : lip_model_output_shape(m, i), NULL)));
-    return list;
-}
-
-json_t *model_config(struct model *model)
-{
-    struct published *now = model_now(model);
-    const lip_model *m = now ? lip_snapshot_model(now->snapshot) : NULL;
-    struct facts facts;
-    json_t *json = NULL;
-
-    if (m && model_facts(model, &facts)) {
-        json = json_pack("{s:s, s:s, s:s, s:I, s:o, s:o, s:{s:{s:i}}, s:{}}", "name", model->name, "platform",
-                         "onelip_keras_json", "backend", "onelip", "max_batch_size", (json_int_t)facts.max_batch_size,
-                         "input", config_tensors(m, true), "output", config_tensors(m, false), "version_policy", "latest",
-                         "num_versions", 1, "parameters");
-        facts_clear(&facts);
-    }
     published_put(now);
     return json;
 }

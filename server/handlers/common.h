@@ -17,6 +17,8 @@ void reply_failure(struct reply *rp, const struct failure *f);
  * names by {v} or {label}, else the head. Give it back with store_put. */
 struct model *find_head(struct ctx *ctx, const struct request *rq, struct reply *rp);
 struct model *find_model(struct ctx *ctx, const struct request *rq, struct reply *rp);
+/* find_unfrozen: the same for what changes something: 409 version_frozen for a frozen version. */
+struct model *find_unfrozen(struct ctx *ctx, const struct request *rq, struct reply *rp);
 
 /* path_param: the segment of the path that the route calls `name` ("{l}"), wherever it stands; NULL: the route has none. */
 const char *path_param(const struct request *rq, const char *name);
@@ -65,7 +67,7 @@ void forget_metrics(struct ctx *ctx, const char *model, const char *version);
  * member key) ask for: {"object":"list", "data", "has_more", "next"}. */
 void reply_list(const struct request *rq, struct reply *rp, json_t *all, const char *key);
 
-/* reply_json_tagged: 200 with body (taken over; NULL: out of memory) and a hash of it as its ETag, or 304. */
+/* reply_json_tagged: 200 with body (taken over; NULL: out of memory) and a hash of it as its ETag; to a GET also 304. */
 void reply_json_tagged(const struct request *rq, struct reply *rp, json_t *body);
 
 /* model_document: api.md 2.3, of a head or of one of its versions. etag (may be NULL): its tag, "" while it has none. NULL: out
@@ -78,8 +80,11 @@ json_t *tensors_json(const lip_model *m, bool inputs);
 /* layer_document: one layer with its config, as GET and PATCH of layers/{l} give it. name: of a layer of the model. */
 json_t *layer_document(struct published *now, const char *name);
 
-/* model_config: the ModelConfig of api.md 2.8. */
-json_t *model_config(struct model *model);
+/* config_make: a ModelConfig of a request, at pointer of its body. NULL: the reply says why. */
+struct knobs *config_make(const json_t *object, const char *pointer, struct reply *rp);
+
+/* json_merge: RFC 7396, as a new value. NULL: out of memory. */
+json_t *json_merge(const json_t *target, const json_t *patch);
 
 /* thread_workspace: this thread's scratch for forward passes; freed when the thread ends. NULL: out of memory. */
 lip_workspace *thread_workspace(void);

@@ -8,7 +8,8 @@ handler handle_live, handle_ready, handle_server, handle_model_ready, handle_rep
 handler handle_stats, handle_model_stats;                                                      /* stats.c */
 handler handle_metrics;                                                                        /* metrics.c */
 handler handle_models_list, handle_model_create, handle_model_put, handle_model_get, handle_model_delete,
-    handle_definition, handle_config_get; /* models.c */
+    handle_definition; /* models.c */
+handler handle_config_get, handle_config_patch; /* config.c */
 batch_handler handle_infer; /* infer.c */
 handler handle_training_get, handle_training_put, handle_training_patch; /* training.c */
 handler handle_gradients;                                                /* gradients.c */

@@ -144,7 +144,7 @@ static bool read_request(struct infer *job)
     long most;
 
     pthread_mutex_lock(&job->model->lock);
-    most = job->model->facts.max_batch_size;
+    most = job->model->knobs->max_batch_size;
     pthread_mutex_unlock(&job->model->lock);
     if (!reserve(job, m))
         return false;

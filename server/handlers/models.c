@@ -9,8 +9,6 @@
 #include "jobs.h"
 #include "training.h"
 
-enum { BATCH_MAX = 65536 };
-
 /* What a request to create or replace says, besides the definition. */
 struct wish {
     const char *name;       /* POST: borrowed from the body */
@@ -20,7 +18,7 @@ struct wish {
     const char *description;
     json_t *tags; /* borrowed; NULL: none */
     const char *coefficient; /* NULL: the definition's own */
-    long max_batch_size;
+    const json_t *config; /* NULL: none */
     uint64_t seed;
     bool strict, dry_run;
 };
@@ -68,43 +66,13 @@ static bool wrong(struct reply *rp, const char *pointer, const char *what)
     return false;
 }
 
-static bool read_config(const json_t *config, struct wish *w, struct reply *rp)
-{
-    static const char *const known[] = {"name", "platform", "backend", "max_batch_size", "input", "output", "version_policy",
-                                        "dynamic_batching", "instance_group", "response_cache", "model_warmup", "parameters",
-                                        NULL};
-    const json_t *size = json_object_get(config, "max_batch_size");
-    const char *key;
-    json_t *value;
-
-    if (!json_is_object(config))
-        return wrong(rp, "/config", "config needs to be an object");
-    if (!codec_members(rp, config, "/config", known))
-        return false;
-    json_object_foreach((json_t *)config, key, value) {
-        if (strcmp(key, "max_batch_size") != 0) {
-            char pointer[64];
-            snprintf(pointer, sizeof pointer, "/config/%s", key);
-            reply_at(rp, 501, "unsupported", pointer, "of the model configuration only max_batch_size is built in");
-            return false;
-        }
-    }
-    if (size) {
-        long n = json_is_string(size) ? strtol(json_string_value(size), NULL, 10) : (long)json_integer_value(size);
-        if (n < 1 || n > BATCH_MAX)
-            return wrong(rp, "/config/max_batch_size", "max_batch_size needs an integer from 1 to 65536");
-        w->max_batch_size = n;
-    }
-    return true;
-}
-
 static bool read_wish(const struct request *rq, const json_t *body, bool named, struct wish *w, struct reply *rp)
 {
     static const char *const members[] = {"name", "definition", "coefficient", "seed", "strict", "description",
                                           "tags", "training", "config", NULL};
     const json_t *v;
 
-    *w = (struct wish){.max_batch_size = BATCH_MAX};
+    *w = (struct wish){0};
     if (getrandom(&w->seed, sizeof w->seed, 0) != sizeof w->seed)
         w->seed = 0;
     if (!read_query(rq, w, rp))
@@ -156,8 +124,7 @@ static bool read_wish(const struct request *rq, const json_t *body, bool named, 
             return wrong(rp, "/tags", "tags needs an object");
         w->tags = (json_t *)v;
     }
-    if ((v = json_object_get(body, "config")) && !read_config(v, w, rp))
-        return false;
+    w->config = json_object_get(body, "config");
     w->training = json_object_get(body, "training");
     return true;
 }
@@ -187,7 +154,6 @@ static bool make(const struct wish *w, struct draft *d, struct reply *rp)
     lip_error err = {0};
     bool ok = false;
 
-    d->max_batch_size = w->max_batch_size;
     d->tags = w->tags ? json_deep_copy(w->tags) : json_object();
     d->description = strdup(w->description ? w->description : "");
     if (!text || !d->tags || !d->description)
@@ -197,7 +163,8 @@ static bool make(const struct wish *w, struct draft *d, struct reply *rp)
     else if (lip_state_new(model, w->seed, &d->state, &err) || lip_state_publish(d->state, &d->snapshot, &err))
         reply_lip_error(rp, &err, ABOUT_DEFINITION, w->at);
     else
-        ok = !w->training || training_make(model, w->training, "/training", &d->recipe, &d->trainer, rp);
+        ok = (!w->training || training_make(model, w->training, "/training", &d->recipe, &d->trainer, rp)) &&
+             (!w->config || (d->knobs = config_make(w->config, "/config", rp)));
     lip_model_put(model);
     free(text);
     return ok;
@@ -383,31 +350,6 @@ void handle_definition(struct ctx *ctx, const struct request *rq, struct reply *
             reply_bytes(rp, 200, "application/json", copy, strlen(copy));
     }
     lip_free(text);
-    published_put(now);
-    store_put(model);
-}
-
-/* GET /v2/models/{m}/config  ->  Triton's ModelConfig */
-void handle_config_get(struct ctx *ctx, const struct request *rq, struct reply *rp)
-{
-    struct model *model = find_model(ctx, rq, rp);
-    struct published *now;
-    json_t *json;
-    char *text;
-
-    if (!model)
-        return;
-    if ((now = find_now(model, rp))) {
-        json = model_config(model);
-        text = json ? json_dumps(json, JSON_COMPACT) : NULL;
-        if (!text)
-            reply_no_memory(rp);
-        else if (codec_hash_etag(rq, rp, text, strlen(text)))
-            free(text);
-        else
-            reply_bytes(rp, 200, "application/json", text, strlen(text));
-        json_decref(json);
-    }
     published_put(now);
     store_put(model);
 }

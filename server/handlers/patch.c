@@ -79,24 +79,6 @@ static bool redefine(struct model *model, lip_model *m, bool keep, struct reply 
 
 /* ---- PATCH M -------------------------------------------------------------------------------------------------- */
 
-/* RFC 7396. */
-static json_t *merge(const json_t *target, const json_t *patch)
-{
-    json_t *json, *value;
-    const char *key;
-
-    if (!json_is_object(patch))
-        return json_deep_copy(patch);
-    json = json_is_object(target) ? json_deep_copy(target) : json_object();
-    json_object_foreach((json_t *)patch, key, value) {
-        if (json_is_null(value))
-            json_object_del(json, key);
-        else
-            json_object_set_new(json, key, merge(json_object_get(json, key), value));
-    }
-    return json;
-}
-
 static bool check_patch(const json_t *body, struct reply *rp)
 {
     static const char *const members[] = {"description", "tags", "k_coef_lip", "coefficient", NULL};
@@ -153,7 +135,7 @@ static bool patch_description(struct model *model, const json_t *body, struct re
     char *description = strdup(text                        ? json_is_null(text) ? "" : json_string_value(text)
                                : model->facts.description ? model->facts.description
                                                           : "");
-    json_t *merged = tags ? json_is_null(tags) ? json_object() : merge(model->facts.tags, tags) : json_deep_copy(model->facts.tags);
+    json_t *merged = tags ? json_is_null(tags) ? json_object() : json_merge(model->facts.tags, tags) : json_deep_copy(model->facts.tags);
     struct failure f = {0};
 
     if (!merged)

@@ -89,7 +89,7 @@ def plan(check):
             ("tags that are none", {"tags": []}, 400, "bad_parameter", "/tags"),
             ("a batch size that is none", {"config": {"max_batch_size": 0}}, 400, "bad_parameter", "/config/max_batch_size"),
             ("an unknown configuration", {"config": {"maxbatch": 1}}, 400, "unknown_member", "/config/maxbatch"),
-            ("a configuration that is not built in", {"config": {"dynamic_batching": {}}}, 501, "unsupported", "/config/dynamic_batching"),
+            ("a configuration that is not built in", {"config": {"response_cache": {"enable": True}}}, 501, "unsupported", "/config/response_cache/enable"),
             ("an unknown loss", {"training": {**TRAINING, "loss": "l9"}}, 422, "unknown_option", "/training/loss"),
             ("an unknown option of a loss", {"training": {**TRAINING, "loss": {"class_name": "MulticlassHKR", "config": {"a": 1}}}}, 422,
              "unknown_option", "/training/loss/config/a"),
