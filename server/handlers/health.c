@@ -78,11 +78,19 @@ static void index_entry(json_t *list, struct model *model, bool only_ready)
 void handle_repository_index(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
     json_t *body = strcmp(rq->method, "POST") ? json_object() : codec_document(rq, rp), *list = json_array();
+    const json_t *ready = json_object_get(body, "ready");
+    bool only_ready = json_is_true(ready);
     size_t n = 0;
-    struct model **all = body ? store_list(ctx->store, &n) : NULL;
+    struct model **all;
 
+    if (ready && !json_is_boolean(ready)) {
+        reply_at(rp, 400, "bad_parameter", "/ready", "ready needs true or false");
+        json_decref(body);
+        json_decref(list);
+        return;
+    }
+    all = body ? store_list(ctx->store, &n) : NULL;
     for (size_t i = 0; all && i < n; i++) {
-        bool only_ready = json_is_true(json_object_get(body, "ready"));
         size_t frozen = 0;
         struct model **versions = model_versions(all[i], &frozen);
 

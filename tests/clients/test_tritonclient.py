@@ -122,7 +122,8 @@ def plan(check):
             inference(check, client)
             metadata(check, client)
             asyncio.run(asynchronous(check, address))
-            repository(check, client, d)
+            if "model_repository" in client.get_server_metadata()["extensions"]:
+                repository(check, client, d)
 
 
 run(plan)
