@@ -61,6 +61,8 @@ class Server:
 
     def wait_for_answer(self):
         for _ in range(300):
+            if self.process.poll() is not None:
+                break
             try:
                 self.ask("json")
                 return
