@@ -233,6 +233,7 @@ def plan(check):
         check("an empty key is refused", d.call("POST", m + "/evaluate", batch(), {"Idempotency-Key": ""}).code == "bad_request" and b"200" in answer)
 
         # over a restart
+        d.wait(lambda: not {"queued", "running", "cancelling"} & {job["status"] for job in d.get("/v2/jobs?limit=1000").json["data"]}, "the end of all jobs")
         kept = d.get("/v2/jobs").json
         check("a drain", d.stop() == 0, d.said())
         d.start()
