@@ -19,9 +19,11 @@ dependencies() {
     sed -n '/^Build-Depends:/,/^[A-Z]/p' debian/control | sed -n 's/^ \([a-z0-9.+-]*\).*/\1/p'
 }
 
-# debhelper is for packages, not for this build.
+# debhelper is for packages, not for this build. An npm that did not come from Debian's package serves as well, and keeps
+# that package from being installed.
 missing() {
     dependencies | grep -v '^debhelper' | while read -r package; do
+        [ "$package" != npm ] || ! command -v npm >/dev/null || continue
         dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || echo "$package"
     done
 }
