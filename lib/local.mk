@@ -4,7 +4,7 @@ noinst_LTLIBRARIES += %D%/libcore.la
 	%D%/base/alloc.c %D%/base/clock.c %D%/base/error.c %D%/base/finite.c %D%/base/parallel.c %D%/base/random.c \
 	%D%/bounds/attack.c %D%/bounds/certificate.c %D%/bounds/chain.c %D%/bounds/conv.c %D%/bounds/dense.c %D%/bounds/embed.c %D%/bounds/factor.c \
 	%D%/bounds/liplt.c %D%/bounds/lipsdp.c %D%/bounds/local.c %D%/bounds/map.c %D%/bounds/network.c %D%/bounds/pairs.c %D%/bounds/secant.c %D%/bounds/shape.c \
-	%D%/bounds/spectrum.c %D%/bounds/stage.c %D%/bounds/tangent.c %D%/bounds/telemetry.c %D%/bounds/tighten.c %D%/bounds/tools.c %D%/bounds/value.c \
+	%D%/bounds/spectrum.c %D%/bounds/stage.c %D%/bounds/tangent.c %D%/bounds/telemetry.c %D%/bounds/tighten.c %D%/bounds/tools.c %D%/bounds/value.c %D%/bounds/wasserstein.c \
 	%D%/io/keras_json.c %D%/io/safetensors.c %D%/io/training_json.c \
 	%D%/layers/activation.c %D%/layers/batch_normalization.c %D%/layers/conv2d.c %D%/layers/conv2d_transpose.c %D%/layers/dense.c %D%/layers/distributions.c %D%/layers/dropout.c %D%/layers/family.c \
 	%D%/layers/fields.c %D%/layers/flatten.c %D%/layers/global_pooling.c %D%/layers/group_sort.c \
@@ -42,7 +42,7 @@ onelipincludedir = $(includedir)/onelip
 onelipinclude_HEADERS = \
 	%D%/include/onelip/bound.h %D%/include/onelip/certify.h %D%/include/onelip/error.h %D%/include/onelip/gradients.h %D%/include/onelip/io.h %D%/include/onelip/model.h \
 	%D%/include/onelip/norm.h %D%/include/onelip/onelip.h %D%/include/onelip/random.h %D%/include/onelip/telemetry.h %D%/include/onelip/tensor.h \
-	%D%/include/onelip/train.h
+	%D%/include/onelip/train.h %D%/include/onelip/wasserstein.h
 
 pkgconfigdir = $(libdir)/pkgconfig
 nodist_pkgconfig_DATA = %D%/onelip.pc

@@ -555,6 +555,17 @@ bool codec_inputs(struct codec_body *b, const char *model, const lip_model *defi
     return true;
 }
 
+bool codec_samples(const struct codec_tensor *t, const char *model, const lip_shape *shape, size_t *n, const float **x,
+                   float **owned, struct reply *rp)
+{
+    *owned = NULL;
+    if (t->shape.rank != shape->rank + 1 || memcmp(t->shape.dim + 1, shape->dim, shape->rank * sizeof *shape->dim) != 0)
+        return shape_differs(t, model, shape, rp);
+    *n = t->shape.dim[0];
+    *x = *owned = codec_floats(t, rp);
+    return *x != NULL;
+}
+
 /* ---- answers: which ------------------------------------------------------------------------------------------- */
 
 bool codec_choose(const struct codec_body *b, const char *model, struct codec_result *results, size_t *n, struct reply *rp)

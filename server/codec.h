@@ -119,6 +119,10 @@ struct codec_tensor *codec_find(struct codec_body *body, const char *name); /* N
 bool codec_inputs(struct codec_body *body, const char *model, const lip_model *definition, const char *const *others, size_t *n,
                   const float **x, float **owned, struct reply *rp);
 
+/* codec_samples: a tensor of samples of this shape, of any numeric datatype: *n of them at *x. owned: what to free(). */
+bool codec_samples(const struct codec_tensor *tensor, const char *model, const lip_shape *shape, size_t *n, const float **x,
+                   float **owned, struct reply *rp);
+
 /* codec_floats: any numeric tensor as float32, in malloc'd memory; NULL: the reply says why. */
 float *codec_floats(const struct codec_tensor *tensor, struct reply *rp);
 

@@ -80,6 +80,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/handlers/unsupported.c \
 	%D%/handlers/web.c \
 	%D%/handlers/versions.c \
+	%D%/handlers/wasserstein.c \
 	%D%/handlers/weights.c
 
 noinst_HEADERS += \

@@ -93,6 +93,7 @@ const struct route routes[] = {
     /* bounds */
     AT_HEAD("POST", "/tighten", handle_tighten, ROUTE_WRITE | ROUTE_ASYNC, NULL),
     AT_ANY("POST", "/certify", handle_certify, ROUTE_ASYNC, NULL),
+    AT_ANY("POST", "/wasserstein", handle_wasserstein, ROUTE_ASYNC, NULL),
     AT_ANY("GET", "/layers/{l}/singular_values", handle_singular_values, 0, NULL),
     AT_ANY("GET", "/lipschitz", handle_lipschitz, ROUTE_ASYNC, NULL),
 
@@ -131,9 +132,6 @@ const struct route routes[] = {
     LATER("GET", "/v2/cudasharedmemory/status"),
     LATER("POST", M "/generate"),
     LATER("POST", M "/generate_stream"),
-    LATER("POST", M "/wasserstein"),
-    LATER("POST", MV "/wasserstein"),
-    LATER("POST", ML "/wasserstein"),
     LATER("GET", "/v2/config"),
     LATER("PATCH", "/v2/config"),
     {0},

@@ -22,6 +22,7 @@ handler handle_condense, handle_refresh;                                 /* cond
 handler handle_lipschitz;                                                /* lipschitz.c */
 handler handle_certify;                                                  /* certify.c */
 handler handle_tighten;                                                  /* tighten.c */
+handler handle_wasserstein;                                              /* wasserstein.c */
 handler handle_singular_values;                                          /* singular_values.c */
 handler handle_versions, handle_version_create, handle_version_delete, handle_labels, handle_label, handle_label_put,
     handle_label_delete; /* versions.c */

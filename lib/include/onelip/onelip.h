@@ -13,5 +13,6 @@
 #include <onelip/telemetry.h>
 #include <onelip/tensor.h>
 #include <onelip/train.h>
+#include <onelip/wasserstein.h>
 
 #endif
