@@ -113,9 +113,9 @@ fuzzers = %D%/fuzz/fuzz_number %D%/fuzz/fuzz_json %D%/fuzz/fuzz_infer %D%/fuzz/f
 %C%_fuzz_fuzz_files_CPPFLAGS = $(SERVER_CPPFLAGS)
 %C%_fuzz_fuzz_files_LDADD = server/libserver.la $(SERVER_LIBS)
 
-check_PROGRAMS = $(unit_tests) $(benches) $(fuzzers)
+check_PROGRAMS = $(unit_tests) $(benches) $(fuzzers) %D%/bench/trainer
 noinst_HEADERS += %D%/unit/check_main.h %D%/unit/models.h %D%/unit/norm_reference.h %D%/bench/bench.h
-EXTRA_DIST += $(script_tests) %D%/load/soak.py %D%/bench/bench_serving.py %D%/bench/bench_overload.py %D%/bench/peers %D%/http/daemon.py %D%/http/trajectory.py %D%/http/schema.py %D%/http/tls-1.key %D%/http/tls-1.pem %D%/http/tls-2.key %D%/http/tls-2.pem %D%/install/use.c %D%/golden %D%/clients %D%/fuzz/corpus %D%/fuzz/README
+EXTRA_DIST += $(script_tests) %D%/load/soak.py %D%/bench/bench_serving.py %D%/bench/bench_overload.py %D%/bench/bench_training.py %D%/bench/recipes.py %D%/bench/peers %D%/http/daemon.py %D%/http/trajectory.py %D%/http/schema.py %D%/http/tls-1.key %D%/http/tls-1.pem %D%/http/tls-2.key %D%/http/tls-2.pem %D%/install/use.c %D%/golden %D%/clients %D%/fuzz/corpus %D%/fuzz/README
 
 TESTS = $(unit_tests) $(fuzzers) $(script_tests)
 TEST_EXTENSIONS = .py .sh
@@ -142,6 +142,15 @@ bench: $(benches)
 .PHONY: bench-serving soak
 bench-serving: all
 	$(AM_TESTS_ENVIRONMENT) $(PYTHON3) $(srcdir)/%D%/bench/bench_serving.py && $(PYTHON3) $(srcdir)/%D%/bench/bench_overload.py
+
+# Training steps beside deel-lip on TensorFlow, torch and torchlip: from PyPI, into Pythons of this build (Python 3.11, some GB).
+.PHONY: bench-training
+bench-training: tests/bench/trainer peers-tf/ready peers-torch/ready
+	TF_PYTHON=peers-tf/bin/python TORCH_PYTHON=peers-torch/bin/python $(PYTHON3) $(srcdir)/%D%/bench/bench_training.py %D%/bench/recipes.py .
+peers-tf/ready: $(srcdir)/%D%/golden/requirements.txt
+	$(PYTHON3) -m venv peers-tf && peers-tf/bin/pip install -q -r $< && touch $@
+peers-torch/ready: $(srcdir)/%D%/bench/peers/requirements-torch.txt
+	$(PYTHON3) -m venv peers-torch && peers-torch/bin/pip install -q -r $< && touch $@
 
 # Half an hour: memory, a million requests, a thousand models.
 soak: all
