@@ -8,7 +8,7 @@
  * The gradient: with D = dL/dwbar, H = sym(W0'D) and K the derivative of q(E) in the direction -H, which is self-adjoint,
  * dL/dW0 = D Q + 2 W0 K. K follows the forward evaluation step by step.
  *
- * Everything here is symmetric, so most products compute the lower half and mirror it.
+ * Everything here is symmetric, so products compute the lower half and mirror it.
  *
  * Source: Paterson and Stockmeyer, SIAM J. Comput. 2(1), 1973; Higham, Functions of Matrices, 2008, chapters 4 and 8.
  */
@@ -22,12 +22,11 @@
 
 enum {
     NODES = 64, /* of the interpolation; the degree stays far below */
-    TILE = 16,  /* of a transposition */
     RUN = 64    /* elements that a sum of matrices takes at once */
 };
 
 static const double pi = 3.14159265358979323846;
-static const double accuracy = 1e-8;  /* of q */
+static const double accuracy = 7e-7;  /* of the derivative of q, which gradients take; q itself is nearer */
 static const double most_mass = 30;   /* sum of |coefficients|: how much rounding errors may grow */
 
 /* ---- the plan: degree, coefficients, order of evaluation ---------------------------------------------- */
@@ -76,16 +75,6 @@ static void to_powers(const double *c, int degree, double *p)
     }
 }
 
-/* How many products the powers 2..s cost, forward and derivative. */
-static int power_cost(int s)
-{
-    int cost = 0;
-
-    for (int i = 2; i <= s; i++)
-        cost += i % 2 ? 3 : 2;
-    return cost;
-}
-
 /* Horner products for degree d in blocks of s: a lone top coefficient rides on T^s for free. */
 static int horner(int d, int s)
 {
@@ -99,8 +88,8 @@ static void choose_block(struct lip__polynomial *p)
     int best = 1 << 20;
 
     for (int s = 2; s <= LIP__MOST_POWERS; s++) {
-        int cost = power_cost(s) + 3 * horner(p->degree, s);
-        if (cost < best) {
+        int cost = s - 1 + horner(p->degree, s);
+        if (cost <= best) { /* of equal ones the larger block: its sums are shorter */
             best = cost;
             p->s = s;
         }
@@ -123,8 +112,8 @@ static bool fit(struct lip__polynomial *p, int steps, double a, double b, int it
     p->a = a - 1e-5;
     p->b = fmax(b, p->a + 1e-3);
     interpolate(p->a, p->b, iterations - steps, c);
-    while (degree > 1 && tail + fabs(c[degree]) < accuracy)
-        tail += fabs(c[degree--]);
+    for (double slope = 2 / (p->b - p->a); degree > 1 && tail + degree * slope * fabs(c[degree]) < accuracy; degree--)
+        tail += degree * slope * fabs(c[degree]);
     if (degree > LIP__MOST_DEGREE)
         return false;
     p->degree = degree;
@@ -132,7 +121,7 @@ static bool fit(struct lip__polynomial *p, int steps, double a, double b, int it
     for (int i = 0; i <= degree; i++)
         mass += fabs(p->coefficient[i]);
     choose_block(p);
-    p->cost += steps ? 10 * steps - 3 : 0;
+    p->cost += 3 * steps; /* the first costs 2, and one is for what the steps and the polynomial give together */
     return mass < most_mass && p->horner <= LIP__MOST_HORNER;
 }
 
@@ -152,36 +141,21 @@ bool lip__polynomial_plan(struct lip__polynomial *plan, double a, double b, int 
 
 /* ---- symmetric arithmetic ------------------------------------------------------------------------------ */
 
-/* c = alpha a b + beta c, all (k, k), where the result is known to be symmetric: its lower half. */
-static void multiply_half(size_t k, float alpha, const float *a, const float *b, float beta, float *c)
-{
-    lip__gemm_half(false, false, k, k, alpha, a, k, b, k, beta, c);
-}
-
+/* c = alpha a b + beta c, all (k, k), where the result is known to be symmetric. */
 static void multiply(size_t k, float alpha, const float *a, const float *b, float beta, float *c)
 {
-    multiply_half(k, alpha, a, b, beta, c);
-    lip__mirror(k, c);
+    lip__gemm_symmetric(false, false, k, k, alpha, a, b, NULL, NULL, k, beta, c);
 }
 
-/* c = alpha (x + x'), x = a b. One full product. */
-static void multiply_both(size_t k, float alpha, const float *a, const float *b, float *x, float *c)
+/* The product rule: c = alpha (a db + da b) + beta c, symmetric. */
+static void multiply_rule(size_t k, float alpha, const float *a, const float *da, const float *b, const float *db, float beta,
+                          float *c)
 {
-    lip__gemm_parallel(false, false, k, k, k, alpha, a, k, b, k, 0, x, k);
-    lip__symmetrise(k, x, 1, c);
-}
-
-void lip__symmetrise(size_t k, const float *x, float alpha, float *c)
-{
-    for (size_t i = 0; i < k; i += TILE)
-        for (size_t j = 0; j <= i; j += TILE)
-            for (size_t y = i; y < i + TILE && y < k; y++)
-                for (size_t z = j; z < j + TILE && z <= y; z++)
-                    c[y * k + z] = c[z * k + y] = alpha * (x[y * k + z] + x[z * k + y]);
+    lip__gemm_symmetric(false, false, k, k, alpha, a, db, da, b, k, beta, c);
 }
 
 /* out = sum_i c[i] x[i] of `count` floats; out may be one of x. */
-static void combine(size_t count, size_t terms, const double *c, const float *const *x, float *out)
+LIP__CLONES static void combine(size_t count, size_t terms, const double *c, const float *const *x, float *out)
 {
     for (size_t at = 0; at < count; at += RUN) {
         float sum[RUN] = {0};
@@ -307,18 +281,11 @@ void lip__polynomial_value(const struct lip__polynomial *p, size_t k, float *mem
         memcpy(x.result, x.r[p->horner], square * sizeof(float));
 }
 
-/* c += a db + da b, symmetric. */
-static void add_product_rule(size_t k, float alpha, const float *a, const float *da, const float *b, const float *db, float *c)
-{
-    multiply_half(k, alpha, a, db, 1, c);
-    multiply(k, alpha, da, b, 1, c);
-}
-
 float *lip__polynomial_derivative(const struct lip__polynomial *p, size_t k, float *memory)
 {
     struct arrays x = lay_out(p, k, memory);
     size_t square = k * k;
-    float *spare = x.rest, *de = spare + square, *dq = de + square, *other = dq + square, *dt = other + square, *dr, *next,
+    float *de = x.rest, *dq = de + square, *other = dq + square, *dt = other + square, *dr, *next,
           *dpower[LIP__MOST_POWERS + 1];
     int from;
 
@@ -328,17 +295,17 @@ float *lip__polynomial_derivative(const struct lip__polynomial *p, size_t k, flo
     next = dr + square;
     for (int i = 0; i < p->steps; i++) {
         float *swap = dq;
-        multiply_both(k, 1, x.e[i], de, spare, dt);
+        multiply_rule(k, 1, x.e[i], de, x.e[i], de, 0, dt);
         if (i) {
             memcpy(other, dq, square * sizeof(float));
-            add_product_rule(k, 0.5f, x.q[i], dq, x.e[i], de, other);
+            multiply_rule(k, 0.5f, x.q[i], dq, x.e[i], de, 1, other);
             dq = other;
             other = swap;
         } else {
             combine(square, 1, (double[]){0.5}, (const float *[]){de}, dq);
         }
         combine(square, 1, (double[]){0.75}, (const float *[]){dt}, other);
-        add_product_rule(k, 0.25f, x.t[i], dt, x.e[i], de, other);
+        multiply_rule(k, 0.25f, x.t[i], dt, x.e[i], de, 1, other);
         swap = de;
         de = other;
         other = swap;
@@ -346,36 +313,30 @@ float *lip__polynomial_derivative(const struct lip__polynomial *p, size_t k, flo
     combine(square, 1, (double[]){2 / (p->b - p->a)}, (const float *[]){de}, dpower[1]);
     for (int i = 2; i <= p->s; i++) {
         int a = i / 2, b = i - i / 2;
-        if (a == b) {
-            multiply_both(k, 1, x.power[a], dpower[a], spare, dpower[i]);
-        } else {
-            memset(dpower[i], 0, square * sizeof(float));
-            add_product_rule(k, 1, x.power[a], dpower[a], x.power[b], dpower[b], dpower[i]);
-        }
+        multiply_rule(k, 1, x.power[a], dpower[a], x.power[b], dpower[b], 0, dpower[i]);
     }
     from = top_block(p, k, dpower, false, dr);
     for (int i = 0; i < p->horner; i++, from -= p->s) {
         float *swap = dr;
         block(p, k, dpower, from, false, next);
-        add_product_rule(k, 1, x.r[i], dr, x.power[p->s], dpower[p->s], next);
+        multiply_rule(k, 1, x.r[i], dr, x.power[p->s], dpower[p->s], 1, next);
         dr = next;
         next = swap;
     }
     if (!p->steps)
         return dr;
-    memset(next, 0, square * sizeof(float));
-    add_product_rule(k, 1, x.q[p->steps], dq, x.r[p->horner], dr, next);
+    multiply_rule(k, 1, x.q[p->steps], dq, x.r[p->horner], dr, 0, next);
     return next;
 }
 
 float *lip__polynomial_direction(const struct lip__polynomial *p, size_t k, float *memory)
 {
-    return lay_out(p, k, memory).rest + k * k;
+    return lay_out(p, k, memory).rest;
 }
 
 size_t lip__polynomial_memory(size_t k, bool keep)
 {
     size_t arrays = 2 + 3 * LIP__MOST_STEPS + LIP__MOST_POWERS + LIP__MOST_HORNER + 1;
 
-    return (arrays + (keep ? 7 + LIP__MOST_POWERS : 0)) * k * k;
+    return (arrays + (keep ? 6 + LIP__MOST_POWERS : 0)) * k * k;
 }

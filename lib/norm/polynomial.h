@@ -11,7 +11,7 @@ enum { LIP__MOST_DEGREE = 30, LIP__MOST_POWERS = 6, LIP__MOST_STEPS = 3, LIP__MO
 struct lip__polynomial {
     int steps;                                /* Gram steps before the polynomial */
     int degree, s, horner;                    /* Paterson and Stockmeyer: blocks of s coefficients, Horner products */
-    int cost;                                 /* products (k, k), forward and backward */
+    int cost;                                 /* symmetric products (k, k); the derivative takes two for each */
     double a, b;                              /* the interval after the steps */
     double coefficient[LIP__MOST_DEGREE + 1]; /* of powers of (2e - a - b)/(b - a) */
 };
@@ -31,8 +31,5 @@ float *lip__polynomial_e(float *memory, size_t k);
 void lip__polynomial_value(const struct lip__polynomial *p, size_t k, float *memory);
 float *lip__polynomial_direction(const struct lip__polynomial *p, size_t k, float *memory);
 float *lip__polynomial_derivative(const struct lip__polynomial *p, size_t k, float *memory);
-
-/* lip__symmetrise: c = alpha (x + x'), c not x. */
-void lip__symmetrise(size_t k, const float *x, float alpha, float *c);
 
 #endif

@@ -26,7 +26,7 @@ static const double safe_square = 3;
 
 /* Eigenvalues of W0'W0 that the polynomial form takes: rounding of the Gram matrix, 1e-7 of the largest eigenvalue, moves
  * q by that over twice the smallest one. */
-static const double least_square = 0.085, most_square = 1.2;
+static const double least_square = 0.1, most_square = 1.2;
 
 /* With a stop below this change, the next change would be below 1.5 times its square. */
 static const double fine_eps = 1e-3;
@@ -204,8 +204,7 @@ static void raw_gram(const float *w, size_t m, size_t n, float *gram)
 {
     bool tall = m > n;
 
-    lip__gemm_half(tall, !tall, smaller(m, n), tall ? m : n, 1, w, n, w, n, 0, gram);
-    lip__mirror(smaller(m, n), gram);
+    lip__gemm_symmetric(tall, !tall, smaller(m, n), tall ? m : n, 1, w, w, NULL, NULL, n, 0, gram);
 }
 
 /* e = I - gram/t^2. */
@@ -376,14 +375,12 @@ static void polynomial_backward(const float *w, size_t m, size_t n, double coef,
                                 const struct gram_scratch *g)
 {
     size_t k = smaller(m, n);
+    bool tall = m > n;
     float t = g->head->t;
     const float *derivative;
 
-    if (m > n)
-        lip__gemm_parallel(true, false, k, k, m, 1, w, n, grad, n, 0, g->gram, k);
-    else
-        lip__gemm_parallel(false, true, k, k, n, 1, w, n, grad, n, 0, g->gram, k);
-    lip__symmetrise(k, g->gram, (float)(-coef / (2 * t)), lip__polynomial_direction(&g->head->plan, k, g->own));
+    lip__gemm_symmetric(tall, !tall, k, tall ? m : n, (float)(-coef / (2 * t)), w, grad, grad, w, n, 0,
+                        lip__polynomial_direction(&g->head->plan, k, g->own));
     derivative = lip__polynomial_derivative(&g->head->plan, k, g->own);
     times(grad, m, n, (float)coef, g->own, 0, g->inner);
     times(w, m, n, 2 / t, derivative, 1, g->inner);

@@ -1,4 +1,4 @@
-/* gemm.c: every matrix product, on OpenBLAS.
+/* gemm.c: every matrix product, on OpenBLAS where tile.c has no faster way.
  *
  * OpenBLAS's own threads spin; a pool that shares the machine with them loses more than they bring. So BLAS runs on one
  * thread, and lip__gemm_parallel gives each thread of our pool its own block of c.
@@ -15,6 +15,7 @@
 #include <onelip/model.h>
 
 #include "base/base.h"
+#include "tensor/tile.h"
 
 /* LAPACK, as libopenblas exports it: Fortran, column-major, everything by address. */
 void dsyevd_(const char *jobz, const char *uplo, const int *n, double *a, const int *lda, double *w, double *work,
@@ -28,8 +29,10 @@ void dorgqr_(const int *m, const int *n, const int *k, double *a, const int *lda
 
 enum {
     FEW_ROWS = 3,          /* up to here gemv beats gemm, which packs b anew on every call */
+    TILED_ROWS = 8,        /* from here on tiles do, where b has the columns */
+    TILED_COLUMNS = 4,
     BLOCK = 16,            /* blocks of c end at multiples of this */
-    HALF_ROWS = 32,        /* rows of a block when half of c is wanted */
+    HALF_COLUMNS = 32,     /* of a block when half of c is wanted: the first is the longest, so threads end together */
     WORTH_SHARING = 400000 /* multiply-adds below which waking a thread costs more than it brings */
 };
 
@@ -96,6 +99,8 @@ void lip__gemm(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, cons
     if (beta == 0 && !k)
         for (size_t i = 0; i < m; i++)
             memset(c + i * ldc, 0, n * sizeof *c);
+    else if (k && m >= TILED_ROWS && n >= TILED_COLUMNS && (beta == 0 || beta == 1) && lip__vector_unit())
+        lip__gemm_tiled(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta == 1, false, c, ldc);
     else
         cblas_sgemm(CblasRowMajor, transpose(ta), transpose(tb), blas_int(m), blas_int(n), blas_int(k), alpha, a,
                     stride(lda), b, stride(ldb), beta, c, stride(ldc));
@@ -145,39 +150,54 @@ void lip__gemm_parallel(bool ta, bool tb, size_t m, size_t n, size_t k, float al
     lip__parallel((side + p.block - 1) / p.block, multiply_block, &p);
 }
 
-/* Rows of c from the bottom up: the longest first, so that threads end together. */
+/* A symmetric c: columns from `from` on of its lower half, and the rows that mirror them. */
+struct symmetric {
+    bool ta, tb;
+    size_t n, k, ld;
+    float alpha, beta;
+    const float *a[2], *b[2]; /* a[1] may be NULL */
+    float *c;
+};
+
+static void multiply_lower(const struct symmetric *x, const float *a, const float *b, bool add, size_t from, size_t columns)
+{
+    size_t n = x->n, rows = n - from;
+    float *c = x->c + from * n + from;
+
+    a += x->ta ? from : from * x->ld;
+    b += x->tb ? from * x->ld : from;
+    if (lip__vector_unit())
+        lip__gemm_tiled(x->ta, x->tb, rows, columns, x->k, x->alpha, a, x->ld, b, x->ld, add, true, c, n);
+    else
+        lip__gemm(x->ta, x->tb, rows, columns, x->k, x->alpha, a, x->ld, b, x->ld, add, c, n);
+}
+
 static void multiply_half_block(void *ctx, size_t i, size_t thread)
 {
-    const struct product *p = ctx;
-    size_t blocks = (p->n + p->block - 1) / p->block, from = (blocks - 1 - i) * p->block,
-           rows = smaller(p->block, p->n - from);
+    const struct symmetric *x = ctx;
+    size_t n = x->n, from = i * HALF_COLUMNS, columns = smaller(HALF_COLUMNS, n - from), below = from + columns;
 
     (void)thread;
-    lip__gemm(p->ta, p->tb, rows, from + rows, p->k, p->alpha, p->a + (p->ta ? from : from * p->lda), p->lda, p->b, p->ldb,
-              p->beta, p->c + from * p->ldc, p->ldc);
+    multiply_lower(x, x->a[0], x->b[0], x->beta != 0, from, columns);
+    if (x->a[1])
+        multiply_lower(x, x->a[1], x->b[1], true, from, columns);
+    for (size_t j = from; j < below; j++)
+        for (size_t l = from; l < j; l++)
+            x->c[l * n + j] = x->c[j * n + l];
+    lip__transpose(n - below, columns, 1, x->c + below * n + from, n, x->c + from * n + below, n);
 }
 
-void lip__gemm_half(bool ta, bool tb, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b, size_t ldb,
-                    float beta, float *c)
+void lip__gemm_symmetric(bool ta, bool tb, size_t n, size_t k, float alpha, const float *a, const float *b, const float *a2,
+                         const float *b2, size_t ld, float beta, float *c)
 {
-    struct product p = {.ta = ta, .tb = tb, .m = n, .n = n, .k = k, .lda = lda, .ldb = ldb, .ldc = n,
-                        .block = HALF_ROWS, .alpha = alpha, .beta = beta, .a = a, .b = b, .c = c};
+    struct symmetric x = {ta, tb, n, k, ld, alpha, beta, {a, a2}, {b, b2}, c};
 
-    lip__parallel((n + p.block - 1) / p.block, multiply_half_block, &p);
-}
-
-void lip__mirror(size_t n, float *c)
-{
-    for (size_t i = 0; i < n; i += BLOCK)
-        for (size_t j = 0; j <= i; j += BLOCK)
-            for (size_t y = i; y < i + BLOCK && y < n; y++)
-                for (size_t x = j; x < j + BLOCK && x < y; x++)
-                    c[x * n + y] = c[y * n + x];
+    lip__parallel((n + HALF_COLUMNS - 1) / HALF_COLUMNS, multiply_half_block, &x);
 }
 
 /* ---- sums in double: four at a time, so that additions need not wait for one another --------------- */
 
-double lip__dot(const float *x, const float *y, size_t n)
+LIP__CLONES double lip__dot(const float *x, const float *y, size_t n)
 {
     double sum[4] = {0};
     size_t i = 0;
@@ -195,7 +215,7 @@ double lip__norm(const float *x, size_t n)
     return sqrt(lip__dot(x, x, n));
 }
 
-double lip__distance(const float *x, const float *y, size_t n)
+LIP__CLONES double lip__distance(const float *x, const float *y, size_t n)
 {
     double sum[4] = {0};
     size_t i = 0;

@@ -1,6 +1,7 @@
 /* gemm.h: every matrix product. gemm.c is the only file with cblas.h and the only one that declares LAPACK.
  *
- * Row-major float32. BLAS runs single-threaded (set once, before the first product); parallelism is ours.
+ * Row-major float32. On vector units that tile.c knows its products are used, where they are faster. BLAS runs single-threaded
+ * (set once, before the first product); parallelism is ours.
  */
 #ifndef LIP_GEMM_H
 #define LIP_GEMM_H
@@ -18,11 +19,10 @@ void lip__gemm(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, cons
 void lip__gemm_parallel(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
                         const float *b, size_t ldb, float beta, float *c, size_t ldc);
 
-/* lip__gemm_half: the same for a c (n, n) that is known to be symmetric: its lower half, in blocks that spill a little over
- * the diagonal, over the pool. lip__mirror: upper half <- lower half. */
-void lip__gemm_half(bool ta, bool tb, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b, size_t ldb,
-                    float beta, float *c);
-void lip__mirror(size_t n, float *c);
+/* lip__gemm_symmetric: c (n, n) = alpha (op(a) op(b) + op(a2) op(b2)) + beta c for a sum that is known to be symmetric, of which
+ * half is computed, over the pool. a2 NULL: there is no second product. beta 0 or 1. All rows have the stride ld. */
+void lip__gemm_symmetric(bool ta, bool tb, size_t n, size_t k, float alpha, const float *a, const float *b, const float *a2,
+                         const float *b2, size_t ld, float beta, float *c);
 
 /* lip__gemv: y = op(a) x, a (m, n). */
 void lip__gemv(bool ta, size_t m, size_t n, float alpha, const float *a, size_t lda, const float *x, float beta, float *y);

@@ -9,6 +9,7 @@
 #include "base/base.h"
 #include "bench.h"
 #include "tensor/gemm.h"
+#include "tensor/tile.h"
 
 static const char definition[] =
     "{\"class_name\":\"Sequential\",\"config\":{\"k_coef_lip\":1.0,\"layers\":["
@@ -123,7 +124,9 @@ int main(void)
     }
     bench_cpu();
     printf("blas %s\n", lip__blas_core());
+    lip__vector_unit_use(lip__vector_units()); /* none: OpenBLAS */
     double rate = 2.0 * 256 * 256 * 784 / bench_median(sgemm, &w);
+    lip__vector_unit_use(lip__vector_units() - 1);
     printf("sgemm 256x256x784, 1 thread: %.1f GF/s\n", rate);
     for (size_t threads = 1; threads <= 2; threads++) {
         if (lip_set_threads(threads, &err))

@@ -10,6 +10,7 @@
 #include "base/base.h"
 #include "check_main.h"
 #include "tensor/gemm.h"
+#include "tensor/tile.h"
 
 static float *noise(uint64_t stream, size_t n)
 {
@@ -71,37 +72,115 @@ START_TEST(products_are_sums_of_products)
     float beta[] = {0, 1, -0.25f};
 
     lip_set_threads(_i % 3 + 1, NULL);
-    for (int way = 0; way < 12; way++) {
-        check_product(lip__gemm, sizes[_i], way & 1, way & 2, beta[way / 4]);
-        check_product(lip__gemm_parallel, sizes[_i], way & 1, way & 2, beta[way / 4]);
+    for (size_t unit = 0; unit <= lip__vector_units(); unit++) { /* each of ours, then none */
+        lip__vector_unit_use(unit);
+        for (int way = 0; way < 12; way++) {
+            check_product(lip__gemm, sizes[_i], way & 1, way & 2, beta[way / 4]);
+            check_product(lip__gemm_parallel, sizes[_i], way & 1, way & 2, beta[way / 4]);
+        }
     }
     lip_set_threads(1, NULL);
 }
 END_TEST
 
-START_TEST(half_and_mirror_make_a_symmetric_product)
+/* a'a, a a', and the product rule a'b + b'a, added to what is there. */
+static void check_symmetric(size_t n)
 {
-    size_t side[] = {1, 2, 3, 31, 32, 33, 35, 64, 100}, n = side[_i], k = 2 * n + 1;
-    float *a = noise(1, k * n), *c = noise(2, n * n), *whole = malloc(n * n * sizeof *whole);
+    size_t k = 2 * n + 1;
+    float *a = noise(1, k * n), *b = noise(2, k * n), *c = noise(3, n * n), *whole = malloc(n * n * sizeof *whole);
+
+    for (int tall = 0; tall < 2; tall++) {
+        size_t ld = tall ? n : k;
+        lip__gemm(tall, !tall, n, n, k, 2, a, ld, a, ld, 0, whole, n);
+        lip__gemm_symmetric(tall, !tall, n, k, 2, a, a, NULL, NULL, ld, 0, c);
+        for (int pair = 0; pair < 2; pair++) {
+            for (size_t i = 0; i < n * n; i++) { /* up to 6 k large, and both sides have some roundings of that, 2^-24 each */
+                ck_assert_double_lt(fabs(c[i] - whole[i]), 4e-6 * (double)k);
+                ck_assert(c[i] == c[i % n * n + i / n]);
+            }
+            lip__gemm(tall, !tall, n, n, k, -1, a, ld, b, ld, 1, whole, n);
+            lip__gemm(tall, !tall, n, n, k, -1, b, ld, a, ld, 1, whole, n);
+            lip__gemm_symmetric(tall, !tall, n, k, -1, a, b, b, a, ld, 1, c);
+        }
+    }
+    free(a), free(b), free(c), free(whole);
+}
+
+START_TEST(symmetric_products_are_whole)
+{
+    size_t side[] = {1, 2, 3, 31, 32, 33, 35, 64, 100, 150};
 
     lip_set_threads(_i % 3 + 1, NULL);
-    lip__gemm(true, false, n, n, k, 2, a, n, a, n, 0, whole, n);
-    lip__gemm_half(true, false, n, k, 2, a, n, a, n, 0, c);
-    lip__mirror(n, c);
-    for (size_t i = 0; i < n * n; i++) /* rounding is to be measured against the lengths of the two columns */
-        ck_assert_double_lt(fabs(c[i] - whole[i]), 2e-6 * sqrt((double)whole[i / n * (n + 1)] * whole[i % n * (n + 1)]));
-    lip__gemm(false, true, n, n, k, 2, a, k, a, k, 0, whole, n);
-    lip__gemm_half(false, true, n, k, 1, a, k, a, k, 0, c);
-    lip__gemm_half(false, true, n, k, 1, a, k, a, k, 1, c);
-    lip__mirror(n, c);
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j < n; j++) {
-            ck_assert_double_lt(fabs(c[i * n + j] - whole[i * n + j]),
-                                2e-6 * sqrt((double)whole[i * (n + 1)] * whole[j * (n + 1)]));
-            ck_assert(c[i * n + j] == c[j * n + i]);
-        }
+    for (size_t unit = 0; unit <= lip__vector_units(); unit++) {
+        lip__vector_unit_use(unit);
+        check_symmetric(side[_i]);
+    }
     lip_set_threads(1, NULL);
-    free(a), free(c), free(whole);
+}
+END_TEST
+
+/* ---- tiles: every unit of this machine, every edge ------------------------------------------------------ */
+
+static double sum_of_products(bool ta, bool tb, size_t k, const float *a, size_t lda, const float *b, size_t ldb, size_t i,
+                              size_t j, double *size)
+{
+    double sum = 0;
+
+    *size = 1;
+    for (size_t l = 0; l < k; l++) {
+        double p = (double)a[ta ? l * lda + i : i * lda + l] * b[tb ? j * ldb + l : l * ldb + j];
+        sum += p;
+        *size += fabs(p);
+    }
+    return sum;
+}
+
+static void check_tiled(size_t m, size_t n, size_t k, int way)
+{
+    bool ta = way & 1, tb = way & 2, add = way & 4, lower = way & 8;
+    size_t lda = (ta ? m : k) + (way % 3 ? 1 : 512), ldb = (tb ? k : n) + 2, ldc = n + 1;
+    float *a = noise(1, (ta ? k : m) * lda), *b = noise(2, (tb ? n : k) * ldb), *c = noise(3, m * ldc), *was = noise(3, m * ldc);
+    double size;
+
+    lip__gemm_tiled(ta, tb, m, n, k, -0.5f, a, lda, b, ldb, add, lower, c, ldc);
+    for (size_t i = 0; i < m; i++) {
+        for (size_t j = 0; j < n; j++) {
+            double sum = (add ? was[i * ldc + j] : 0) - 0.5 * sum_of_products(ta, tb, k, a, lda, b, ldb, i, j, &size);
+            if (!lower || i >= j)
+                ck_assert_double_lt(fabs(sum - c[i * ldc + j]), 2e-6 * size);
+        }
+        ck_assert(c[i * ldc + n] == was[i * ldc + n]);
+    }
+    free(a), free(b), free(c), free(was);
+}
+
+START_TEST(tiles_are_sums_of_products)
+{
+    static const size_t rows[] = {1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 25, 97, 250},
+                        columns[] = {1, 15, 16, 17, 32, 33, 130}, depth[] = {1, 3, 4, 5, 9, 192, 193, 257, 600};
+
+    lip__vector_unit_use((size_t)_i);
+    for (size_t m = 0; m < sizeof rows / sizeof *rows; m++)
+        for (size_t n = 0; n < sizeof columns / sizeof *columns; n++) {
+            size_t k = depth[(m * 5 + n) % 9];
+            for (int way = 0; way < 16; way++)
+                check_tiled(rows[m], columns[n], k, way);
+        }
+}
+END_TEST
+
+START_TEST(transposes_are_transposed)
+{
+    for (size_t m = 0; m < 10; m++)
+        for (size_t n = 0; n < 10; n++) {
+            float *a = noise(1, 200), *b = noise(2, 200), *was = noise(2, 200);
+            lip__transpose(m, n, 2, a, n + 1, b, m + 2);
+            for (size_t i = 0; i < 200; i++) {
+                size_t row = i / (m + 2), column = i % (m + 2);
+                ck_assert(b[i] == (row < n && column < m ? 2 * a[column * (n + 1) + row] : was[i]));
+            }
+            free(a), free(b), free(was);
+        }
 }
 END_TEST
 
@@ -258,7 +337,9 @@ static Suite *suite(void)
     TCase *t = tcase_create("gemm");
 
     tcase_add_loop_test(t, products_are_sums_of_products, 0, SIZES);
-    tcase_add_loop_test(t, half_and_mirror_make_a_symmetric_product, 0, 9);
+    tcase_add_loop_test(t, symmetric_products_are_whole, 0, 10);
+    tcase_add_loop_test(t, tiles_are_sums_of_products, 0, (int)lip__vector_units()); /* those of this machine */
+    tcase_add_test(t, transposes_are_transposed);
     tcase_add_test(t, gemv_is_gemm_with_one_column);
     tcase_add_test(t, sums_are_in_double);
     tcase_add_test(t, double_products_are_sums_of_products);

@@ -1,0 +1,29 @@
+/* tile.h: products with our own inner loops, for the vector units that we know.
+ *
+ * On a machine with none of them lip__vector_unit() is NULL and OpenBLAS does all.
+ *
+ * Every sum has at most k + 1 roundings, products and sums being fused, and a product one more where alpha is not 1.
+ */
+#ifndef LIP_TILE_H
+#define LIP_TILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct lip__vector_unit;
+
+/* lip__vector_unit: the widest unit of this machine, NULL: there is none. lip__vector_units: how many there are.
+ * lip__vector_unit_use: the i-th from the narrowest; none if there is no i-th. For tests. */
+const struct lip__vector_unit *lip__vector_unit(void);
+size_t lip__vector_units(void);
+void lip__vector_unit_use(size_t i);
+
+/* lip__gemm_tiled: c (m, n) = alpha op(a) op(b), or that added to c. `lower`: only what is on or below the diagonal is wanted,
+ * the rest may be anything. One thread, a unit needed. */
+void lip__gemm_tiled(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b,
+                   size_t ldb, bool add, bool lower, float *c, size_t ldc);
+
+/* lip__transpose: to (columns, rows) <- alpha times the transpose of from (rows, columns). */
+void lip__transpose(size_t rows, size_t columns, float alpha, const float *from, size_t from_ld, float *to, size_t to_ld);
+
+#endif
