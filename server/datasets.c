@@ -627,7 +627,7 @@ done:
     return d;
 }
 
-struct datasets *datasets_open(int state, char *why, size_t size)
+struct datasets *datasets_open(int state, bool read_only, char *why, size_t size)
 {
     struct datasets *all = calloc(1, sizeof *all);
     struct dirent *entry;
@@ -639,7 +639,9 @@ struct datasets *datasets_open(int state, char *why, size_t size)
     all->folder = -1;
     pthread_mutex_init(&all->changing, NULL);
     pthread_mutex_init(&all->lock, NULL);
-    if ((mkdirat(state, "datasets", 0700) && errno != EEXIST) ||
+    if (read_only && (state < 0 || faccessat(state, "datasets", F_OK, 0)))
+        return all;
+    if ((!read_only && mkdirat(state, "datasets", 0700) && errno != EEXIST) ||
         (all->folder = openat(state, "datasets", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0 ||
         (fd = openat(all->folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0 || !(list = fdopendir(fd))) {
         snprintf(why, size, "datasets of the state directory: %s", strerror(errno));
@@ -648,7 +650,8 @@ struct datasets *datasets_open(int state, char *why, size_t size)
         datasets_close(all);
         return NULL;
     }
-    unlinkat(all->folder, BESIDE, 0);
+    if (!read_only)
+        unlinkat(all->folder, BESIDE, 0);
     while ((entry = readdir(list))) {
         char name[MODEL_NAME_MAX + 1];
         size_t length = strlen(entry->d_name), suffix = strlen(SUFFIX);

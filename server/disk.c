@@ -628,7 +628,7 @@ static void behind(struct model *model, int folder, json_t *json)
     json_t *mark;
     const char *epoch;
 
-    if (file_read(folder, AHEAD_FILE, 4096, &bytes, &size))
+    if (model->store->read_only || file_read(folder, AHEAD_FILE, 4096, &bytes, &size))
         return;
     mark = json_loadb(bytes, size, 0, NULL);
     free(bytes);
@@ -794,7 +794,7 @@ bool disk_load(struct model *model, struct failure *f)
 
     if (folder < 0)
         return false;
-    if (load_knobs(model, folder, f) && load_all(model, folder, true, f))
+    if (load_knobs(model, folder, f) && load_all(model, folder, true, f) && !model->store->read_only)
         disk_sweep(model, folder);
     if (model->generation < highest(folder, ".") || model->generation < highest(folder, "head")) {
         uint64_t a = highest(folder, "."), b = highest(folder, "head");

@@ -51,7 +51,7 @@ static bool prepare(struct history *h)
 struct history *history_open(const char *state_dir, char *why, size_t size)
 {
     struct history *h = calloc(1, sizeof *h);
-    size_t length = strlen(state_dir) + sizeof "/jobs.sqlite";
+    size_t length = (state_dir ? strlen(state_dir) : 0) + sizeof "/jobs.sqlite";
     char *path = malloc(length);
     mode_t before;
 
@@ -62,7 +62,10 @@ struct history *history_open(const char *state_dir, char *why, size_t size)
         return NULL;
     }
     pthread_mutex_init(&h->lock, NULL);
-    snprintf(path, length, "%s/jobs.sqlite", state_dir);
+    if (state_dir)
+        snprintf(path, length, "%s/jobs.sqlite", state_dir);
+    else
+        strcpy(path, ":memory:");
     before = umask(0077);
     if (sqlite3_open_v2(path, &h->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK ||
         sqlite3_busy_timeout(h->db, BUSY_MS) || !run(h, "PRAGMA journal_mode = WAL") || !run(h, "PRAGMA synchronous = FULL") ||

@@ -11,7 +11,7 @@
 
 struct history;
 
-/* history_open: NULL with one sentence in why. */
+/* history_open: state_dir NULL: nothing is kept either. NULL with one sentence in why. */
 struct history *history_open(const char *state_dir, char *why, size_t size);
 void history_close(struct history *h);
 bool history_kept(void); /* whether this build has SQLite */

@@ -505,7 +505,7 @@ static void dispatch(struct exchange *x)
 {
     struct ctx *ctx = x->server->http->ctx;
 
-    if (prefers_async(&x->rq))
+    if (!ctx->config->read_only && prefers_async(&x->rq)) /* a preference: without jobs it is answered at once */
         jobs_respond_async(ctx, &x->rq, &x->rp);
     else
         x->rq.route->handle(ctx, &x->rq, &x->rp);
@@ -993,6 +993,10 @@ static void find_route(struct exchange *x)
 {
     struct http *http = x->server->http;
 
+    if (x->server->listener->metrics && strcmp(x->target, "/metrics")) {
+        reply_error(&x->rp, 404, "not_found", NULL, "this address has /metrics and nothing else");
+        return;
+    }
     switch (router_find(routes, x->rq.method, x->target, http->ctx->config->api_prefix, &x->match)) {
     case ROUTE_FOUND:
         x->rq.route = x->match.route;
@@ -1022,7 +1026,7 @@ static void check_key(struct exchange *x)
     struct keys *keys = x->server->http->ctx->keys;
     enum key_verdict verdict = KEY_FINE;
 
-    if (keys)
+    if (keys && !x->server->listener->metrics)
         verdict = keys_check(keys, request_header(&x->rq, "Authorization"), request_header(&x->rq, "X-Api-Key"),
                              scope_of(x->rq.route->method, x->rq.route->template));
     if (verdict == KEY_UNKNOWN) {
@@ -1043,6 +1047,9 @@ static void check_work(struct exchange *x)
 
     if (http->refusing && !(x->rq.route->flags & ROUTE_ALWAYS)) {
         refuse_draining(x);
+    } else if (http->ctx->config->read_only && changes_something(x->rq.method) && !(x->rq.route->flags & ROUTE_READS)) {
+        rejected(x, "read_only");
+        reply_error(&x->rp, 403, "read_only", NULL, "the server runs with --read-only");
     } else if (x->guard.length > (uint64_t)limit) {
         too_large(x, limit);
     } else if ((x->coding = coding_named(x->guard.encoding)) == CODING_UNKNOWN) {

@@ -107,6 +107,7 @@ enum route_flags {
     ROUTE_OIP = 4,     /* Open Inference Protocol path: unknown members and query parameters are ignored */
     ROUTE_ALWAYS = 8,  /* answers while draining too: health, metrics */
     ROUTE_ASYNC = 32,  /* with Prefer: respond-async it runs as a job */
+    ROUTE_READS = 64,  /* changes nothing although it is no GET: --read-only lets it pass */
     ROUTE_UPLOAD = 16, /* takes max_upload_bytes; a large body is a mapped file, never in memory. Not with ROUTE_INLINE */
 };
 

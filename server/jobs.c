@@ -982,10 +982,10 @@ struct jobs *jobs_open(struct ctx *ctx, const char *state_dir, char *why, size_t
     pthread_mutex_init(&jobs->lock, NULL);
     pthread_cond_init(&jobs->work, NULL);
     pthread_cond_init(&jobs->quiet, NULL);
-    if (!history_kept())
+    if (state_dir && !history_kept())
         folder_remove(state, RESULTS);
-    if ((mkdirat(state, RESULTS, 0700) && errno != EEXIST) ||
-        (jobs->results = openat(state, RESULTS, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+    if (state_dir && ((mkdirat(state, RESULTS, 0700) && errno != EEXIST) ||
+        (jobs->results = openat(state, RESULTS, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0))
         snprintf(why, size, "jobs of the state directory: %s", strerror(errno));
     else if (!(jobs->history = history_open(state_dir, why, size)))
         ;

@@ -68,7 +68,7 @@ struct job_type {
 
 extern const struct job_type job_train; /* train_job.c */
 
-/* jobs_open: with the history. Nothing runs yet. NULL with one sentence in why. */
+/* jobs_open: with the history; state_dir NULL: nothing is kept, and no results. Nothing runs yet. NULL with one sentence in why. */
 struct jobs *jobs_open(struct ctx *ctx, const char *state_dir, char *why, size_t size);
 /* jobs_start: every model is loaded: run what is queued and what was interrupted. false: no threads. */
 bool jobs_start(struct jobs *jobs);

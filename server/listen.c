@@ -230,6 +230,12 @@ bool listen_allowed(const struct config *config, char *why, size_t size)
         if (!reachable(&l, config, why, size))
             return false;
     }
+    if (config->metrics_listen) {
+        struct listener l = {.url = config->metrics_listen};
+
+        address_check(config->metrics_listen, &l.loopback);
+        return reachable(&l, config, why, size);
+    }
     return true;
 }
 
@@ -237,12 +243,12 @@ struct listener *listen_open(const struct config *config, size_t *n, int *status
 {
     int first;
     size_t inherited = notify_sockets(&first), named = inherited && !config->listen_given ? 0 : config->n_listen;
-    struct listener *all = calloc(inherited + named + 1, sizeof *all);
+    struct listener *all = calloc(inherited + named + 2, sizeof *all);
     bool good = all || fail(why, size, "out of memory");
 
     *n = 0;
     *status = 1;
-    if (good && named && !listen_allowed(config, why, size)) {
+    if (good && (named || config->metrics_listen) && !listen_allowed(config, why, size)) {
         *status = 78;
         good = false;
     }
@@ -257,6 +263,10 @@ struct listener *listen_open(const struct config *config, size_t *n, int *status
         good = open_one(&all[(*n)++], config->listen[i], config->tls_certificate, why, size);
     if (good && !*n)
         good = fail(why, size, "there is no address to listen on");
+    if (good && config->metrics_listen) {
+        good = open_one(&all[*n], config->metrics_listen, config->tls_certificate, why, size);
+        all[(*n)++].metrics = true;
+    }
     if (good)
         return all;
     listen_close(all, *n);

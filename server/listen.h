@@ -11,6 +11,7 @@ struct listener {
     int fd;
     bool is_unix, inherited, loopback;
     bool tls;      /* https */
+    bool metrics;  /* --metrics-listen: /metrics, without keys, and nothing else */
     bool any;      /* 0.0.0.0 or [::]: every address of the machine */
     char *url;     /* "http://127.0.0.1:40123", "unix:/run/onelipd.sock" */
     char *host;    /* "127.0.0.1", "[::1]"; NULL on unix sockets */

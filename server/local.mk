@@ -69,6 +69,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/handlers/metrics.c \
 	%D%/handlers/models.c \
 	%D%/handlers/patch.c \
+	%D%/handlers/server_config.c \
 	%D%/handlers/singular_values.c \
 	%D%/handlers/stats.c \
 	%D%/handlers/telemetry.c \
@@ -126,6 +127,7 @@ noinst_HEADERS += \
 	%D%/zip.h \
 	%D%/handlers/common.h \
 	%D%/handlers/handlers.h \
+	%D%/handlers/server_config.h \
 	%D%/handlers/train.h \
 	%D%/handlers/training_batch.h \
 	%D%/handlers/training.h \

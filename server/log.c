@@ -14,8 +14,9 @@ enum form { FORM_TEXT, FORM_JOURNAL, FORM_JSON };
 
 #define MESSAGE_MAX 2000
 
-static _Atomic int threshold = LOG_LEVEL_INFO;
-static _Atomic int form = FORM_TEXT;
+static _Atomic unsigned levels = (2u << LOG_LEVEL_INFO) - 1; /* a bit for each that is written */
+static _Atomic int form = FORM_TEXT;                         /* as configured */
+static _Atomic bool text_anyway;                             /* FORM_TEXT nevertheless */
 
 static const char *const level_names[] = {"error", "warning", "info", "debug"};
 
@@ -40,11 +41,24 @@ enum log_level log_level_named(const char *name)
 
 void log_setup(enum log_level level, const char *format)
 {
-    threshold = level;
+    levels = (2u << level) - 1;
+    text_anyway = false;
     form = !strcmp(format, "json")   ? FORM_JSON
            : !strcmp(format, "text") ? FORM_TEXT
            : is_journal()            ? FORM_JOURNAL
                                      : FORM_TEXT;
+}
+
+void log_choose(unsigned chosen, bool iso)
+{
+    levels = chosen;
+    text_anyway = iso;
+}
+
+unsigned log_chosen(bool *iso)
+{
+    *iso = text_anyway;
+    return levels;
 }
 
 /* 2026-01-01T10:00:00.123Z, 24 characters */
@@ -84,19 +98,19 @@ void log_line(enum log_level level, const char *format, ...)
     static const int priorities[] = {3, 4, 6, 7}; /* of syslog, as the journal reads them */
     char message[MESSAGE_MAX], clean[6 * MESSAGE_MAX + 8], line[6 * MESSAGE_MAX + 128], now[40];
     va_list args;
-    int n;
+    int n, as = text_anyway ? FORM_TEXT : form;
 
-    if ((int)level > threshold)
+    if (!(levels & 1u << level))
         return;
     va_start(args, format);
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
-    escape(clean, sizeof clean, message, form == FORM_JSON);
+    escape(clean, sizeof clean, message, as == FORM_JSON);
     timestamp(now, sizeof now);
-    if (form == FORM_JSON)
+    if (as == FORM_JSON)
         n = snprintf(line, sizeof line, "{\"time\":\"%s\",\"level\":\"%s\",\"message\":\"%s\"}\n", now, level_names[level],
                      clean);
-    else if (form == FORM_JOURNAL)
+    else if (as == FORM_JOURNAL)
         n = snprintf(line, sizeof line, "<%d>%s\n", priorities[level], clean);
     else
         n = snprintf(line, sizeof line, "%s %s: %s\n", now, level_names[level], clean);

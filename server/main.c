@@ -21,6 +21,7 @@
 #include "ctx.h"
 #include "datasets.h"
 #include "events.h"
+#include "handlers/server_config.h"
 #include "http.h"
 #include "jobs.h"
 #include "keys.h"
@@ -169,13 +170,13 @@ static int start(struct daemon *d)
     if ((status = open_secrets(d)))
         return status;
     metrics_set(d->ctx.metrics, "onelip_build_info", "version=\"" PACKAGE_VERSION "\"", 1);
-    if (!(d->ctx.store = store_open(c->state_dir, c->checkpoint_seconds, d->ctx.metrics, why, sizeof why)))
+    if (!(d->ctx.store = store_open(c->state_dir, c->read_only, c->checkpoint_seconds, d->ctx.metrics, why, sizeof why)))
         return give_up(why);
-    if (!(d->ctx.datasets = datasets_open(store_folder(d->ctx.store), why, sizeof why)))
+    if (!(d->ctx.datasets = datasets_open(store_folder(d->ctx.store), c->read_only, why, sizeof why)))
         return give_up(why);
     if (!(d->ctx.events = events_new()))
         return give_up("cannot start the thread of the event streams");
-    if (!(d->ctx.jobs = jobs_open(&d->ctx, c->state_dir, why, sizeof why)))
+    if (!(d->ctx.jobs = jobs_open(&d->ctx, c->read_only ? NULL : c->state_dir, why, sizeof why)))
         return give_up(why);
     if (!(d->listeners = listen_open(c, &d->n_listeners, &status, why, sizeof why)))
         return give_up(why), status;
@@ -206,7 +207,8 @@ static void say_ready(struct daemon *d)
         store_put(models[i]);
     free(models);
     notify("READY=1\nSTATUS=serving, %zu models when it started", models ? n : 0);
-    log_info("ready: %zu models, %ld threads, state in %s", models ? n : 0, (long)d->config.threads, d->config.state_dir);
+    log_info("ready: %zu models, %ld threads, state in %s", models ? n : 0, (long)d->config.threads,
+             store_folder(d->ctx.store) < 0 ? "nowhere" : d->config.state_dir);
 }
 
 static void reload(struct daemon *d)
@@ -215,10 +217,7 @@ static void reload(struct daemon *d)
 
     notify_reloading();
     if (config_reload(&d->config, why, sizeof why)) {
-        pthread_rwlock_rdlock(&d->config.lock);
-        log_setup(log_level_named(d->config.log_level), d->config.log_format);
-        pthread_rwlock_unlock(&d->config.lock);
-        store_pace(d->ctx.store, d->config.checkpoint_seconds);
+        settings_apply(&d->ctx);
         log_info("the configuration was read again");
     } else {
         log_error("the configuration stays as it was: %s", why);

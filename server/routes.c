@@ -15,8 +15,9 @@
 
 /* A path of the wire contract that this build has not. */
 #define LATER(method, path) {method, path, handle_unsupported, ROUTE_INLINE | ROUTE_OIP, NULL}
+#define AT_ANY_LATER(method, rest) LATER(method, M rest), LATER(method, MV rest), LATER(method, ML rest)
 
-enum { ALWAYS = ROUTE_INLINE | ROUTE_ALWAYS | ROUTE_OIP, READ = ROUTE_INLINE | ROUTE_OIP };
+enum { ALWAYS = ROUTE_INLINE | ROUTE_ALWAYS | ROUTE_OIP, READ = ROUTE_INLINE | ROUTE_OIP, ASKS = ROUTE_READS };
 
 const struct route routes[] = {
     {"GET", "/health", handle_live, ALWAYS, NULL},
@@ -41,11 +42,21 @@ const struct route routes[] = {
     AT_ANY("GET", "/ready", handle_model_ready, ALWAYS, NULL),
     AT_ANY("GET", "/config", handle_config_get, READ, NULL),
     AT_HEAD("PATCH", "/config", handle_config_patch, ROUTE_WRITE, NULL),
-    AT_ANY("POST", "/infer", NULL, ROUTE_OIP, handle_infer),
+    AT_ANY("POST", "/infer", NULL, ROUTE_OIP | ASKS, handle_infer),
     {"GET", "/v2/models/stats", handle_stats, ROUTE_OIP, NULL},
     AT_ANY("GET", "/stats", handle_model_stats, READ, NULL),
     {"GET", "/v2/repository/index", handle_repository_index, ROUTE_OIP, NULL},
-    {"POST", "/v2/repository/index", handle_repository_index, ROUTE_OIP, NULL},
+    {"POST", "/v2/repository/index", handle_repository_index, ROUTE_OIP | ASKS, NULL},
+    {"GET", "/v2/logging", handle_logging, READ, NULL},
+    {"POST", "/v2/logging", handle_logging_post, READ, NULL},
+    {"GET", "/v2/systemsharedmemory/status", handle_no_regions, READ, NULL},
+    {"GET", "/v2/systemsharedmemory/region/{r}/status", handle_no_regions, READ, NULL},
+    {"GET", "/v2/cudasharedmemory/status", handle_no_regions, READ, NULL},
+    {"GET", "/v2/cudasharedmemory/region/{r}/status", handle_no_regions, READ, NULL},
+
+    /* the server's settings */
+    {"GET", "/v2/config", handle_settings, 0, NULL},
+    {"PATCH", "/v2/config", handle_settings_patch, ROUTE_WRITE, NULL},
 
     /* models */
     {"POST", "/v2/models", handle_model_create, 0, NULL},
@@ -68,8 +79,8 @@ const struct route routes[] = {
     AT_HEAD("PUT", "/training", handle_training_put, ROUTE_WRITE, NULL),
     AT_HEAD("PATCH", "/training", handle_training_patch, ROUTE_WRITE, NULL),
     AT_HEAD("POST", "/train_step", handle_train_step, ROUTE_WRITE, NULL),
-    AT_ANY("POST", "/evaluate", handle_evaluate, ROUTE_ASYNC, NULL),
-    AT_ANY("POST", "/gradients", handle_gradients, 0, NULL),
+    AT_ANY("POST", "/evaluate", handle_evaluate, ROUTE_ASYNC | ASKS, NULL),
+    AT_ANY("POST", "/gradients", handle_gradients, ASKS, NULL),
 
     /* weights and layers */
     AT_ANY("GET", "/weights", handle_weights_get, 0, NULL),
@@ -92,8 +103,8 @@ const struct route routes[] = {
 
     /* bounds */
     AT_HEAD("POST", "/tighten", handle_tighten, ROUTE_WRITE | ROUTE_ASYNC, NULL),
-    AT_ANY("POST", "/certify", handle_certify, ROUTE_ASYNC, NULL),
-    AT_ANY("POST", "/wasserstein", handle_wasserstein, ROUTE_ASYNC, NULL),
+    AT_ANY("POST", "/certify", handle_certify, ROUTE_ASYNC | ASKS, NULL),
+    AT_ANY("POST", "/wasserstein", handle_wasserstein, ROUTE_ASYNC | ASKS, NULL),
     AT_ANY("GET", "/layers/{l}/singular_values", handle_singular_values, 0, NULL),
     AT_ANY("GET", "/lipschitz", handle_lipschitz, ROUTE_ASYNC, NULL),
 
@@ -122,17 +133,21 @@ const struct route routes[] = {
     LATER("GET", "/ui"),
     LATER("POST", "/v2/repository/models/{m}/load"),
     LATER("POST", "/v2/repository/models/{m}/unload"),
-    LATER("GET", "/v2/logging"),
-    LATER("POST", "/v2/logging"),
+    LATER("GET", "/v2/repository/{repo}/index"),
+    LATER("POST", "/v2/repository/{repo}/index"),
+    LATER("POST", "/v2/repository/{repo}/models/{m}/load"),
+    LATER("POST", "/v2/repository/{repo}/models/{m}/unload"),
     LATER("GET", "/v2/trace/setting"),
     LATER("POST", "/v2/trace/setting"),
     LATER("GET", M "/trace/setting"),
     LATER("POST", M "/trace/setting"),
-    LATER("GET", "/v2/systemsharedmemory/status"),
-    LATER("GET", "/v2/cudasharedmemory/status"),
-    LATER("POST", M "/generate"),
-    LATER("POST", M "/generate_stream"),
-    LATER("GET", "/v2/config"),
-    LATER("PATCH", "/v2/config"),
+    LATER("POST", "/v2/systemsharedmemory/region/{r}/register"),
+    LATER("POST", "/v2/systemsharedmemory/region/{r}/unregister"),
+    LATER("POST", "/v2/systemsharedmemory/unregister"),
+    LATER("POST", "/v2/cudasharedmemory/region/{r}/register"),
+    LATER("POST", "/v2/cudasharedmemory/region/{r}/unregister"),
+    LATER("POST", "/v2/cudasharedmemory/unregister"),
+    AT_ANY_LATER("POST", "/generate"),
+    AT_ANY_LATER("POST", "/generate_stream"),
     {0},
 };

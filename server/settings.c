@@ -14,6 +14,7 @@
 #include "guard.h"
 #include "listen.h"
 #include "log.h"
+#include "store.h"
 
 #define DEFAULT_FILE "/etc/onelip/onelipd.json"
 #define USAGE 64  /* EX_USAGE */
@@ -21,8 +22,8 @@
 
 enum kind { KIND_LIST, KIND_TEXT, KIND_CHOICE, KIND_INTEGER, KIND_SECONDS, KIND_SWITCH, KIND_COMMAND };
 enum change { FIXED, MUTABLE };
-enum source { SOURCE_DEFAULT, SOURCE_FILE, SOURCE_ENVIRONMENT, SOURCE_FLAG };
-static const char *const source_names[] = {"default", "file", "environment", "flag"};
+enum source { SOURCE_DEFAULT, SOURCE_FILE, SOURCE_ENVIRONMENT, SOURCE_FLAG, SOURCE_REQUEST };
+static const char *const source_names[] = {"default", "file", "environment", "flag", "request"};
 
 struct setting {
     enum kind kind;
@@ -152,6 +153,7 @@ static const char *wanted(const struct setting *s, char *text, size_t size)
         snprintf(text, size, "%s",
                  !strcmp(s->name, "listen")         ? "ADDR:PORT or unix:PATH"
                  : !strcmp(s->name, "cors-origins") ? "http://HOST[:PORT] or https://HOST[:PORT]"
+                 : !strcmp(s->name, "load-model")   ? "names of models, or *"
                                                     : "a list of texts");
         break;
     case KIND_SWITCH:
@@ -161,7 +163,11 @@ static const char *wanted(const struct setting *s, char *text, size_t size)
         snprintf(text, size, "%s", s->argument);
         break;
     default:
-        snprintf(text, size, "%s", !strcmp(s->name, "api-prefix") ? "a path that begins with \"/\"" : "a text");
+        snprintf(text, size, "%s",
+                 !strcmp(s->name, "api-prefix")       ? "a path that begins with \"/\""
+                 : !strcmp(s->name, "metrics-listen") ? "ADDR:PORT or unix:PATH"
+                 : !strcmp(s->name, "model-name")     ? "a name of a model"
+                                                      : "a text");
     }
     return text;
 }
@@ -174,12 +180,18 @@ static bool is_origin(const char *text)
     return scheme && guard_host(text + scheme);
 }
 
-/* Whether text can stand in this list. */
+/* Whether text can be this setting, or stand in this list. */
 static bool fits(const struct setting *s, const char *text)
 {
     bool local;
 
-    return !strcmp(s->name, "listen") ? address_check(text, &local) : strcmp(s->name, "cors-origins") || is_origin(text);
+    if (!strcmp(s->name, "listen") || !strcmp(s->name, "metrics-listen"))
+        return address_check(text, &local);
+    if (!strcmp(s->name, "model-name") || (!strcmp(s->name, "load-model") && strcmp(text, "*")))
+        return store_name_ok(text);
+    if (!strcmp(s->name, "api-prefix"))
+        return !*text || (*text == '/' && text[strlen(text) - 1] != '/');
+    return strcmp(s->name, "cors-origins") || is_origin(text);
 }
 
 /* A list's texts, separated by commas. */
@@ -208,9 +220,7 @@ static bool set(struct config *c, const struct setting *s, const char *text)
     case KIND_LIST:
         return set_list(c, s, text);
     case KIND_TEXT:
-        if (!strcmp(s->name, "api-prefix") && *text && (*text != '/' || text[strlen(text) - 1] == '/'))
-            return false;
-        return set_text(c, s, text);
+        return fits(s, text) && set_text(c, s, text);
     case KIND_CHOICE:
         return is_choice(s->argument, text) && set_text(c, s, text);
     case KIND_INTEGER: {
@@ -376,7 +386,8 @@ static const char *text_of(const struct setting *s, const json_t *value, char *s
     }
 }
 
-static bool set_json(struct config *c, const struct setting *s, const json_t *value, const char *place, struct trouble *t)
+static bool set_json(struct config *c, const struct setting *s, const json_t *value, enum source source, const char *place,
+                     struct trouble *t)
 {
     char *found = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY), shown[200], scratch[40], want[200];
     const char *text;
@@ -386,18 +397,18 @@ static bool set_json(struct config *c, const struct setting *s, const json_t *va
     free(found);
     if (s->kind == KIND_LIST && json_is_array(value)) {
         list_clear(c, s);
-        c->source[s - settings] = SOURCE_FILE;
+        c->source[s - settings] = (unsigned char)source;
         for (size_t i = 0; good && i < json_array_size(value); i++) {
             text = json_string_value(json_array_get(value, i));
             if (!text || strchr(text, ','))
                 return trouble(t, CONFIG, "%s: found %s, wanted an array of texts", place, shown);
-            good = set_from(c, s, SOURCE_FILE, text, place, shown, t);
+            good = set_from(c, s, source, text, place, shown, t);
         }
         return good;
     }
     text = text_of(s, value, scratch, sizeof scratch);
     if (text)
-        return set_from(c, s, SOURCE_FILE, text, place, shown, t);
+        return set_from(c, s, source, text, place, shown, t);
     return trouble(t, CONFIG, "%s: found %s, wanted %s", place, shown,
                    s->kind == KIND_LIST     ? "an array of texts"
                    : s->kind == KIND_SWITCH ? "true or false"
@@ -470,7 +481,7 @@ static bool read_file(struct config *c, const char *path, bool must, struct trou
         if (!s)
             good = trouble(t, CONFIG, "%s: found a key that is no setting, wanted one that onelipd --help shows", place);
         else if (c->source[s - settings] <= SOURCE_FILE)
-            good = set_json(c, s, value, place, t);
+            good = set_json(c, s, value, SOURCE_FILE, place, t);
         if (!good)
             break;
     }
@@ -505,6 +516,8 @@ static bool default_state_dir(struct config *c, struct trouble *t)
         n = asprintf(&path, "%s/onelip", xdg);
     else if (home && *home == '/')
         n = asprintf(&path, "%s/.local/state/onelip", home);
+    else if (c->read_only)
+        return true;
     else
         return trouble(t, CONFIG, "onelipd: --state-dir: found none and no $HOME, wanted a directory");
     if (n < 0)
@@ -553,6 +566,8 @@ static bool read_all(struct config *c, struct trouble *t)
     c->listen_given = c->source[flag_named("listen", 6) - settings] != SOURCE_DEFAULT;
     if (!c->tls_certificate != !c->tls_private_key)
         return trouble(t, CONFIG, "onelipd: --tls-certificate and --tls-private-key: found one, wanted both or neither");
+    if (c->model_name && !c->model_dir)
+        return trouble(t, CONFIG, "onelipd: --model-name: found no --model-dir, wanted the folder of that model");
     return default_keys(c, t) && default_state_dir(c, t);
 }
 
@@ -754,6 +769,50 @@ bool config_reload(struct config *c, char *why, size_t size)
     }
     config_clear(&fresh);
     return good;
+}
+
+/* One setting of the object into fresh, which is only a place for it. */
+static bool patch_one(struct config *fresh, const char *key, const json_t *value, struct settings_fault *fault)
+{
+    const struct setting *s = key_named(key);
+    struct trouble t = {fault->text, sizeof fault->text, 0};
+
+    snprintf(fault->pointer, sizeof fault->pointer, "/%.60s", key);
+    fault->status = s && s->change == FIXED ? 409 : 400;
+    fault->code = !s ? "unknown_member" : s->change == FIXED ? "requires_restart" : "bad_parameter";
+    if (s && s->change == MUTABLE)
+        return set_json(fresh, s, value, SOURCE_REQUEST, key, &t);
+    snprintf(fault->text, sizeof fault->text, s ? "%.60s changes with a restart only" : "there is no setting \"%.60s\"", key);
+    return false;
+}
+
+bool config_patch(struct config *c, const json_t *changes, struct settings_fault *fault)
+{
+    struct config fresh;
+    const json_t *value;
+    const char *key;
+    bool good = true;
+
+    config_init(&fresh, 0, NULL);
+    json_object_foreach((json_t *)changes, key, value)
+        if (!(good = patch_one(&fresh, key, value, fault)))
+            break;
+    if (good) {
+        pthread_rwlock_wrlock(&c->lock);
+        json_object_foreach((json_t *)changes, key, value)
+            swap(c, &fresh, key_named(key));
+        pthread_rwlock_unlock(&c->lock);
+    }
+    config_clear(&fresh);
+    return good;
+}
+
+bool config_loads(const struct config *c, const char *model)
+{
+    for (size_t i = 0; i < c->n_load_model; i++)
+        if (!strcmp(c->load_model[i], "*") || !strcmp(c->load_model[i], model))
+            return true;
+    return false;
 }
 
 bool config_allows_host(struct config *c, const char *host, size_t length)

@@ -19,11 +19,17 @@ struct config {
     char *web_root;
     char *tls_certificate, *tls_private_key; /* both or neither */
     bool key_credential;  /* it is one of systemd's */
+    char *model_dir, *model_name; /* NULL: none */
+    char *model_control_mode;     /* "explicit", "none", "poll" */
+    char **load_model;            /* names, or "*" */
+    size_t n_load_model;
+    _Atomic double poll_seconds;
+    char *metrics_listen; /* NULL: none */
     char **allowed_hosts; /* mutable */
     size_t n_allowed_hosts;
     char **cors_origins;  /* mutable */
     size_t n_cors_origins;
-    bool insecure, triton_status;
+    bool insecure, triton_status, read_only;
     _Atomic long threads;
     _Atomic long max_body_bytes;             /* mutable */
     _Atomic long max_upload_bytes;           /* mutable */
@@ -47,6 +53,18 @@ void config_clear(struct config *c);
 
 /* config_reload: read everything again and take over what is mutable; false, with one line in why, keeps the old. */
 bool config_reload(struct config *c, char *why, size_t size);
+
+/* config_patch: the settings of an object, all or none of them, until a restart or config_reload. On failure false and
+ * fault. */
+struct settings_fault {
+    int status;
+    const char *code; /* unknown_member, requires_restart, bad_parameter */
+    char pointer[80], text[500];
+};
+bool config_patch(struct config *c, const json_t *changes, struct settings_fault *fault);
+
+/* config_loads: whether --load-model names it. */
+bool config_loads(const struct config *c, const char *model);
 
 /* config_allows_host: whether a Host without its port is in allowed_hosts ("*" there means every one). */
 bool config_allows_host(struct config *c, const char *host, size_t length);

@@ -517,7 +517,36 @@ static int make_folders(const char *path)
     return mkdir(part, 0700) && errno != EEXIST ? errno : 0;
 }
 
-struct store *store_open(const char *state_dir, double checkpoint_seconds, struct metrics *metrics, char *why, size_t size)
+/* The folders, with a lock on them. 0 or an errno. */
+static int take_folders(struct store *s, const char *state_dir)
+{
+    int error = make_folders(state_dir);
+
+    if (error)
+        return error;
+    if ((s->root = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0 ||
+        (s->lock_file = openat(s->root, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)) < 0 ||
+        flock(s->lock_file, LOCK_EX | LOCK_NB) || (mkdirat(s->root, "models", 0700) && errno != EEXIST) ||
+        (s->models = openat(s->root, "models", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+        return errno;
+    return 0;
+}
+
+/* The same where nothing may be written: what is missing stays so, and others may read as well. */
+static int look_at_folders(struct store *s, const char *state_dir)
+{
+    if (!state_dir || (s->root = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+        return state_dir && errno != ENOENT ? errno : 0;
+    if ((s->lock_file = openat(s->root, "lock", O_RDONLY | O_CLOEXEC | O_NOFOLLOW)) < 0 ? errno != ENOENT
+                                                                                        : flock(s->lock_file, LOCK_SH | LOCK_NB))
+        return errno;
+    if ((s->models = openat(s->root, "models", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0 && errno != ENOENT)
+        return errno;
+    return 0;
+}
+
+struct store *store_open(const char *state_dir, bool read_only, double checkpoint_seconds, struct metrics *metrics, char *why,
+                         size_t size)
 {
     struct store *s = calloc(1, sizeof *s);
     pthread_condattr_t monotonic;
@@ -531,15 +560,10 @@ struct store *store_open(const char *state_dir, double checkpoint_seconds, struc
     s->root = s->models = s->lock_file = -1;
     s->checkpoint_seconds = checkpoint_seconds;
     s->metrics = metrics;
-    if ((error = make_folders(state_dir)) || (s->root = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0 ||
-        (s->lock_file = openat(s->root, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)) < 0) {
-        snprintf(why, size, "state directory %s: %s", state_dir, strerror(error ? error : errno));
-    } else if (flock(s->lock_file, LOCK_EX | LOCK_NB)) {
+    s->read_only = read_only;
+    if ((error = read_only ? look_at_folders(s, state_dir) : take_folders(s, state_dir))) {
         snprintf(why, size, "state directory %s: %s", state_dir,
-                 errno == EWOULDBLOCK ? "another onelipd is using it" : strerror(errno));
-    } else if ((mkdirat(s->root, "models", 0700) && errno != EEXIST) ||
-               (s->models = openat(s->root, "models", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
-        snprintf(why, size, "state directory %s/models: %s", state_dir, strerror(errno));
+                 error == EWOULDBLOCK ? "another onelipd is using it" : strerror(error));
     } else {
         pthread_mutex_init(&s->changing, NULL);
         pthread_mutex_init(&s->lock, NULL);
@@ -595,7 +619,8 @@ void store_load(struct store *s)
     while (list && (entry = readdir(list))) {
         struct stat st;
         if (!strncmp(entry->d_name, ".new.", 5) || !strncmp(entry->d_name, ".gone.", 6)) {
-            folder_remove(s->models, entry->d_name);
+            if (!s->read_only)
+                folder_remove(s->models, entry->d_name);
             continue;
         }
         if (!store_name_ok(entry->d_name) || fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISDIR(st.st_mode))
@@ -627,6 +652,11 @@ int store_folder(const struct store *s)
     return s->root;
 }
 
+bool store_read_only(const struct store *s)
+{
+    return s->read_only;
+}
+
 void store_save(struct store *s)
 {
     keep(s, true);
@@ -651,9 +681,12 @@ bool store_close(struct store *s)
     pthread_mutex_destroy(&s->lock);
     pthread_mutex_destroy(&s->keeping);
     pthread_cond_destroy(&s->wake);
-    close(s->models);
-    close(s->lock_file);
-    close(s->root);
+    if (s->models >= 0)
+        close(s->models);
+    if (s->lock_file >= 0)
+        close(s->lock_file);
+    if (s->root >= 0)
+        close(s->root);
     free(s);
     return saved;
 }

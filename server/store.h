@@ -138,8 +138,10 @@ struct model {
 /* ---- the store ------------------------------------------------------------------------------------------ */
 
 /* store_open: take the state directory (made if need be, one daemon at a time) and start the thread that checkpoints.
- * Nothing is loaded yet. On failure NULL and one sentence in why. */
-struct store *store_open(const char *state_dir, double checkpoint_seconds, struct metrics *metrics, char *why, size_t size);
+ * read_only: nothing is ever written; several may share the directory, which may be missing, or NULL. Nothing is loaded yet. On
+ * failure NULL and one sentence in why. */
+struct store *store_open(const char *state_dir, bool read_only, double checkpoint_seconds, struct metrics *metrics, char *why,
+                         size_t size);
 
 /* store_load: every model of the directory. A damaged one is there as UNAVAILABLE. */
 void store_load(struct store *store);
@@ -153,7 +155,8 @@ void store_save(struct store *store);
 /* store_close: write every unsaved step, then free. No request may be under way. false: something could not be saved. */
 bool store_close(struct store *store);
 
-int store_folder(const struct store *store); /* the state directory, open */
+int store_folder(const struct store *store); /* the state directory, open; -1: there is none, which only read_only allows */
+bool store_read_only(const struct store *store);
 
 /* store_get: a model by name, NULL if there is none. Give it back with store_put. */
 struct model *store_get(struct store *store, const char *name);

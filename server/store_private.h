@@ -7,7 +7,8 @@
 #include "store.h"
 
 struct store {
-    int root, models, lock_file; /* folders, and the file that says "one daemon" */
+    int root, models, lock_file; /* folders, and the file that says "one daemon"; -1: missing, and read_only */
+    bool read_only;
     _Atomic double checkpoint_seconds;
     struct metrics *metrics;
 

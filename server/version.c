@@ -409,7 +409,8 @@ void versions_load(struct model *head)
             continue;
         if (number_of(number) >= head_number) {
             log_warning("model %s: version %s was being frozen when the daemon stopped", head->name, number);
-            shelf_remove(head, SHELF, number, &f);
+            if (!head->store->read_only)
+                shelf_remove(head, SHELF, number, &f);
         } else {
             load_one(head, number);
         }

@@ -58,6 +58,7 @@ script_tests += %D%/http/test_infra.py
 script_tests += %D%/http/test_readme.py
 script_tests += %D%/http/test_recovery.py
 script_tests += %D%/http/test_server.py
+script_tests += %D%/http/test_settings.py
 script_tests += %D%/http/test_snapshots.py
 script_tests += %D%/http/test_train.py
 script_tests += %D%/load/mixed.py
@@ -129,9 +130,9 @@ SH_LOG_COMPILER = $(SHELL)
 AM_TESTS_ENVIRONMENT = \
 	ONELIPD='$(abs_top_builddir)/server/onelipd'; ONELIP='$(abs_top_builddir)/clients/cli/onelip'; \
 	ONELIP_BENCH='$(abs_top_builddir)/clients/bench/onelip-bench'; \
-	LIBONELIP='$(abs_top_builddir)/lib/.libs/libonelip.so'; PYTHONDONTWRITEBYTECODE=1; WITH_SWAGGER_UI='$(if $(nodist_webdocs_DATA),1)'; top_builddir='$(abs_top_builddir)'; \
+	LIBONELIP='$(abs_top_builddir)/lib/.libs/libonelip.so'; PYTHONDONTWRITEBYTECODE=1; WITH_SWAGGER_UI='$(if $(nodist_webdocs_DATA),1)'; WITH_SQLITE='$(if $(SQLITE_LIBS),1,0)'; top_builddir='$(abs_top_builddir)'; \
 	CK_TAP_LOG_FILE_NAME=-; CK_VERBOSITY=silent; CC='$(CC)'; SANITIZER_FLAGS='$(SANITIZER_FLAGS)'; \
-	export WITH_SWAGGER_UI CC SANITIZER_FLAGS ONELIPD ONELIP ONELIP_BENCH LIBONELIP top_builddir PYTHONDONTWRITEBYTECODE CK_TAP_LOG_FILE_NAME CK_VERBOSITY;
+	export WITH_SWAGGER_UI WITH_SQLITE CC SANITIZER_FLAGS ONELIPD ONELIP ONELIP_BENCH LIBONELIP top_builddir PYTHONDONTWRITEBYTECODE CK_TAP_LOG_FILE_NAME CK_VERBOSITY;
 
 # Times mean something only with the kernels that OpenBLAS chooses by itself.
 .PHONY: bench

@@ -67,6 +67,11 @@ void forget_metrics(struct ctx *ctx, const char *model, const char *version);
  * member key) ask for: {"object":"list", "data", "has_more", "next"}. */
 void reply_list(const struct request *rq, struct reply *rp, json_t *all, const char *key);
 
+/* Their parts: page_limit reads ?limit= (false: said), page_next is the path of the page behind the entry `last`, with whatever
+ * else the query asks for. */
+bool page_limit(const struct request *rq, struct reply *rp, size_t *limit);
+json_t *page_next(const struct request *rq, const char *last, size_t limit);
+
 /* reply_json_tagged: 200 with body (taken over; NULL: out of memory) and a hash of it as its ETag; to a GET also 304. */
 void reply_json_tagged(const struct request *rq, struct reply *rp, json_t *body);
 

@@ -10,6 +10,7 @@ handler handle_metrics;                                                         
 handler handle_models_list, handle_model_create, handle_model_put, handle_model_get, handle_model_delete,
     handle_definition; /* models.c */
 handler handle_config_get, handle_config_patch; /* config.c */
+handler handle_settings, handle_settings_patch, handle_logging, handle_logging_post; /* server_config.c */
 batch_handler handle_infer; /* infer.c */
 handler handle_training_get, handle_training_put, handle_training_patch; /* training.c */
 handler handle_gradients;                                                /* gradients.c */
@@ -34,6 +35,6 @@ handler handle_datasets_list, handle_dataset_get, handle_dataset_put, handle_dat
     handle_dataset_tensor_put;                                           /* datasets.c */
 handler handle_jobs_list, handle_job_create, handle_job_get, handle_job_delete, handle_job_cancel, handle_job_pause,
     handle_job_resume, handle_job_result, handle_job_events, handle_events; /* jobs.c */
-handler handle_unsupported;                                              /* unsupported.c: what api.md has and this build has not */
+handler handle_no_regions, handle_unsupported;                                              /* unsupported.c: what api.md has and this build has not */
 
 #endif

@@ -73,13 +73,8 @@ void handle_layers(struct ctx *ctx, const struct request *rq, struct reply *rp)
 
     if (!codec_queries(rq, rp, names) || !(model = find_model(ctx, rq, rp)))
         return;
-    if (limit) {
-        most = (size_t)strtoul(limit, NULL, 10);
-        if (strspn(limit, "0123456789") != strlen(limit) || most < 1 || most > 1000) {
-            reply_error(rp, 400, "bad_parameter", NULL, "limit is \"%.40s\", needs an integer from 1 to 1000", limit);
-            goto done;
-        }
-    }
+    if (limit && !page_limit(rq, rp, &most))
+        goto done;
     if (!(now = find_now(model, rp)) || not_modified(rq, rp, now))
         goto done;
     n = lip_model_layers(lip_snapshot_model(now->snapshot));
@@ -98,9 +93,7 @@ void handle_layers(struct ctx *ctx, const struct request *rq, struct reply *rp)
     json = json_pack("{s:s, s:o, s:b, s:n}", "object", "list", "data", list, "has_more", n - from > most, "next");
     if (json && n - from > most)
         json_object_set_new(json, "next",
-                            json_sprintf("/v2/models/%s/layers?after=%s&limit=%zu", model->name,
-                                         lip_layer_name(lip_model_layer(lip_snapshot_model(now->snapshot), from + most - 1)),
-                                         most));
+                            page_next(rq, lip_layer_name(lip_model_layer(lip_snapshot_model(now->snapshot), from + most - 1)), most));
     reply_json(rp, 200, json);
 done:
     published_put(now);

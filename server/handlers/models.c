@@ -265,18 +265,13 @@ void handle_model_put(struct ctx *ctx, const struct request *rq, struct reply *r
 void handle_models_list(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
     bool detail = false, more = false;
-    const char *after = request_query(rq, "after"), *limit = request_query(rq, "limit"), *last = NULL;
-    long most = limit ? strtol(limit, NULL, 10) : 20;
+    const char *after = request_query(rq, "after"), *last = NULL;
+    size_t most;
     json_t *list = json_array(), *json;
     struct model **all;
     size_t n = 0;
 
-    if (!codec_query_bool(rq, rp, "detail", &detail)) {
-        json_decref(list);
-        return;
-    }
-    if (most < 1 || most > 1000) {
-        reply_error(rp, 400, "bad_parameter", NULL, "limit is \"%.40s\", needs an integer from 1 to 1000", limit);
+    if (!codec_query_bool(rq, rp, "detail", &detail) || !page_limit(rq, rp, &most)) {
         json_decref(list);
         return;
     }
@@ -285,7 +280,7 @@ void handle_models_list(struct ctx *ctx, const struct request *rq, struct reply 
         if (!detail) {
             json_array_append_new(list, json_string(all[i]->name));
         } else if (!after || strcmp(all[i]->name, after) > 0) {
-            if ((more = json_array_size(list) == (size_t)most))
+            if ((more = json_array_size(list) == most))
                 break;
             json_array_append_new(list, model_document(all[i], all[i], NULL));
             last = all[i]->name;
@@ -296,7 +291,7 @@ void handle_models_list(struct ctx *ctx, const struct request *rq, struct reply 
     else {
         json = json_pack("{s:s, s:o, s:b, s:n}", "object", "list", "data", list, "has_more", more, "next");
         if (json && more)
-            json_object_set_new(json, "next", json_sprintf("/v2/models?detail=true&after=%s&limit=%ld", last, most));
+            json_object_set_new(json, "next", page_next(rq, last, most));
     }
     for (size_t i = 0; all && i < n; i++)
         store_put(all[i]);

@@ -29,9 +29,9 @@ def table():
             expression = wider
         return "".join(re.findall(r'"([^"]*)"', expression))
 
-    for opening, method, path in re.findall(r'^    (LATER\(|AT_ANY\(|AT_HEAD\(|\{)"([A-Z]+)", ([^,)]+)[,)]', text, re.M):
+    for opening, method, path in re.findall(r'^    ((?:AT_ANY_)?LATER\(|AT_ANY\(|AT_HEAD\(|\{)"([A-Z]+)", ([^,)]+)[,)]', text, re.M):
         for of in ("M ", "MV ", "ML ") if opening.startswith("AT_") else ("",):
-            routes[method.lower(), re.sub(r"{\w+}", "{}", joined(of + path))] = opening != "LATER("
+            routes[method.lower(), re.sub(r"{\w+}", "{}", joined(of + path))] = "LATER" not in opening
     return routes
 
 
