@@ -8,6 +8,7 @@
  * Both samples in the order of a score, filled from one end, are another plan, which needs no matrix.
  */
 #include <math.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,31 +23,46 @@
 
 /* ---- lengths ---------------------------------------------------------------------------------------------------- */
 
-/* At least |a - b|: each difference and each step of the sum has a rounding. */
+enum { LANES = 8 }; /* sums side by side, which a processor adds at once */
+
+/* At least |a - b|: each difference and each step of the sums has a rounding. */
 static double length(const float *a, const float *b, size_t d)
 {
-    double sum = 0;
+    double lane[LANES] = {0}, sum = 0;
+    size_t whole = d - d % LANES;
 
-    for (size_t i = 0; i < d; i++) {
+    for (size_t i = 0; i < whole; i += LANES)
+        for (size_t k = 0; k < LANES; k++) {
+            double x = (double)a[i + k] - b[i + k];
+
+            lane[k] += x * x;
+        }
+    for (size_t i = whole; i < d; i++) {
         double x = (double)a[i] - b[i];
 
-        sum += x * x;
+        lane[i - whole] += x * x;
     }
-    return sum > 0 ? lip__up(sqrt(sum * lip__lift(d)) * (1 + 4 * LIP__U)) + LIP__TINY : 0;
+    for (size_t k = 0; k < LANES; k++)
+        sum += lane[k];
+    return sum > 0 ? lip__up(sqrt(sum * lip__lift(d + LANES)) * (1 + 4 * LIP__U)) + LIP__TINY : 0;
 }
 
 struct pairs {
     size_t m, d;
     const float *p, *q;
     double *cost; /* (n, m) */
+    uint64_t deadline; /* 0: none */
+    atomic_bool late;
 };
 
 static void row_of_costs(void *ctx, size_t i, size_t thread)
 {
-    const struct pairs *c = ctx;
+    struct pairs *c = ctx;
 
     (void)thread;
-    for (size_t j = 0; j < c->m; j++)
+    if (c->deadline && lip__now_ns() >= c->deadline)
+        atomic_store(&c->late, true);
+    for (size_t j = 0; j < c->m && !atomic_load(&c->late); j++)
         c->cost[i * c->m + j] = length(c->p + i * c->d, c->q + j * c->d, c->d);
 }
 
@@ -248,19 +264,23 @@ static void fill(struct plan *s)
         }
 }
 
-/* *cost: at least the sum of units times lengths. */
+/* *cost: at least the sum of units times lengths; INFINITY where time was up before all lengths were known. */
 static lip_err cheapest(size_t n, const float *p, size_t m, const float *q, size_t d, size_t supply, size_t demand,
                         uint64_t deadline, double *cost, bool *optimal, lip_error *err)
 {
     struct plan s;
-    struct pairs pairs = {m, d, p, q, NULL};
+    struct pairs pairs = {.m = m, .d = d, .p = p, .q = q, .deadline = deadline};
     size_t terms = 0;
     lip_err rc = plan_open(&s, n, m, err);
 
+    *cost = INFINITY;
     *optimal = true;
     if (!rc) {
         pairs.cost = s.cost;
         lip__parallel(n, row_of_costs, &pairs);
+        *optimal = !atomic_load(&pairs.late);
+    }
+    if (!rc && *optimal) {
         for (size_t i = 0; i < n; i++)
             s.supply[i] = supply;
         for (size_t j = 0; j < m; j++) {
@@ -306,7 +326,7 @@ lip_err lip_transport_cost(size_t n, const float *p, size_t m, const float *q, s
 {
     uint64_t deadline = max_seconds > 0 ? lip__now_ns() + (uint64_t)(fmin(max_seconds, 1e9) * 1e9) : 0;
     size_t g = common_divisor(n, m), supply, demand;
-    double cost = 0;
+    double cost = INFINITY;
     bool optimal = false;
     lip_err rc;
 

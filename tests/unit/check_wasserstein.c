@@ -133,6 +133,12 @@ START_TEST(stopping_early_is_dearer_but_a_plan)
     ck_assert(whole.optimal && !part.optimal);
     ck_assert_double_ge(part.cost, whole.cost);
     ck_assert_double_le(part.cost, 4 * whole.cost);
+    for (double seconds = 1e-4; seconds < 1; seconds *= 2) { /* some end among the lengths, some among the paths */
+        OK(lip_transport_cost(N, p, M, q, D, NULL, seconds, &part, &err));
+        ck_assert_double_ge(part.cost, whole.cost);
+        ck_assert_double_le(part.cost, 4 * whole.cost);
+        ck_assert(!part.optimal || part.cost == whole.cost);
+    }
 }
 END_TEST
 
