@@ -124,6 +124,21 @@ void batches_close(struct batches *b)
     *b = (struct batches){0};
 }
 
+bool batches_classes(const struct batches *b, const lip_model *m, struct failure *f)
+{
+    for (size_t i = 0; i < b->n_outputs; i++) {
+        const struct dataset_tensor *t = b->label[i].tensor;
+        const lip_shape *shape = lip_model_output_shape(m, i);
+        size_t width = shape->rank ? shape->dim[shape->rank - 1] : 1;
+
+        if (t && width > 1 && t->row == codec_type_size(t->type) && lip_shape_count(shape) == width &&
+            (t->min < 0 || t->max >= (double)width))
+            return failure_set(f, 422, "bad_labels", "tensor \"%s\" has classes from %g to %g, the model's output has %zu", t->name,
+                               t->min, t->max, width);
+    }
+    return true;
+}
+
 static bool read_column(struct batches *b, struct batch_column *c, const size_t *rows, size_t n, struct failure *f)
 {
     return !c->tensor || dataset_rows(b->dataset, c->tensor, rows, n, b->raw, c->x, f);

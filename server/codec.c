@@ -265,6 +265,8 @@ static bool read_inputs(struct codec_body *b, const struct json_spans *spans, co
     const json_t *inputs = json_object_get(b->json, "inputs"), *one;
     size_t i;
 
+    if (!inputs && native && json_object_get(b->json, "dataset") && at == end)
+        return true;
     if (!inputs || !json_is_array(inputs) || json_array_size(inputs) > CODEC_MAX_INPUTS) {
         reply_at(rp, 400, "bad_request", inputs ? "/inputs" : "", "the body needs \"inputs\", a list of at most %d objects",
                  CODEC_MAX_INPUTS);

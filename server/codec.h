@@ -107,7 +107,8 @@ struct codec_body {
 };
 
 /* codec_read_body: framing and structure. model: its name, for texts. members: those allowed at the top on a native
- * path; NULL: unknown ones are ignored. Memory: codec_clear_body, also after a failure. */
+ * path; NULL: unknown ones are ignored. With "dataset" among them a body that names one may be without inputs. Memory:
+ * codec_clear_body, also after a failure. */
 bool codec_read_body(const struct request *rq, const char *model, const char *const *members, struct codec_body *body,
                      struct reply *rp);
 void codec_clear_body(struct codec_body *body);

@@ -56,9 +56,10 @@ static bool active(enum job_status status)
 static bool check_request(struct ctx *ctx, struct job *job, json_t *request, struct reply *rp);
 static enum job_end run_request(struct ctx *ctx, struct job *job, struct reply *rp, struct failure *f);
 
-static const struct job_type job_evaluate = {"evaluate", false, true, "/v2/models/{m}/evaluate", check_request, run_request, NULL},
-                             job_certify = {"certify", false, true, "/v2/models/{m}/certify", check_request, run_request, NULL},
-                             job_async = {"", false, false, NULL, NULL, run_request, NULL};
+static const struct job_type
+    job_evaluate = {"evaluate", false, true, true, "/v2/models/{m}/evaluate", check_request, run_request, NULL},
+    job_certify = {"certify", false, true, true, "/v2/models/{m}/certify", check_request, run_request, NULL},
+    job_async = {"", false, false, false, NULL, NULL, run_request, NULL};
 
 /* Those that POST /v2/jobs makes. */
 static const struct job_type *const types[] = {&job_train, &job_evaluate, &job_certify};
@@ -74,6 +75,14 @@ static const struct job_type *type_named(const char *name)
 
 /* ---- jobs and their documents -------------------------------------------------------------------------------------- */
 
+static void drop_aside(struct job *job)
+{
+    void *aside = job_take_aside(job);
+
+    if (aside)
+        job->aside_free(aside);
+}
+
 void job_put(struct job *job)
 {
     if (!job || atomic_fetch_sub(&job->refs, 1) != 1)
@@ -84,6 +93,7 @@ void job_put(struct job *job)
     free(job->captured);
     free(job->result);
     feed_put(job->feed);
+    drop_aside(job);
     free(job);
 }
 
@@ -386,6 +396,20 @@ json_t *job_metrics(struct job *job)
     return metrics;
 }
 
+void job_set_aside(struct job *job, void *aside, void (*aside_free)(void *aside))
+{
+    job->aside = aside;
+    job->aside_free = aside_free;
+}
+
+void *job_take_aside(struct job *job)
+{
+    void *aside = job->aside;
+
+    job->aside = NULL;
+    return aside;
+}
+
 enum job_end job_asked(struct job *job)
 {
     enum job_end asked = JOB_DONE;
@@ -466,6 +490,7 @@ static void settle(struct job *job, enum job_status status, const struct failure
         job->error = *f;
     time_text(job->finished_at);
     pthread_mutex_unlock(&jobs->lock);
+    drop_aside(job);
     save_or_say(job);
     if (job->type->settled)
         job->type->settled(jobs->ctx, job);
@@ -580,7 +605,7 @@ bool job_control(struct job *job, enum job_control what, struct failure *f)
         ok = failure_set(f, 409, "job_finished", "job '%s' has finished: %s", job->id, status_names[before]);
     } else if (what == JOB_PAUSE && before == JOB_QUEUED) {
         job->status = JOB_PAUSED;
-    } else if (what == JOB_PAUSE && before == JOB_RUNNING && !job->type->writes) {
+    } else if (what == JOB_PAUSE && before == JOB_RUNNING && !job->type->pauses) {
         ok = failure_set(f, 501, "unsupported", "jobs of type %s cannot be paused while they run", job->kind);
     } else if (what == JOB_PAUSE && before == JOB_RUNNING) {
         job->status = JOB_PAUSING;
@@ -831,7 +856,7 @@ static bool check_request(struct ctx *ctx, struct job *job, json_t *request, str
         reply_at(rp, 404, "unknown_dataset", "/dataset", "there is no dataset '%.140s'", dataset);
     else
         ok = true;
-    if (ok && job->type != &job_certify) { /* the handler itself says what else is wrong, and does little yet */
+    if (ok) { /* the handler itself says what else is wrong, and does little yet */
         struct reply said = {0};
         struct captured *captured = request_make("POST", route_of(job->type), job->model, body_of(request));
         struct request rq;
@@ -841,6 +866,7 @@ static bool check_request(struct ctx *ctx, struct job *job, json_t *request, str
             ok = false;
         } else {
             request_of(captured, &rq);
+            rq.job = job;
             rq.dry = true;
             rq.route->handle(ctx, &rq, &said);
             if (said.status >= 400) {
@@ -872,9 +898,7 @@ static enum job_end run_request(struct ctx *ctx, struct job *job, struct reply *
     rq.route->handle(ctx, &rq, rp);
     free(made);
     asked = job_asked(job);
-    if (asked == JOB_DROPPED || (asked == JOB_STOPPED && rp->status >= 400))
-        return asked;
-    return JOB_DONE;
+    return asked == JOB_DROPPED || (asked != JOB_DONE && rp->status >= 400) ? asked : JOB_DONE; /* else it was done already */
 }
 
 /* ---- start and end ------------------------------------------------------------------------------------------------------------------------ */

@@ -46,6 +46,10 @@ struct job {
     struct failure error;
     char *result;                   /* kept_text of the answer; NULL: none */
     json_t *internal;               /* what else is kept of it: ids of its datasets */
+
+    /* of its runner */
+    void *aside;                    /* what a run that was set aside left for the next one; NULL: it begins anew */
+    void (*aside_free)(void *aside);
 };
 
 /* How a run ended. */
@@ -55,6 +59,7 @@ enum job_end { JOB_DONE, JOB_ERROR, JOB_STOPPED, JOB_SET_ASIDE, JOB_DROPPED };
 struct job_type {
     const char *name;
     bool writes;   /* changes the model's head */
+    bool pauses;   /* can be set aside while it runs */
     bool restarts; /* can go on, or begin again, after a restart of the daemon */
     const char *template; /* of the route whose handler does it, or NULL */
     /* check: everything that can be wrong is said now; the defaults go into job->request, total steps into job. */
@@ -110,6 +115,11 @@ enum job_end job_asked(struct job *job);
 void job_progress(struct job *job, uint64_t step, uint64_t epoch, uint64_t weights_revision, json_t *metrics);
 
 json_t *job_metrics(struct job *job); /* a copy; NULL: out of memory */
+
+/* job_set_aside: what a run that ends with JOB_SET_ASIDE leaves for the next one, in memory; taken over. job_take_aside: the
+ * caller's again; NULL: there is none. */
+void job_set_aside(struct job *job, void *aside, void (*aside_free)(void *aside));
+void *job_take_aside(struct job *job);
 
 /* job_tell: an event of the job, also in the server's feed. data: taken over. latest: only the latest of its type counts. */
 void job_tell(struct job *job, json_t *data, bool latest);

@@ -136,22 +136,6 @@ static void say(struct reply *rp, const struct failure *f, const char *pointer)
     reply_at(rp, f->status, f->code, pointer, "%s", f->text);
 }
 
-/* Labels that cannot be classes, by what the dataset says of itself: the first batch may not have them. */
-static bool check_classes(const struct batches *b, const lip_model *m, struct failure *f)
-{
-    for (size_t i = 0; i < b->n_outputs; i++) {
-        const struct dataset_tensor *t = b->label[i].tensor;
-        const lip_shape *shape = lip_model_output_shape(m, i);
-        size_t width = shape->rank ? shape->dim[shape->rank - 1] : 1;
-
-        if (t && width > 1 && t->row == codec_type_size(t->type) && lip_shape_count(shape) == width &&
-            (t->min < 0 || t->max >= (double)width))
-            return failure_set(f, 422, "bad_labels", "tensor \"%s\" has classes from %g to %g, the model's output has %zu", t->name,
-                               t->min, t->max, width);
-    }
-    return true;
-}
-
 /* The dataset against the model and, by its first batch, against the loss. */
 static bool check_data(struct ctx *ctx, const char *name, const char *pointer, struct published *now, const struct recipe *recipe,
                        const struct plan *p, uint64_t *samples, char id[17], struct reply *rp)
@@ -181,7 +165,7 @@ static bool check_data(struct ctx *ctx, const char *name, const char *pointer, s
     memcpy(id, d->id, sizeof d->id);
     if (!ws)
         reply_no_memory(rp);
-    else if (!batches_open(&b, d, m, true, n, &f) || !batches_read(&b, rows, n, &batch, &f) || !check_classes(&b, m, &f))
+    else if (!batches_open(&b, d, m, true, n, &f) || !batches_read(&b, rows, n, &batch, &f) || !batches_classes(&b, m, &f))
         say(rp, &f, pointer);
     else if (!lip_trainer_needs_pairs(recipe->judge) &&
              lip_evaluate(recipe->judge, now->snapshot, ws, &batch, metrics, &n_metrics, &err))
@@ -730,42 +714,41 @@ static bool prepare(struct run *r, struct failure *f)
     return ok;
 }
 
-/* A run ends with the moving average of its weights where the optimizer keeps one. */
-static bool finish(struct run *r, struct failure *f)
+static lip_err average(struct model *model, lip_state *changed, lip_error *err)
 {
-    struct model *model = r->model;
+    return lip_trainer_finish(model->trainer, changed, err);
+}
+
+static lip_err refresh(struct model *model, lip_state *changed, lip_error *err)
+{
+    (void)model;
+    return lip_state_refresh(changed, NULL, NULL, err);
+}
+
+/* A changed copy becomes the head, on disk and published. Under `writing`. */
+static bool change_head(struct model *model, lip_err (*change)(struct model *, lip_state *, lip_error *), struct failure *f)
+{
     lip_state *changed = NULL;
     lip_error err = {0};
-    bool ok = true;
+    bool ok = (!lip_state_copy(model->state, &changed, &err) && !change(model, changed, &err)) || failure_step(f, &err);
 
-    model_lock(model);
-    if (!model->gone && model->trainer && lip_trainer_averages(model->trainer)) {
-        ok = (!lip_state_copy(model->state, &changed, &err) && !lip_trainer_finish(model->trainer, changed, &err)) ||
-             failure_step(f, &err);
-        if (ok && (ok = model_replace_state(model, changed, f)))
-            changed = NULL;
-        lip_state_free(changed);
-    }
-    pthread_mutex_unlock(&model->writing);
+    if (ok && (ok = model_replace_state(model, changed, f)))
+        changed = NULL;
+    lip_state_free(changed);
     return ok;
 }
 
-/* Publish what the job has made, if it is to be published now. */
-static bool publish(struct run *r, struct failure *f)
+/* A run ends with the moving average of its weights where the optimizer keeps one, and published if it is to be so now. */
+static bool conclude(struct run *r, struct failure *f)
 {
     struct model *model = r->model;
-    lip_state *changed = NULL;
-    lip_error err = {0};
     bool ok = true;
 
     model_lock(model);
-    if (model->unpublished && model->recipe && (model->recipe->publish_job || model->recipe->publish_epoch)) {
-        ok = (!lip_state_copy(model->state, &changed, &err) && !lip_state_refresh(changed, NULL, NULL, &err)) ||
-             failure_step(f, &err);
-        if (ok && (ok = model_replace_state(model, changed, f)))
-            changed = NULL;
-        lip_state_free(changed);
-    }
+    if (!model->gone && model->trainer && lip_trainer_averages(model->trainer))
+        ok = change_head(model, average, f);
+    if (ok && model->unpublished && model->recipe && (model->recipe->publish_job || model->recipe->publish_epoch))
+        ok = change_head(model, refresh, f);
     pthread_mutex_unlock(&model->writing);
     return ok;
 }
@@ -799,7 +782,7 @@ static enum job_end work(struct run *r, struct failure *f)
         if (!(r->batch < r->per_epoch ? step(r, f) : end_epoch(r, f)))
             return f->status ? JOB_ERROR : job_asked(r->job);
     }
-    return finish(r, f) && publish(r, f) && model_checkpoint(r->model, f) ? JOB_DONE : JOB_ERROR;
+    return conclude(r, f) && model_checkpoint(r->model, f) ? JOB_DONE : JOB_ERROR;
 }
 
 static enum job_end run(struct ctx *ctx, struct job *job, struct reply *rp, struct failure *f)
@@ -855,4 +838,4 @@ static void settled(struct ctx *ctx, struct job *job)
     store_put(model);
 }
 
-const struct job_type job_train = {"train", true, true, NULL, check, run, settled};
+const struct job_type job_train = {"train", true, true, true, NULL, check, run, settled};

@@ -47,6 +47,7 @@ script_tests += %D%/http/test_lipschitz.py
 script_tests += %D%/http/test_models.py
 script_tests += %D%/http/test_openapi.py
 script_tests += %D%/http/test_certify.py
+script_tests += %D%/http/test_certify_jobs.py
 script_tests += %D%/http/test_patch.py
 script_tests += %D%/http/test_singular_values.py
 script_tests += %D%/http/test_tighten.py

@@ -4,16 +4,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "batches.h"
 #include "common.h"
 #include "handlers.h"
+#include "jobs.h"
 #include "settings.h"
 #include "store_private.h"
 
-/* How many samples are worked on between two looks at the clock. */
-#define SLICE_FLOPS  1e9
+#define SLICE_FLOPS  1e9 /* between two looks at the clock */
 #define LOCAL_FLOPS  5e6 /* of a local certificate, at least */
 #define ATTACK_STEPS 500 /* forward passes of an attack, about */
-enum { MOST_EPSILONS = 4096, SLICE_LEAST = 32, SLICE_MOST = 4096 };
+#define TELL_NS      ((uint64_t)EVENTS_COALESCE_MS * 1000000u)
+enum { MOST_EPSILONS = 4096, MOST_TOLD = 16, SLICE_LEAST = 32, SLICE_MOST = 4096, DRY_SAMPLES = 64 };
 
 static const char *const norms[] = {[LIP_L2] = "l2", [LIP_L1] = "l1", [LIP_LINF] = "linf", NULL};
 static const char *const arithmetics[] = {[LIP_FLOAT64] = "float64", [LIP_FLOAT32] = "float32", NULL};
@@ -127,18 +129,24 @@ static bool read_wish(struct ctx *ctx, const struct request *rq, const struct co
 
 /* ---- the work --------------------------------------------------------------------------------------------------- */
 
+/* Samples of a request or of a dataset, the first `done` of them certified. */
 struct work {
-    size_t n, in, classes;
-    const float *x;
+    struct published *now; /* whose weights; counted */
+    size_t n, done, in, classes;
+    const float *x; /* NULL: they are a dataset's */
     float *owned, *y; /* owned: what to free of x */
+    bool y_kept;                /* else y has room for one batch */
     int64_t *label, *predicted; /* label NULL: none came */
     double *margin, *radius, *attack_radius;
-    float *attack;
+    float *attack; /* NULL: the points are not wanted */
     const char **method, **reason;
 };
 
-static void work_clear(struct work *k)
+static void work_free(void *aside)
 {
+    struct work *k = aside;
+
+    published_put(k->now);
     free(k->owned);
     free(k->y);
     free(k->label);
@@ -149,6 +157,7 @@ static void work_clear(struct work *k)
     free(k->attack);
     free(k->method);
     free(k->reason);
+    free(k);
 }
 
 static bool read_labels(struct codec_body *body, struct work *k, struct reply *rp)
@@ -176,57 +185,77 @@ static bool read_labels(struct codec_body *body, struct work *k, struct reply *r
     return ok;
 }
 
-static bool work_room(struct work *k, bool attack, struct reply *rp)
+/* y_rows: as many answers as are kept, at least those of one batch. */
+static bool work_room(struct work *k, size_t y_rows, bool attack, bool points, struct reply *rp)
 {
     size_t n = k->n + 1, values, inputs;
-    bool fits = !__builtin_mul_overflow(n, k->classes, &values) && !__builtin_mul_overflow(n, k->in, &inputs);
+    bool fits = !__builtin_mul_overflow(y_rows + 1, k->classes, &values) && !__builtin_mul_overflow(n, k->in, &inputs);
 
     if (fits && (k->y = calloc(values, sizeof *k->y)) && (k->predicted = calloc(n, sizeof *k->predicted)) &&
         (k->margin = calloc(n, sizeof *k->margin)) && (k->radius = calloc(n, sizeof *k->radius)) &&
         (k->method = calloc(n, sizeof *k->method)) && (k->reason = calloc(n, sizeof *k->reason)) &&
-        (!attack || ((k->attack_radius = calloc(n, sizeof *k->attack_radius)) && (k->attack = calloc(inputs, sizeof *k->attack)))))
+        (!attack || (k->attack_radius = calloc(n, sizeof *k->attack_radius))) &&
+        (!points || (k->attack = calloc(inputs, sizeof *k->attack))))
         return true;
     reply_no_memory(rp);
     return false;
 }
 
-/* The other side of n samples from i on. What is answered wrongly needs no attack. */
-static lip_err attack(const lip_certifier *c, const struct wish *w, struct work *k, size_t i, size_t n, lip_error *err)
+/* The other side of the next n samples. What is answered wrongly needs no attack. */
+static lip_err attack(const lip_certifier *c, const struct wish *w, struct work *k, size_t n, const float *x, lip_error *err)
 {
-    lip_err rc = lip_attack(c, &w->options, 0, n, k->x + i * k->in, k->attack_radius + i, k->attack + i * k->in, err);
+    size_t i = k->done;
+    float *point = k->attack ? k->attack + i * k->in : NULL;
+    lip_err rc = lip_attack(c, &w->options, 0, n, x, k->attack_radius + i, point, err);
 
-    for (size_t r = i; !rc && k->label && r < i + n; r++)
-        if (k->label[r] != k->predicted[r]) {
-            k->attack_radius[r] = 0;
-            memcpy(k->attack + r * k->in, k->x + r * k->in, k->in * sizeof *k->attack);
+    for (size_t r = 0; !rc && k->label && r < n; r++)
+        if (k->label[i + r] != k->predicted[i + r]) {
+            k->attack_radius[i + r] = 0;
+            if (point)
+                memcpy(point + r * k->in, x + r * k->in, k->in * sizeof *x);
         }
     return rc;
 }
 
-/* In slices, so that a deadline is noticed. */
-static bool certify(const lip_certifier *c, const lip_model *m, const struct wish *w, struct work *k, struct reply *rp)
+/* The next n samples, which are x. */
+static bool certify_some(const lip_certifier *c, const struct wish *w, struct work *k, size_t n, const float *x, const char *pointer,
+                         struct reply *rp)
 {
-    double each = lip_model_flops(m) * (w->attack ? ATTACK_STEPS : 1) + (w->options.local ? LOCAL_FLOPS : 1);
-    double slice = fmin(SLICE_MOST, fmax(SLICE_LEAST, SLICE_FLOPS / each));
     lip_workspace *ws = thread_workspace();
+    size_t i = k->done;
     lip_error err = {0};
+    const lip_certificates out = {k->y + (k->y_kept ? i * k->classes : 0), k->predicted + i, k->margin + i,
+                                  k->radius + i, k->method + i, k->reason + i};
 
     if (!ws) {
         reply_no_memory(rp);
         return false;
     }
-    for (size_t i = 0, n; i < k->n; i += n) {
-        n = k->n - i < (size_t)slice ? k->n - i : (size_t)slice;
-        if (!in_time(w->deadline, rp))
-            return false;
-        const lip_certificates out = {k->y + i * k->classes, k->predicted + i, k->margin + i,
-                                      k->radius + i,         k->method + i,    k->reason + i};
-        if (lip_certify(c, ws, &w->options, n, k->x + i * k->in, k->label ? k->label + i : NULL, &out, &err) ||
-            (w->attack && attack(c, w, k, i, n, &err))) {
-            reply_lip_error(rp, &err, ABOUT_TENSORS, "/inputs");
-            return false;
-        }
+    if (lip_certify(c, ws, &w->options, n, x, k->label ? k->label + i : NULL, &out, &err) ||
+        (w->attack && attack(c, w, k, n, x, &err))) {
+        reply_lip_error(rp, &err, ABOUT_TENSORS, pointer);
+        return false;
     }
+    k->done += n;
+    return true;
+}
+
+/* How many samples are worked on between two looks at the clock. */
+static size_t slice_of(const lip_model *m, const struct wish *w)
+{
+    double each = lip_model_flops(m) * (w->attack ? ATTACK_STEPS : 1) + (w->options.local ? LOCAL_FLOPS : 1);
+
+    return (size_t)fmin(SLICE_MOST, fmax(SLICE_LEAST, SLICE_FLOPS / each));
+}
+
+static bool certify(const lip_certifier *c, const lip_model *m, const struct wish *w, struct work *k, struct reply *rp)
+{
+    size_t slice = slice_of(m, w);
+
+    while (k->done < k->n)
+        if (!in_time(w->deadline, rp) ||
+            !certify_some(c, w, k, k->n - k->done < slice ? k->n - k->done : slice, k->x + k->done * k->in, "/inputs", rp))
+            return false;
     return true;
 }
 
@@ -327,47 +356,217 @@ static lip_shape shape_of(const lip_shape *each, size_t n)
     return shape;
 }
 
-static void answer(struct ctx *ctx, const struct request *rq, struct reply *rp, const struct model *model, struct published *now)
+/* ---- a dataset's samples -------------------------------------------------------------------------------------------- */
+
+static bool not_that(struct reply *rp, const struct failure *f)
 {
-    static const char *const members[] = {"id", "model_name", "model_version", "parameters", "inputs", "outputs", "epsilons", NULL};
+    reply_at(rp, f->status, f->code, "/dataset", "%s", f->text);
+    return false;
+}
+
+/* A job's document and its event: how far it is, and what holds so far. */
+static void tell(const struct request *rq, const struct wish *w, const struct work *k, size_t batch, uint64_t began, size_t began_at)
+{
+    size_t step = (k->done + batch - 1) / batch, right = 0;
+    double share[MOST_TOLD], sum = 0, seconds = (double)(now_ns() - began) * 1e-9;
+    json_t *metrics = json_object();
+    char name[64];
+
+    for (size_t i = 0; i < k->done; i++) {
+        sum += k->radius[i];
+        right += k->label && k->label[i] == k->predicted[i];
+    }
+    json_object_set_new(metrics, "mean_radius", codec_real(sum / (double)k->done));
+    if (k->label)
+        json_object_set_new(metrics, "accuracy", codec_real((double)right / (double)k->done));
+    lip_provable_accuracy(k->done, k->radius, w->n_epsilons < MOST_TOLD ? w->n_epsilons : MOST_TOLD, w->epsilon, share);
+    for (size_t i = 0; i < w->n_epsilons && i < MOST_TOLD; i++) {
+        snprintf(name, sizeof name, "provable_accuracy_%.6g", w->epsilon[i]);
+        json_object_set_new(metrics, name, codec_real(share[i]));
+    }
+    job_progress(rq->job, step, 0, k->now->weights_revision, json_incref(metrics));
+    job_tell(rq->job,
+             json_pack("{s:s, s:I, s:o, s:I, s:o}", "type", "metrics", "step", (json_int_t)step, "metrics", metrics, "weights_revision",
+                       (json_int_t)k->now->weights_revision, "samples_per_second",
+                       codec_real(seconds > 0 ? floor((double)(k->done - began_at) / seconds) : 0)),
+             true);
+}
+
+/* The next n samples out of the dataset. */
+static bool certify_rows(const lip_certifier *c, const struct wish *w, struct work *k, struct batches *b, size_t *rows, size_t n,
+                         struct reply *rp)
+{
+    struct failure f = {0};
+    lip_error err = {0};
+    lip_batch batch;
+
+    for (size_t r = 0; r < n; r++)
+        rows[r] = k->done + r;
+    if (!batches_read(b, rows, n, &batch, &f))
+        return not_that(rp, &f);
+    if (batch.y && lip_labels(n, k->classes, &batch.y_shape, batch.y, k->label + k->done, &err)) {
+        reply_lip_error(rp, &err, ABOUT_TENSORS, "/dataset");
+        return false;
+    }
+    return certify_some(c, w, k, n, batch.x, "/dataset", rp);
+}
+
+/* In batches, between two of which a job may be paused or ended. A dry run does the first samples, the cheap way. */
+static bool certify_dataset(const struct request *rq, const lip_certifier *c, const struct wish *w, struct work *k, struct batches *b,
+                            struct reply *rp)
+{
+    struct wish little = *w;
+    size_t *rows = malloc((b->largest + 1) * sizeof *rows), began_at = k->done;
+    uint64_t began = now_ns(), told = began;
+    bool ok = rows != NULL;
+
+    if (!ok)
+        reply_no_memory(rp);
+    little.options.local = little.attack = false;
+    if (rq->dry && ok && k->n)
+        ok = certify_rows(c, &little, k, b, rows, b->largest < DRY_SAMPLES ? b->largest : DRY_SAMPLES, rp);
+    while (!rq->dry && ok && k->done < k->n) {
+        if (rq->job && job_asked(rq->job) != JOB_DONE) {
+            reply_error(rp, 503, "draining", NULL, "the certification was given up");
+            ok = false;
+        } else if ((ok = in_time(w->deadline, rp) &&
+                         certify_rows(c, w, k, b, rows, k->n - k->done < b->largest ? k->n - k->done : b->largest, rp)) &&
+                   rq->job && (now_ns() - told > TELL_NS || k->done == k->n)) {
+            tell(rq, w, k, b->largest, began, began_at);
+            told = now_ns();
+        }
+    }
+    free(rows);
+    return ok;
+}
+
+/* The dataset that the body names, ready to be read. */
+static bool open_dataset(struct ctx *ctx, const struct request *rq, const struct codec_body *body, const lip_model *m,
+                         const struct wish *w, struct work *k, struct batches *b, struct reply *rp)
+{
+    const json_t *size = json_object_get(body->json, "batch_size");
+    const char *name = json_string_value(json_object_get(body->json, "dataset"));
+    json_int_t batch = size ? json_integer_value(size) : (json_int_t)slice_of(m, w);
+    struct failure f = {0};
+    struct dataset *d;
+    bool ok;
+
+    if (!name || batch < 1 || batch > SLICE_MOST) {
+        reply_at(rp, 400, "bad_parameter", name ? "/batch_size" : "/dataset",
+                 name ? "batch_size needs an integer from 1 to %d" : "dataset needs the name of a dataset", SLICE_MOST);
+        return false;
+    }
+    if (!(d = dataset_get(ctx->datasets, name))) {
+        reply_at(rp, 404, "unknown_dataset", "/dataset", "there is no dataset '%.140s'", name);
+        return false;
+    }
+    ok = (batches_open(b, d, m, false, (size_t)batch, &f) && batches_classes(b, m, &f)) || not_that(rp, &f);
+    k->n = d->samples;
+    if (ok && rq->job && rq->dry)
+        rq->job->total_steps = b->largest ? (k->n + b->largest - 1) / b->largest : 0;
+    dataset_put(d);
+    return ok;
+}
+
+/* Room for all that is kept of a dataset's samples: no more than a body may have. */
+static bool dataset_room(struct ctx *ctx, const struct wish *w, struct work *k, const struct batches *b, bool y, bool points,
+                         struct reply *rp)
+{
+    size_t most = (size_t)atomic_load(&ctx->config->max_body_bytes);
+    size_t each = 2 * sizeof(int64_t) + 3 * sizeof(double) + 2 * sizeof(char *) + (y ? k->classes * sizeof(float) : 0) +
+                  (points ? k->in * sizeof(float) : 0);
+
+    if (k->n > most / each) {
+        reply_error(rp, 413, "too_large", NULL,
+                    "certificates of %zu samples are %zu bytes each, together more than max_body_bytes, %zu: name fewer outputs, or "
+                    "certify fewer samples",
+                    k->n, each, most);
+        return false;
+    }
+    if (b->label[0].tensor && !(k->label = calloc(k->n + 1, sizeof *k->label))) {
+        reply_no_memory(rp);
+        return false;
+    }
+    k->y_kept = y;
+    return work_room(k, y ? k->n : b->largest, w->attack, points, rp);
+}
+
+/* ---- all of it ------------------------------------------------------------------------------------------------------ */
+
+static bool names_output(const struct codec_body *body, const char *name)
+{
+    for (size_t i = 0; i < body->n_outputs; i++)
+        if (!strcmp(body->output[i].name, name))
+            return true;
+    return false;
+}
+
+/* Of a dataset's samples all outputs but y and attack, unless they are named. */
+static void answer(struct ctx *ctx, const struct request *rq, struct reply *rp, const struct model *model, struct work *k)
+{
+    static const char *const members[] = {"id",      "model_name", "model_version", "parameters", "inputs",
+                                          "outputs", "epsilons",   "dataset",       "batch_size", NULL};
     static const char *const others[] = {"y_true", NULL};
+    struct published *now = k->now;
     const lip_model *m = lip_snapshot_model(now->snapshot);
     struct codec_body body;
+    struct batches batches = {0};
     struct wish w = {0};
-    struct work k = {0};
     const lip_certifier *c;
     json_t *parameters = NULL, *more = NULL;
     char etag[ETAG_MAX];
     uint64_t start = now_ns(), parsed, computed;
+    bool dataset, y, points;
+    size_t n = 0;
 
     if (!codec_read_body(rq, model->name, members, &body, rp) || !read_wish(ctx, rq, &body, &w, rp) ||
-        !(c = find_certifier(now, w.norm, rp)) || !codec_inputs(&body, model->name, m, others, &k.n, &k.x, &k.owned, rp))
+        !(c = find_certifier(now, w.norm, rp)))
         goto done;
-    k.in = lip_shape_count(lip_model_input_shape(m, 0));
-    k.classes = lip_certifier_classes(c);
-    struct codec_result results[] = {
-        {.name = lip_model_output_name(m, 0), .shape = shape_of(lip_model_output_shape(m, 0), k.n)},
-        {.name = "label", .shape = shape_of(NULL, k.n), .type = CODEC_INT64},
-        {.name = "margin", .shape = shape_of(NULL, k.n), .type = CODEC_FP64},
-        {.name = "radius", .shape = shape_of(NULL, k.n), .type = CODEC_FP64},
-        {.name = "method", .shape = shape_of(NULL, k.n), .type = CODEC_BYTES},
-        {.name = "attack_radius", .shape = shape_of(NULL, k.n), .type = CODEC_FP64},
-        {.name = "attack", .shape = shape_of(lip_model_input_shape(m, 0), k.n)},
+    dataset = json_object_get(body.json, "dataset") != NULL;
+    y = !dataset || names_output(&body, lip_model_output_name(m, 0));
+    points = w.attack && (!dataset || names_output(&body, "attack"));
+    k->in = lip_shape_count(lip_model_input_shape(m, 0));
+    k->classes = lip_certifier_classes(c);
+    if (dataset && body.n_inputs) {
+        reply_at(rp, 400, "bad_request", "/dataset", "the samples are a dataset's or those of inputs, not both");
+        goto done;
+    }
+    if (!dataset && json_object_get(body.json, "batch_size")) {
+        reply_at(rp, 400, "bad_parameter", "/batch_size", "batch_size goes with a dataset");
+        goto done;
+    }
+    if (!(dataset ? open_dataset(ctx, rq, &body, m, &w, k, &batches, rp)
+                  : codec_inputs(&body, model->name, m, others, &k->n, &k->x, &k->owned, rp) && read_labels(&body, k, rp)))
+        goto done;
+    if (!k->radius && !(dataset ? dataset_room(ctx, &w, k, &batches, y, points, rp) : work_room(k, k->n, w.attack, points, rp)))
+        goto done;
+    k->y_kept = y;
+    const struct {
+        bool there;
+        struct codec_result result;
+    } all[] = {
+        {y, {.name = lip_model_output_name(m, 0), .shape = shape_of(lip_model_output_shape(m, 0), k->n), .data = k->y}},
+        {true, {.name = "label", .shape = shape_of(NULL, k->n), .type = CODEC_INT64, .data = k->predicted}},
+        {true, {.name = "margin", .shape = shape_of(NULL, k->n), .type = CODEC_FP64, .data = k->margin}},
+        {true, {.name = "radius", .shape = shape_of(NULL, k->n), .type = CODEC_FP64, .data = k->radius}},
+        {true, {.name = "method", .shape = shape_of(NULL, k->n), .type = CODEC_BYTES, .data = k->method}},
+        {w.attack, {.name = "attack_radius", .shape = shape_of(NULL, k->n), .type = CODEC_FP64, .data = k->attack_radius}},
+        {points, {.name = "attack", .shape = shape_of(lip_model_input_shape(m, 0), k->n), .data = k->attack}},
     };
-    size_t n = sizeof results / sizeof *results - (w.attack ? 0 : 2);
-    if (!read_labels(&body, &k, rp) || !work_room(&k, w.attack, rp))
-        goto done;
-    const void *const data[] = {k.y, k.predicted, k.margin, k.radius, k.method, k.attack_radius, k.attack};
-    for (size_t i = 0; i < n; i++)
-        results[i].data = data[i];
+    struct codec_result results[sizeof all / sizeof *all];
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i].there)
+            results[n++] = all[i].result;
     if (!codec_choose(&body, model->name, results, &n, rp))
         goto done;
     parsed = now_ns();
-    if (!certify(c, m, &w, &k, rp))
+    if (!(dataset ? certify_dataset(rq, c, &w, k, &batches, rp) : certify(c, m, &w, k, rp)) || rq->dry)
         goto done;
     computed = now_ns();
     parameters = json_pack("{s:I}", "weights_revision", (json_int_t)now->weights_revision);
-    if (!(more = certificate(c, &w, &k)) || !parameters) {
+    if (parameters && dataset)
+        json_object_set_new(parameters, "samples", json_integer((json_int_t)k->n));
+    if (!(more = certificate(c, &w, k)) || !parameters) {
         reply_no_memory(rp);
         goto done;
     }
@@ -381,23 +580,29 @@ static void answer(struct ctx *ctx, const struct request *rq, struct reply *rp, 
 done:
     json_decref(parameters);
     json_decref(more);
-    work_clear(&k);
+    batches_close(&batches);
     free(w.epsilon);
     codec_clear_body(&body);
 }
 
-/* POST /v2/models/{m}/certify  infer's body, y_true, "epsilons"  ->  {"certificate", "outputs":[y, label, margin, radius, method,
- * with "attack" attack_radius, attack]} */
+/* POST /v2/models/{m}/certify  infer's body, y_true, "epsilons"; or {"dataset", "batch_size", "epsilons"}  ->  {"certificate",
+ * "outputs":[y, label, margin, radius, method, with "attack" attack_radius, attack]}. A job that was paused goes on with the
+ * weights that it began with. */
 void handle_certify(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
     static const char *const none[] = {NULL};
-    struct published *now = NULL;
     struct model *model;
+    struct work *k;
 
     if (!codec_queries(rq, rp, none) || !(model = find_model(ctx, rq, rp)))
         return;
-    if ((now = find_now(model, rp)))
-        answer(ctx, rq, rp, model, now);
-    published_put(now);
+    if (!(k = rq->job ? job_take_aside(rq->job) : NULL) && !(k = calloc(1, sizeof *k)))
+        reply_no_memory(rp);
+    else if (k->now || (k->now = find_now(model, rp)))
+        answer(ctx, rq, rp, model, k);
+    if (k && rq->job && rp->status >= 400 && job_asked(rq->job) == JOB_SET_ASIDE)
+        job_set_aside(rq->job, k, work_free);
+    else if (k)
+        work_free(k);
     store_put(model);
 }

@@ -469,7 +469,7 @@ bool native_parameters(struct ctx *ctx, const struct request *rq, const struct c
     const char *known[32];
     size_t n = 0;
 
-    *deadline = rq->start_ns + (uint64_t)(ctx->config->request_timeout_seconds * 1e9);
+    *deadline = rq->job ? UINT64_MAX : rq->start_ns + (uint64_t)(ctx->config->request_timeout_seconds * 1e9);
     for (size_t i = 0; i < sizeof common / sizeof *common; i++)
         known[n++] = common[i];
     for (size_t i = 0; names && names[i]; i++)

@@ -95,7 +95,7 @@ json_t *json_merge(const json_t *target, const json_t *patch);
 lip_workspace *thread_workspace(void);
 
 /* native_parameters: that "parameters" has no member but `names` (NULL-terminated, may be NULL) and what every native path
- * takes, and those right. deadline: when the answer is due, on now_ns()'s clock. */
+ * takes, and those right. deadline: when the answer is due, on now_ns()'s clock; a job's unless it asks for one, never. */
 bool native_parameters(struct ctx *ctx, const struct request *rq, const struct codec_body *body, const char *const *names,
                        uint64_t *deadline, struct reply *rp);
 /* in_time: whether the deadline is still ahead; else 504. */

@@ -220,7 +220,7 @@ static json_t *report(const char *model, const struct published *now, const stru
 /* How long the search for better bounds may take: max_seconds, and never so long that the deadline passes. */
 static double seconds_left(struct ctx *ctx, const struct request *rq, const struct options *o)
 {
-    double left = ctx->config->request_timeout_seconds - (double)(now_ns() - rq->start_ns) / 1e9;
+    double left = rq->job ? INFINITY : ctx->config->request_timeout_seconds - (double)(now_ns() - rq->start_ns) / 1e9;
 
     return fmin(o->max_seconds, left > 2 * MARGIN_SECONDS ? left - MARGIN_SECONDS : left / 2);
 }
