@@ -414,8 +414,12 @@ float *codec_floats(const struct codec_tensor *t, struct reply *rp)
         return NULL;
     }
     if (t->binary) {
-        values_from_bytes(t->type, t->data, t->count, x);
-        return x;
+        if (values_from_bytes(t->type, t->data, t->count, x))
+            return x;
+        snprintf(pointer, sizeof pointer, "/inputs/%zu", t->index);
+        reply_at(rp, 400, "datatype_mismatch", pointer, "input '%.200s' holds a finite number that is beyond FP32", t->name);
+        free(x);
+        return NULL;
     }
     snprintf(pointer, sizeof pointer, "/inputs/%zu/data", t->index);
     const char *code = values_from_json(t->type, &t->shape, t->count, (const char *)t->data, (const char *)t->data + t->bytes, x,
@@ -486,9 +490,14 @@ static bool missing_input(const struct codec_body *b, const char *model, const l
     return false;
 }
 
+static bool castable(enum codec_type type)
+{
+    return type == CODEC_UINT8 || type == CODEC_FP16 || type == CODEC_BF16 || type == CODEC_FP64;
+}
+
 /* Input i of the model, whose samples are *n if `set`. */
-static bool one_input(struct codec_body *b, const char *model, const lip_model *definition, size_t i, bool set, size_t *n,
-                      const float **x, float **owned, struct reply *rp)
+static bool one_input(struct codec_body *b, const char *model, const lip_model *definition, size_t i, bool cast, bool set,
+                      size_t *n, const float **x, float **owned, struct reply *rp)
 {
     const char *name = lip_model_input_name(definition, i);
     const lip_shape *shape = lip_model_input_shape(definition, i);
@@ -508,7 +517,7 @@ static bool one_input(struct codec_body *b, const char *model, const lip_model *
         memcpy(t->shape.dim + 1, shape->dim, shape->rank * sizeof *shape->dim);
     } else if (!t) {
         return missing_input(b, model, definition, name, rp);
-    } else if (t->type != CODEC_FP32) {
+    } else if (t->type != CODEC_FP32 && !(cast && castable(t->type))) {
         snprintf(pointer, sizeof pointer, "/inputs/%zu/datatype", t->index);
         reply_at(rp, 400, "datatype_mismatch", pointer, "inference input '%s' data-type is '%s', but model '%s' expects 'FP32'",
                  name, types[t->type].name, model);
@@ -525,7 +534,7 @@ static bool one_input(struct codec_body *b, const char *model, const lip_model *
         return false;
     }
     *n = t->shape.dim[0];
-    if (t->binary && (uintptr_t)t->data % sizeof(float) == 0) {
+    if (t->binary && t->type == CODEC_FP32 && (uintptr_t)t->data % sizeof(float) == 0) {
         *x = (const float *)(const void *)t->data;
         return true;
     }
@@ -533,8 +542,8 @@ static bool one_input(struct codec_body *b, const char *model, const lip_model *
     return *x != NULL;
 }
 
-bool codec_inputs(struct codec_body *b, const char *model, const lip_model *definition, const char *const *others, size_t *n,
-                  const float **x, float **owned, struct reply *rp)
+bool codec_inputs(struct codec_body *b, const char *model, const lip_model *definition, const char *const *others, bool cast,
+                  size_t *n, const float **x, float **owned, struct reply *rp)
 {
     size_t inputs = lip_model_inputs(definition);
 
@@ -552,7 +561,7 @@ bool codec_inputs(struct codec_body *b, const char *model, const lip_model *defi
             return false;
         }
     for (size_t i = 0; i < inputs; i++)
-        if (!one_input(b, model, definition, i, i > 0, n, &x[i], &owned[i], rp))
+        if (!one_input(b, model, definition, i, cast, i > 0, n, &x[i], &owned[i], rp))
             return false;
     return true;
 }

@@ -116,15 +116,17 @@ void codec_clear_body(struct codec_body *body);
 struct codec_tensor *codec_find(struct codec_body *body, const char *name); /* NULL: none */
 
 /* codec_inputs: all inputs of the model, checked against their shapes and each other: *n samples at x[i]. owned[i]: what to
- * free(). Both have room for all inputs. others: further names that are allowed here (NULL-terminated). */
-bool codec_inputs(struct codec_body *body, const char *model, const lip_model *definition, const char *const *others, size_t *n,
-                  const float **x, float **owned, struct reply *rp);
+ * free(). Both have room for all inputs. others: further names that are allowed here (NULL-terminated). cast: UINT8, FP16,
+ * BF16 and FP64 become FP32 (the nearest one); else they are refused, as all other datatypes are. */
+bool codec_inputs(struct codec_body *body, const char *model, const lip_model *definition, const char *const *others, bool cast,
+                  size_t *n, const float **x, float **owned, struct reply *rp);
 
 /* codec_samples: a tensor of samples of this shape, of any numeric datatype: *n of them at *x. owned: what to free(). */
 bool codec_samples(const struct codec_tensor *tensor, const char *model, const lip_shape *shape, size_t *n, const float **x,
                    float **owned, struct reply *rp);
 
-/* codec_floats: any numeric tensor as float32, in malloc'd memory; NULL: the reply says why. */
+/* codec_floats: any numeric tensor as float32, the nearest one, in malloc'd memory; NULL: the reply says why. A finite number
+ * beyond FP32 is an error. */
 float *codec_floats(const struct codec_tensor *tensor, struct reply *rp);
 
 /* ---- tensor answers -------------------------------------------------------------------------------------------- */

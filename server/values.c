@@ -20,6 +20,14 @@ static float from_half(uint16_t h)
     return h >> 15 ? -x : x;
 }
 
+static float single(double v, bool *fits)
+{
+    float x = (float)v;
+
+    *fits &= !isinf(x) || isinf(v);
+    return x;
+}
+
 #define EACH(ctype, convert)                               \
     for (size_t i = 0; i < n; i++, bytes += sizeof(ctype)) { \
         ctype v;                                           \
@@ -28,8 +36,10 @@ static float from_half(uint16_t h)
     }                                                      \
     break
 
-void values_from_bytes(enum codec_type type, const unsigned char *bytes, size_t n, float *x)
+bool values_from_bytes(enum codec_type type, const unsigned char *bytes, size_t n, float *x)
 {
+    bool fits = true;
+
     switch (type) {
     case CODEC_FP32:
         if (n)
@@ -44,7 +54,7 @@ void values_from_bytes(enum codec_type type, const unsigned char *bytes, size_t 
     case CODEC_INT16: EACH(int16_t, v);
     case CODEC_INT32: EACH(int32_t, (float)v);
     case CODEC_INT64: EACH(int64_t, (float)v);
-    case CODEC_FP64: EACH(double, (float)v);
+    case CODEC_FP64: EACH(double, single(v, &fits));
     case CODEC_FP16: EACH(uint16_t, from_half(v));
     case CODEC_BF16:
         for (size_t i = 0; i < n; i++, bytes += 2) {
@@ -56,6 +66,7 @@ void values_from_bytes(enum codec_type type, const unsigned char *bytes, size_t 
     case CODEC_TYPES:
         break;
     }
+    return fits;
 }
 
 /* ---- JSON -------------------------------------------------------------------------------------------------- */
@@ -154,7 +165,7 @@ static const char *value(enum codec_type type, const char *p, const char *end, f
     if (!range && shown && strchr("-0123456789tf\"n", *p))
         *code = "datatype_mismatch";
     snprintf(why, size, range ? "'%.*s' is beyond %s" : "'%.*s' is not a %s", shown < 40 ? shown : 40, p,
-             codec_type_name(type));
+             codec_type_name(range && type == CODEC_FP64 ? CODEC_FP32 : type));
     return NULL;
 }
 

@@ -3,12 +3,14 @@
 #define SERVER_VALUES_H
 
 #include <onelip/tensor.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "codec.h"
 
-/* values_from_bytes: n values; no alignment is needed. Integers and FP64 are rounded to the nearest float32. */
-void values_from_bytes(enum codec_type type, const unsigned char *bytes, size_t n, float *x);
+/* values_from_bytes: n values; no alignment is needed. Integers and FP64 are rounded to the nearest float32. false: a finite
+ * FP64 became infinite. */
+bool values_from_bytes(enum codec_type type, const unsigned char *bytes, size_t n, float *x);
 
 /* values_from_json: an array, flat or nested to the shape. Floats take any RFC 8259 number, the bare tokens and the strings
  * NaN, Infinity and -Infinity; integers take integers within their range; BOOL takes true and false.

@@ -502,7 +502,7 @@ static bool names_output(const struct codec_body *body, const char *name)
 }
 
 /* Of a dataset's samples all outputs but y and attack, unless they are named. */
-static void answer(struct ctx *ctx, const struct request *rq, struct reply *rp, const struct model *model, struct work *k)
+static void answer(struct ctx *ctx, const struct request *rq, struct reply *rp, struct model *model, struct work *k)
 {
     static const char *const members[] = {"id",      "model_name", "model_version", "parameters", "inputs",
                                           "outputs", "epsilons",   "dataset",       "batch_size", NULL};
@@ -536,7 +536,7 @@ static void answer(struct ctx *ctx, const struct request *rq, struct reply *rp, 
         goto done;
     }
     if (!(dataset ? open_dataset(ctx, rq, &body, m, &w, k, &batches, rp)
-                  : codec_inputs(&body, model->name, m, others, &k->n, &k->x, &k->owned, rp) && read_labels(&body, k, rp)))
+                  : codec_inputs(&body, model->name, m, others, model_casts(model), &k->n, &k->x, &k->owned, rp) && read_labels(&body, k, rp)))
         goto done;
     if (!k->radius && !(dataset ? dataset_room(ctx, &w, k, &batches, y, points, rp) : work_room(k, k->n, w.attack, points, rp)))
         goto done;

@@ -124,6 +124,15 @@ static bool needs_if_match(struct model *model)
     return needs;
 }
 
+bool model_casts(struct model *model)
+{
+    struct knobs *knobs = model_knobs(model);
+    bool casts = knobs->cast_inputs;
+
+    knobs_put(knobs);
+    return casts;
+}
+
 bool precondition(const struct request *rq, struct model *present, struct reply *rp)
 {
     const char *wanted = request_header(rq, "If-Match"), *unwanted = request_header(rq, "If-None-Match");

@@ -29,6 +29,9 @@ bool find_layer(const struct request *rq, const char *model, const lip_model *m,
 /* find_now: what it serves; 503 while it cannot. */
 struct published *find_now(struct model *model, struct reply *rp);
 
+/* model_casts: whether its inputs may have the datatypes that cast_inputs lets in. */
+bool model_casts(struct model *model);
+
 /* write_begin: the model of the path with `writing` held, ready, and If-Match satisfied; 409 version_frozen below a frozen
  * version. head_begin: its head, whatever else the path names. write_end: unlock, give it back. */
 struct model *write_begin(struct ctx *ctx, const struct request *rq, struct reply *rp);

@@ -173,7 +173,7 @@ static void gradients(const struct request *rq, struct reply *rp, struct model *
     lip_error err = {0};
     uint64_t start;
 
-    if (!batch_read(rq, model->name, m, members, BATCH_COTANGENT, NULL, &b, rp) ||
+    if (!batch_read(rq, model->name, m, members, BATCH_COTANGENT | (model_casts(model) ? BATCH_CAST : 0), NULL, &b, rp) ||
         !known_parameters(&b.body, extra, rp) || !read_of(&b.body, &a.g, rp) || !read_which(&b.body, m, &a.g, rp) ||
         !read_cotangent(&b, m, &a.g, rp) || !read_classes(&b, m, &a, rp))
         goto done;

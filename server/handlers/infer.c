@@ -140,17 +140,18 @@ static bool read_request(struct infer *job)
     const char *name = job->model->name;
     uint64_t priority = 0, timeout_us = 0;
     struct codec_body body;
-    bool good;
+    bool good, cast;
     long most;
 
     pthread_mutex_lock(&job->model->lock);
     most = job->model->knobs->max_batch_size;
+    cast = job->model->knobs->cast_inputs;
     pthread_mutex_unlock(&job->model->lock);
     if (!reserve(job, m))
         return false;
     good = codec_read_body(job->rq, name, NULL, &body, rp) &&
            read_parameters(&body, &priority, &timeout_us, &job->item.min_revision, rp) &&
-           codec_inputs(&body, name, m, NULL, &job->item.rows, job->x, job->owned, rp) && choose(job, &body, m);
+           codec_inputs(&body, name, m, NULL, cast, &job->item.rows, job->x, job->owned, rp) && choose(job, &body, m);
     if (good && job->item.rows > (size_t)most) {
         reply_error(rp, 400, "batch_too_large", NULL, "inference request batch-size must be <= %ld for '%s'", most, name);
         good = false;

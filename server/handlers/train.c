@@ -275,7 +275,7 @@ void handle_train_step(struct ctx *ctx, const struct request *rq, struct reply *
                     model->name, model->name);
     else if (now_ns() - rq->start_ns > (uint64_t)(ctx->config->request_timeout_seconds * 1e9))
         reply_error(rp, 504, "deadline_exceeded", NULL, "Request timeout expired");
-    else if (batch_read(rq, model->name, lip_state_model(model->state), members, BATCH_LABELS | (model->recipe->skip_nonfinite ? 0 : BATCH_FINITE),
+    else if (batch_read(rq, model->name, lip_state_model(model->state), members, BATCH_LABELS | (model_casts(model) ? BATCH_CAST : 0) | (model->recipe->skip_nonfinite ? 0 : BATCH_FINITE),
                         json_object_get(model->recipe->config, "loss"), &batch, rp) &&
              known_parameters(&batch.body, rates, rp))
         step(ctx, model, &batch, rp);
@@ -409,7 +409,7 @@ static void evaluate(const struct request *rq, struct reply *rp, struct model *m
     const json_t *asked;
     uint64_t start;
 
-    if (!batch_read(rq, model->name, m, members, BATCH_LABELS | BATCH_FINITE, json_object_get(recipe->config, "loss"), &batch, rp) ||
+    if (!batch_read(rq, model->name, m, members, BATCH_LABELS | BATCH_FINITE | (model_casts(model) ? BATCH_CAST : 0), json_object_get(recipe->config, "loss"), &batch, rp) ||
         !known_parameters(&batch.body, NULL, rp))
         goto done;
     if ((asked = json_object_get(batch.body.json, "metrics")) && !(judge = another_judge(m, recipe, asked, rp)))

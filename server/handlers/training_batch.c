@@ -170,7 +170,7 @@ bool batch_read(const struct request *rq, const char *model, const lip_model *m,
         reply_no_memory(rp);
         return false;
     }
-    ok = codec_inputs(&b->body, model, m, (const char *const *)others, &b->batch.n, b->x, b->owned, rp);
+    ok = codec_inputs(&b->body, model, m, (const char *const *)others, what & BATCH_CAST, &b->batch.n, b->x, b->owned, rp);
     free_names(others);
     if (!ok)
         return false;

@@ -16,7 +16,8 @@ struct batch {
 
 enum { BATCH_FINITE = 1,   /* NaN and Inf are 422 */
        BATCH_LABELS = 2,   /* y_true is needed for every output that `losses` names */
-       BATCH_COTANGENT = 4 /* an input "cotangent" may come */ };
+       BATCH_COTANGENT = 4, /* an input "cotangent" may come */
+       BATCH_CAST = 8       /* the model casts its inputs */ };
 
 /* batch_read: the body as a batch. members: as codec_read_body's. losses: the training resource's "loss", or NULL. The first
  * failure is in the reply. Memory: batch_clear, on failure too. */

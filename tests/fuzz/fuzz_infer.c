@@ -61,7 +61,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(body, data + (size >= 2 ? 2 : size), rq.bytes);
     body[rq.bytes] = '\0';
     rq.body = body;
-    if (codec_read_body(&rq, "m", NULL, &b, &rp) && codec_inputs(&b, "m", model(), NULL, &n, &x, &owned, &rp) &&
+    if (codec_read_body(&rq, "m", NULL, &b, &rp) && codec_inputs(&b, "m", model(), NULL, true, &n, &x, &owned, &rp) &&
         codec_choose(&b, "m", &result, &results, &rp)) {
         float sum = 0;
         MUST(!rp.status);

@@ -12,6 +12,49 @@ DOUBLE = {"class_name": "Sequential", "config": {"layers": [
 NUMBERS = struct.pack("<8f", *range(8))
 TWICE = [2.0 * i for i in range(8)]
 
+# 0, 1, 2, 3 in the datatypes that cast_inputs lets in.
+SMALL = {"UINT8": bytes(range(4)), "FP16": struct.pack("<4e", *range(4)), "FP64": struct.pack("<4d", *range(4)),
+         "BF16": b"".join(struct.pack("<f", v)[2:] for v in range(4))}
+
+
+def single(values):
+    return [struct.unpack("<f", struct.pack("<f", v))[0] for v in values]
+
+
+def datatypes(check, d, m):
+    def ask(datatype, data, shape=(1, 4)):
+        head = json.dumps({"inputs": [{"name": "x", "shape": shape, "datatype": datatype,
+                                       "parameters": {"binary_data_size": len(data)}}]}).encode()
+        return d.post(m + "/infer", head + data, Inference_Header_Content_Length=str(len(head)))
+
+    for datatype, data in SMALL.items():
+        answer = ask(datatype, data)
+        check(f"{datatype} is refused", answer.status == 400 and answer.code == "datatype_mismatch" and answer.json["error"]
+              == f"inference input 'x' data-type is '{datatype}', but model 'm' expects 'FP32'", answer)
+    casts = d.call("PATCH", m + "/config", {"parameters": {"cast_inputs": {"string_value": "true"}}})
+    for datatype, data in SMALL.items():
+        answer = ask(datatype, data)
+        check(f"{datatype} is cast", answer.status == casts.status == 200 and answer.json["outputs"][0]["data"] == TWICE[:4]
+              and answer.json["outputs"][0]["datatype"] == "FP32", answer)
+        odd = ask(datatype, data[:-1])
+        check(f"{datatype}: a byte is missing", odd.status == 400 and odd.code == "size_mismatch", odd)
+    extremes = ask("FP16", struct.pack("<4H", 0x0001, 0x8001, 0x7BFF, 0xFBFF)).json["outputs"][0]["data"]
+    check("FP16: the smallest and the largest", single(extremes) == [2 ** -23, -2 ** -23, 131008, -131008], extremes)
+    exact = ask("FP64", struct.pack("<4d", 1 / 3, 1 + 2 ** -24, 1 + 3 * 2 ** -24, -1e-300)).json["outputs"][0]["data"]
+    check("FP64: the nearest, of two the even one", single(exact) == [2 * single([1 / 3])[0], 2, 2 + 2 ** -21, 0], exact)
+    for datatype, data in (("FP16", struct.pack("<H", 0xFC00)), ("BF16", b"\x80\xff"), ("FP64", struct.pack("<d", float("-inf")))):
+        answer = ask(datatype, data + bytes(3 * len(data)))  # beside it 0 times infinity
+        check(f"{datatype}: an infinity stays one", answer.json["outputs"][0]["data"] == ["-Infinity", "NaN", "NaN", "NaN"], answer)
+    beyond = ask("FP64", struct.pack("<4d", 0, 1e39, 0, 0))
+    check("FP64: beyond FP32", beyond.status == 400 and beyond.code == "datatype_mismatch" and "beyond FP32" in beyond.json["error"], beyond)
+    for datatype, data, code in (("UINT8", [0, 1, 2, 3], None), ("FP64", [0, 1.0, 2, 3], None), ("UINT8", [0, 1, 2, 256], "datatype_mismatch"),
+                                 ("FP64", [0, 1e39, 0, 0], "datatype_mismatch"), ("FP16", [0, 1, 2, 3], "datatype_mismatch"),
+                                 ("INT32", [0, 1, 2, 3], "datatype_mismatch"), ("BOOL", [True] * 4, "datatype_mismatch")):
+        answer = d.post(m + "/infer", {"inputs": [tensor("x", [1, 4], data, datatype)]})
+        check(f"{datatype} {data} in JSON", answer.code == code if code else answer.json["outputs"][0]["data"] == TWICE[:4], answer)
+    d.call("PATCH", m + "/config", {"parameters": {"cast_inputs": None}})
+    check("and refused again", ask("UINT8", SMALL["UINT8"]).code == "datatype_mismatch")
+
 
 def plan(check):
     with Daemon() as d:
@@ -110,6 +153,7 @@ def plan(check):
         check("of all models", [x["name"] for x in d.get("/v2/models/stats").json["model_stats"]] == ["m"])
         metrics = d.get("/metrics").body.decode()
         check("metrics count it", 'nv_inference_count{model="m",version="1"}' in metrics, metrics[:2000])
+        datatypes(check, d, m)
 
 
 run(plan)
