@@ -1,4 +1,4 @@
-"""The README's first session, run as printed against a real daemon. TAP."""
+"""The README's first session and examples/curl.sh, run as printed against a real daemon each. TAP."""
 
 import os
 import pathlib
@@ -14,20 +14,23 @@ source = pathlib.Path(os.environ.get("srcdir", "."))
 onelipd = os.environ.get("ONELIPD", "onelipd")
 
 
-def session():
-    """The commands of the section, each with the text that its answer must hold (None: any)."""
-    text = (source / "README.md").read_text()
-    block = re.search(r"## A first session.*?```sh\n(.*?)```", text, re.S).group(1)
+def texts():
+    yield re.search(r"## A first session.*?```sh\n(.*?)```", (source / "README.md").read_text(), re.S).group(1)
+    yield (source / "examples/curl.sh").read_text()
+
+
+def session(block):
+    """The commands, each with what its answer must hold (None: anything) and whether it is refused."""
     commands, here, tag = [], [], None
     for line in block.splitlines():
-        if line.startswith("#=> "):
-            commands[-1][1] = line[4:]
+        if line.startswith(("#=> ", "#=! ")):
+            commands[-1][1:] = line[4:], line[2] == "!"
         elif tag or not (line.startswith("#") or not line.strip()):
             here.append(line)
             start = re.search(r"<<'(\w+)'", line)
             tag = start.group(1) if start else None if line == tag else tag
             if not tag:
-                commands.append(["\n".join(here), None])
+                commands.append(["\n".join(here), None, False])
                 here = []
     return commands
 
@@ -41,8 +44,8 @@ def ready(address):
 
 
 def main():
-    commands = session()
-    print(f"1..{len(commands) + 1}", flush=True)
+    sessions = [session(block) for block in texts()]
+    print(f"1..{sum(len(commands) + 1 for commands in sessions)}", flush=True)
     number = 0
 
     def ok(good, name, notes=""):
@@ -52,10 +55,16 @@ def main():
         for line in notes.splitlines() if not good else []:
             print("#", line)
 
+    for commands in sessions:
+        follow(commands, ok)
+    return 0
+
+
+def follow(commands, ok):
     with tempfile.TemporaryDirectory() as folder:
         ports = pathlib.Path(folder, "port")
-        daemon = subprocess.Popen([onelipd, "--listen", "127.0.0.1:0", "--port-file", ports, "--state-dir", f"{folder}/state"],
-                                  stdout=subprocess.DEVNULL)
+        daemon = subprocess.Popen([onelipd, "--listen", "127.0.0.1:0", "--listen", f"unix:{folder}/onelipd.sock", "--port-file", ports,
+                                   "--state-dir", f"{folder}/state"], stdout=subprocess.DEVNULL)
         try:
             deadline = time.monotonic() + 60
             while not ports.exists() and daemon.poll() is None and time.monotonic() < deadline:
@@ -67,8 +76,8 @@ def main():
             shell = subprocess.Popen(["bash"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                      cwd=folder, text=True)
             shell.stdin.write('curl() { command curl --fail-with-body --noproxy "*" "$@"; }\n')
-            for command, wanted in commands:
-                shell.stdin.write(command.replace("127.0.0.1:8000", address) + '\necho; echo "--end $?"\n')
+            for command, wanted, refused in commands:
+                shell.stdin.write(command.replace("127.0.0.1:8000", address) + '\nstatus=$?; echo; echo "--end $status"\n')
                 shell.stdin.flush()
                 answer = []
                 while not answer or not answer[-1].startswith("--end "):
@@ -77,7 +86,7 @@ def main():
                         answer.append("--end lost the shell")
                     answer.append(line)
                 said = "".join(answer[:-1])
-                ok(answer[-1].strip() == "--end 0" and (wanted is None or wanted in said), command,
+                ok((answer[-1].strip() != "--end 0") == refused and (wanted is None or wanted in said), command,
                    f"wanted {wanted}\n{answer[-1]}{said[:2000]}")
             shell.stdin.close()
             shell.wait()
@@ -85,7 +94,6 @@ def main():
             daemon.terminate()
             code = daemon.wait(60)
         ok(code == 0, "the daemon drains and ends with 0", f"exit status {code}")
-    return 0
 
 
 if __name__ == "__main__":
