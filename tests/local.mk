@@ -119,6 +119,8 @@ check_PROGRAMS = $(unit_tests) $(benches) $(fuzzers) %D%/bench/trainer
 noinst_HEADERS += %D%/unit/check_main.h %D%/unit/models.h %D%/unit/norm_reference.h %D%/bench/bench.h
 EXTRA_DIST += $(script_tests) %D%/load/soak.py %D%/bench/bench_serving.py %D%/bench/bench_overload.py %D%/bench/bench_training.py %D%/bench/recipes.py %D%/bench/peers %D%/http/daemon.py %D%/http/trajectory.py %D%/http/schema.py %D%/http/tls-1.key %D%/http/tls-1.pem %D%/http/tls-2.key %D%/http/tls-2.pem %D%/install/use.c %D%/golden %D%/clients %D%/fuzz/corpus %D%/fuzz/README
 
+noinst_HEADERS += %D%/unit/served.h
+
 TESTS = $(unit_tests) $(fuzzers) $(script_tests)
 TEST_EXTENSIONS = .py .sh
 LOG_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh

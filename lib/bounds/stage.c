@@ -148,13 +148,30 @@ static lip_err open_threshold(struct lip__stage *s, lip_error *err)
     return LIP_OK;
 }
 
+/* A slope is what the layer makes of -1, but for its sign; one for each place, also where the layer's places share some. */
 static lip_err open_prelu(struct lip__stage *s, lip_error *err)
 {
-    (void)err;
-    rectify(s, 0, NAN); /* the slopes are the kernel, once that is there */
-    s->m = 1;
-    s->n = s->in;
-    return LIP_OK;
+    float *x = lip__alloc(2 * s->in, sizeof *x);
+    lip_err rc = LIP_OK;
+
+    rectify(s, 0, NAN);
+    s->kernel = lip__alloc(s->in, sizeof *s->kernel);
+    if (!x || !s->kernel) {
+        rc = lip__nomem(err, 2 * s->in * sizeof *x);
+    } else {
+        for (size_t i = 0; i < s->in; i++)
+            x[i] = -1;
+        s->layer->kind->forward(s->layer, &(struct lip__pass){.n = 1, .w = s->weight}, x, x + s->in);
+        s->m = 1;
+        s->n = s->in;
+        for (size_t i = 0; i < s->in; i++) {
+            s->kernel[i] = -x[s->in + i];
+            s->least = fmin(s->least, s->kernel[i]);
+            s->steepest = fmax(s->steepest, fabs(s->kernel[i]));
+        }
+    }
+    lip__free(x);
+    return rc;
 }
 
 /* ---- smooth functions: with a C library that is right to 4 units in the last place each is computed to 32 roundings of |x| + 2 */
@@ -279,14 +296,57 @@ static lip_err open_householder(struct lip__stage *s, lip_error *err)
     return LIP_OK;
 }
 
+/* Numbers that are one step along an axis apart, axis 0 being the batch. */
+static size_t step_of(const lip_shape *shape, long axis)
+{
+    size_t step = 1;
+
+    for (long d = axis < 0 ? axis + (long)shape->rank + 1 : axis; d < (long)shape->rank; d++)
+        step *= shape->dim[d];
+    return step;
+}
+
 /* The layer names an axis, the functions are of the last one. */
 static lip_err open_softmax(struct lip__stage *s, lip_error *err)
 {
-    const long *axis = option(s->layer, "axis");
+    const long *named = option(s->layer, "axis"), axis = named ? *named : -1;
+    const lip_shape *shape = &s->layer->in;
 
     (void)err;
-    if (!axis || *axis == -1 || *axis == (long)s->layer->in.rank)
-        s->kind = LIP__STAGE_SOFTMAX;
+    s->kind = LIP__STAGE_SOFTMAX;
+    s->group = shape->dim[axis < 0 ? (size_t)(axis + (long)shape->rank) : (size_t)axis - 1];
+    s->step = step_of(shape, axis);
+    return LIP_OK;
+}
+
+/* BatchNormalization as inference has it: a rate and an offset for each place along its axis. What it makes of a number
+ * is the layer's own word; here only what its variables mean. */
+static lip_err open_normalization(struct lip__stage *s, lip_error *err)
+{
+    bool scale = *(const bool *)option(s->layer, "scale"), center = *(const bool *)option(s->layer, "center");
+    const float *const *w = s->weight, *gamma = scale ? w[0] : NULL, *beta = center ? w[scale] : NULL;
+    const float *mean = w[scale + center], *variance = w[scale + center + 1];
+    long axis = ((const long *)option(s->layer, "axis"))[1];
+    const lip_shape *shape = &s->layer->in;
+    double epsilon = lip__normalization_epsilon(s->layer);
+
+    s->n = shape->dim[axis < 0 ? (size_t)(axis + (long)shape->rank) : (size_t)axis - 1];
+    s->step = step_of(shape, axis);
+    s->kernel = lip__alloc(s->n, sizeof *s->kernel);
+    s->bias = lip__alloc(2 * s->n, sizeof *s->bias);
+    if (!s->kernel || !s->bias)
+        return lip__nomem(err, 2 * s->n * sizeof *s->bias);
+    for (size_t j = 0; j < s->n; j++) {
+        double b = beta ? beta[j] : 0, root = sqrt(variance[j] + epsilon), rate = (gamma ? gamma[j] : 1) / root;
+
+        /* Neither a rate nor its reciprocal root may leave the normal float32 numbers, or roundings are no share of it. */
+        if (!(root > 4 / FLT_MAX) || (rate != 0 && !(fabs(rate) > 2 * FLT_MIN)) || !(fabs(rate) < FLT_MAX / 2))
+            return LIP_OK;
+        s->kernel[j] = rate;
+        s->bias[j] = b - s->kernel[j] * mean[j];
+        s->bias[s->n + j] = fabs(b) + fabs(s->kernel[j] * mean[j]); /* what roundings are a share of */
+    }
+    s->kind = LIP__STAGE_AFFINE;
     return LIP_OK;
 }
 
@@ -422,6 +482,7 @@ static const struct {
     {"Add", open_sum},
     {"Average", open_mean},
     {"AveragePooling2D", open_average},
+    {"BatchNormalization", open_normalization},
     {"Concatenate", open_beside},
     {"Dropout", open_copy},
     {"ELU", open_elu},
@@ -474,16 +535,10 @@ static lip_err classify(struct lip__stage *s, lip_error *err)
     return open_smooth(s, err);
 }
 
-static lip_err widen(const lip_snapshot *snapshot, size_t variable, size_t count, double **wide, lip_error *err)
+static lip_err widen(const float *x, size_t count, double **wide, lip_error *err)
 {
-    const float *x;
-    size_t at;
-
-    if (variable == LIP__NOWHERE || !(x = snapshot->data[variable]))
+    if (!x || *wide)
         return LIP_OK;
-    if (!lip__all_finite(x, count, &at))
-        return lip__fail(err, LIP_ENONFINITE, "%s: element %zu is %g", snapshot->model->variable[variable].name, at,
-                         (double)x[at]);
     *wide = lip__widen(x, count);
     return *wide ? LIP_OK : lip__nomem(err, count * sizeof **wide);
 }
@@ -493,19 +548,17 @@ static bool has_kernel(const struct lip__stage *s)
     return s->kind == LIP__STAGE_MATRIX || s->kind == LIP__STAGE_CONV || s->kind == LIP__STAGE_ADJOINT;
 }
 
-/* The constant of a kind that depends on what it reads. */
-static lip_err weigh(const lip_snapshot *snapshot, const struct lip__step *step, double *constant, lip_error *err)
+/* What the step reads, all of it finite. */
+static lip_err gather(const lip_snapshot *snapshot, const struct lip__step *step, struct lip__stage *s, lip_error *err)
 {
-    const float *w[LIP__MAX_READ];
-
     for (size_t r = 0; r < LIP__MAX_READ; r++) {
         size_t v = step->read[r], at;
 
-        w[r] = v == LIP__NOWHERE ? NULL : snapshot->data[v];
-        if (w[r] && !lip__all_finite(w[r], lip_shape_count(&snapshot->model->variable[v].shape), &at))
-            return lip__fail(err, LIP_ENONFINITE, "%s: element %zu is %g", snapshot->model->variable[v].name, at, (double)w[r][at]);
+        s->weight[r] = v == LIP__NOWHERE ? NULL : snapshot->data[v];
+        if (s->weight[r] && !lip__all_finite(s->weight[r], lip_shape_count(&snapshot->model->variable[v].shape), &at))
+            return lip__fail(err, LIP_ENONFINITE, "%s: element %zu is %g", snapshot->model->variable[v].name, at,
+                             (double)s->weight[r][at]);
     }
-    *constant = step->layer->kind->weighed(step->layer, w);
     return LIP_OK;
 }
 
@@ -524,23 +577,16 @@ lip_err lip__stage_open(const lip_snapshot *snapshot, size_t index, struct lip__
                                  .method = "none",
                                  .norm = {0, NAN},
                                  .gain = NAN};
-    rc = classify(stage, err);
-    if (!rc && stage->kind == LIP__STAGE_RELU && stage->m &&
-        lip_shape_count(&snapshot->model->variable[step->read[0]].shape) != stage->n) { /* slopes that places share */
-        stage->kind = LIP__STAGE_UNKNOWN;
-        stage->m = stage->n = 0;
-    }
+    rc = gather(snapshot, step, stage, err);
+    if (!rc)
+        rc = classify(stage, err);
     if (!rc && stage->m)
-        rc = widen(snapshot, step->read[0], stage->m * stage->n, &stage->kernel, err);
+        rc = widen(stage->weight[0], stage->m * stage->n, &stage->kernel, err);
     if (!rc && has_kernel(stage))
-        rc = widen(snapshot, step->read[1], stage->kind == LIP__STAGE_ADJOINT ? stage->conv.g.c : stage->n, &stage->bias, err);
+        rc = widen(stage->weight[1], stage->kind == LIP__STAGE_ADJOINT ? stage->conv.g.c : stage->n, &stage->bias, err);
     stage->conv.kernel = stage->kernel;
     if (!rc && stage->kind == LIP__STAGE_UNKNOWN && step->layer->kind->weighed)
-        rc = weigh(snapshot, step, &stage->steepest, err);
-    for (size_t i = 0; !rc && stage->kind == LIP__STAGE_RELU && stage->kernel && i < stage->n; i++) {
-        stage->least = fmin(stage->least, stage->kernel[i]);
-        stage->steepest = fmax(stage->steepest, fabs(stage->kernel[i]));
-    }
+        stage->steepest = step->layer->kind->weighed(step->layer, stage->weight);
     return rc;
 }
 
@@ -637,6 +683,11 @@ lip_err lip__stage_prove(struct lip__stage *s, lip_error *err)
         analytic(s, fabs(s->scale), 4);
         s->added = lip__up(fabs(s->number) * root);
         break;
+    case LIP__STAGE_AFFINE: /* rate: a sum, a root, a quotient; then a difference, a product, a sum, or the like */
+        analytic(s, kind->weighed(s->layer, s->weight), 10);
+        s->norm.lower *= 1 - 0x1p-46;
+        s->added = lip__up(lip__norm_up(s->bias + s->n, s->n) * lip__up(sqrt((double)(s->in / s->n)))) * (1 + 0x1p-46);
+        break;
     case LIP__STAGE_SORT:
     case LIP__STAGE_MAX_MIN:
         analytic(s, k, k == 1 ? 0 : 3);
@@ -658,10 +709,10 @@ lip_err lip__stage_prove(struct lip__stage *s, lip_error *err)
         s->added = 2 * root;
         break;
     case LIP__STAGE_SOFTMAX: /* sums of at most a row, differences and logarithms of what is at most as large as twice x */
-        analytic(s, kind->constant(s->layer), s->layer->in.dim[s->layer->in.rank - 1] + 32);
+        analytic(s, kind->constant(s->layer), s->group + 32);
         s->norm.lower = 0;
         s->absolute = fmax(4, 2 * s->gain);
-        s->added = lip__up(log((double)s->layer->in.dim[s->layer->in.rank - 1]) + 2) * root;
+        s->added = lip__up(log((double)s->group) + 2) * root;
         break;
     case LIP__STAGE_AVERAGE:
     case LIP__STAGE_L2:
@@ -710,7 +761,8 @@ double lip__stage_error(const struct lip__stage *s, const struct lip__arithmetic
     double n = (double)s->roundings, gamma = n * how->u / (1 - n * how->u) * (1 + 0x1p-40), under = n * how->eta, root;
     double out = s->absolute * size + s->added, error;
 
-    if (s->kind == LIP__STAGE_UNKNOWN || !(n * how->u < 0.5) || !(out * (1 + gamma) < how->most / 2))
+    /* In narrower operands a variance may become 0: what its root does then has no bound. */
+    if (s->kind == LIP__STAGE_UNKNOWN || (s->kind == LIP__STAGE_AFFINE && how->operand > 0) || !(n * how->u < 0.5) || !(out * (1 + gamma) < how->most / 2))
         return INFINITY;
     if (s->squares) {
         if (!(size * size * (1 + gamma) < how->most / 2))

@@ -22,12 +22,13 @@ enum lip__shape_of {
     LIP__STAGE_CONV,
     LIP__STAGE_ADJOINT,   /* of a convolution from what it makes to what it reads */
     LIP__STAGE_SCALE,     /* scale x + number */
+    LIP__STAGE_AFFINE,    /* kernel x + bias, both for each place along an axis: of numbers i those of place i / step % n */
     LIP__STAGE_SORT,
     LIP__STAGE_RELU,      /* x, below 0 slope x, at most `most` */
     LIP__STAGE_SCALAR,    /* a smooth function of each number */
     LIP__STAGE_MAX_MIN,
     LIP__STAGE_HOUSEHOLDER,
-    LIP__STAGE_SOFTMAX,   /* along the last axis; or its logarithm */
+    LIP__STAGE_SOFTMAX,   /* of `group` numbers, `step` apart; or its logarithm */
     LIP__STAGE_AVERAGE,   /* of windows, whole or cut off at the image's edges */
     LIP__STAGE_L2,
     LIP__STAGE_MAXIMUM,
@@ -46,13 +47,14 @@ struct lip__stage {
     enum lip__shape_of kind;
     const size_t *from;    /* the model's values that it reads */
     size_t n_from, value;  /* and the one it makes */
+    const float *weight[LIP__MAX_READ]; /* what its layer reads; the snapshot's */
     size_t in, out;        /* numbers per sample; in: of the first that it reads */
     double *kernel, *bias; /* widened; NULL: none. RELU: slopes, one for each place */
     struct lip__convolution conv; /* its arrays belong to the stage */
     size_t rows, m, n; /* MATRIX: samples of x are (rows, m), y (rows, n) */
     struct lip__windows windows; /* AVERAGE, L2, MAXIMUM */
     double scale;                /* of AVERAGE a sum's, 0: one over the pixels of the window that there are; of L2; SCALE */
-    size_t group;
+    size_t group, step;
     double slope, most;  /* RELU; most NAN: none */
     double (*function)(double x, double number), number; /* SCALAR */
     double least, steepest; /* RELU, SCALAR: all slopes are between */

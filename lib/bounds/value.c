@@ -74,20 +74,35 @@ static void householder_value(const struct lip__stage *s, size_t n, const double
         }
 }
 
+/* One run of numbers. */
+static void softmax_run(const struct lip__stage *s, bool logarithm, const double *x, double *y)
+{
+    size_t c = s->group, step = s->step;
+    double most = x[0], sum = 0;
+
+    for (size_t i = 1; i < c; i++)
+        most = fmax(most, x[i * step]);
+    for (size_t i = 0; i < c; i++)
+        sum += exp(x[i * step] - most);
+    for (size_t i = 0; i < c; i++)
+        y[i * step] = logarithm ? x[i * step] - most - log(sum) : exp(x[i * step] - most) / sum;
+}
+
 static void softmax_value(const struct lip__stage *s, size_t n, const double *x, double *y)
 {
-    size_t c = s->layer->in.dim[s->layer->in.rank - 1], rows = n * (s->in / c);
     bool logarithm = !strcmp(s->layer->kind->cls.name, "log_softmax");
 
-    for (size_t r = 0; r < rows; r++, x += c, y += c) {
-        double most = x[0], sum = 0;
+    for (size_t block = 0; block < n * s->in; block += s->group * s->step)
+        for (size_t i = block; i < block + s->step; i++)
+            softmax_run(s, logarithm, x + i, y + i);
+}
 
-        for (size_t i = 1; i < c; i++)
-            most = fmax(most, x[i]);
-        for (size_t i = 0; i < c; i++)
-            sum += exp(x[i] - most);
-        for (size_t i = 0; i < c; i++)
-            y[i] = logarithm ? x[i] - most - log(sum) : exp(x[i] - most) / sum;
+static void affine_value(const struct lip__stage *s, size_t n, const double *x, double *y)
+{
+    for (size_t i = 0; i < n * s->out; i++) {
+        size_t j = i / s->step % s->n;
+
+        y[i] = s->kernel[j] * x[i] + s->bias[j];
     }
 }
 
@@ -167,6 +182,9 @@ void lip__stage_value(const struct lip__stage *s, size_t n, const double *const 
     case LIP__STAGE_SCALE:
         for (size_t i = 0; i < n * s->out; i++)
             y[i] = s->scale * first[i] + s->number;
+        break;
+    case LIP__STAGE_AFFINE:
+        affine_value(s, n, first, y);
         break;
     case LIP__STAGE_SORT:
         sort_value(s, n, first, y);

@@ -58,7 +58,7 @@ static bool fused(const lip_layer *l)
     return l->in.rank == 3 && axis(l) != 1;
 }
 
-static double epsilon(const lip_layer *l)
+double lip__normalization_epsilon(const lip_layer *l)
 {
     return fused(l) ? fmax(norm(l)->epsilon, 1.001e-5) : norm(l)->epsilon;
 }
@@ -130,7 +130,7 @@ static void observe(const lip_layer *l, const struct lip__pass *p, const float *
     for (size_t j = 0; j < c; j++) {
         double var = square[j] / (double)count;
         p->stats[j] = (float)sum[j];
-        p->stats[c + j] = (float)(1 / sqrt(var + epsilon(l)));
+        p->stats[c + j] = (float)(1 / sqrt(var + lip__normalization_epsilon(l)));
         if (fused(l) && count > 1)
             var = square[j] / (double)(count - 1);
         mean[j] = mean[j] * momentum + (float)sum[j] * (1 - momentum);
@@ -167,7 +167,7 @@ static const float *means(const lip_layer *l, const struct lip__pass *p)
         return p->stats;
     for (size_t j = 0; j < c; j++) {
         p->scratch[j] = mean[j];
-        p->scratch[c + j] = (float)(1 / sqrt(variance[j] + epsilon(l)));
+        p->scratch[c + j] = (float)(1 / sqrt(variance[j] + lip__normalization_epsilon(l)));
     }
     return p->scratch;
 }
@@ -231,10 +231,13 @@ static double weighed(const lip_layer *l, const float *const *w)
     double most = 0;
 
     for (size_t j = 0; j < channels(l); j++) {
-        double root = sqrt((double)w[at_mean(l) + 1][j] + epsilon(l));
+        double root = sqrt((double)w[at_mean(l) + 1][j] + lip__normalization_epsilon(l));
+
+        if (!(root > 0)) /* a variance below 0: no real number */
+            return NAN;
         most = fmax(most, (norm(l)->scale ? fabs((double)w[0][j]) : 1) / root);
     }
-    return isnan(most) ? NAN : LIP__UP(most);
+    return LIP__UP(most);
 }
 
 #define OBJECT(name_, member, def_, of_) \

@@ -69,6 +69,9 @@ lip_err lip__conv_set_coefficient(lip_layer *layer, size_t h, size_t w, lip_erro
 struct lip__windows lip__pad_windows(const lip_layer *layer);
 size_t lip__pad_source(const lip_layer *layer, int axis, size_t i);
 
+/* lip__normalization_epsilon: what a BatchNormalization adds to its variance. */
+double lip__normalization_epsilon(const lip_layer *layer);
+
 /* lip__image_check: that a sample of the layer's input has three axes; else LIP_ESHAPE. */
 lip_err lip__image_check(const lip_layer *layer, lip_error *err);
 

@@ -8,11 +8,11 @@
 #include <onelip/onelip.h>
 
 #include "bounds/conv.h"
+#include "layers/layer.h"
 #include "tensor/gemm.h"
 #include "check_main.h"
 #include "models.h"
-
-#define OK(call) ck_assert_msg((call) == LIP_OK, "%s: %s", #call, err.text)
+#include "served.h"
 
 static lip_random noise;
 
@@ -306,6 +306,85 @@ START_TEST(random_convolutions_are_never_underestimated)
 }
 END_TEST
 
+/* The same through definitions: layers as inference computes them, its matrix from unit vectors, against LAPACK's SVD. */
+
+/* A convolution of any class: layer|input shape. */
+static void random_layer(char *json, size_t size)
+{
+    static const char *const classes[] = {"Conv2D", "SpectralConv2D", "FrobeniusConv2D", "Conv2DTranspose",
+                                          "SpectralConv2DTranspose", "PadConv2D", "PadConv2D"};
+    static const char *const paddings[] = {"constant", "reflect", "symmetric", "circular", "same", "valid"};
+    const char *class_name = classes[below(7)];
+    bool padded = !strcmp(class_name, "PadConv2D"), own = padded || !strncmp(class_name, "Conv2D", 6), first = below(2);
+    size_t h = 1 + below(7), w = 1 + below(7), c = 1 + below(3), taps[] = {1 + below(5), 1 + below(5)};
+    size_t strides[] = {1 + below(3), 1 + below(3)};
+
+    if (strstr(class_name, "Transpose")) /* makes larger images */
+        h = 1 + h / 2, w = 1 + w / 2;
+    if (!strcmp(class_name, "FrobeniusConv2D"))
+        strides[0] = strides[1] = 1;
+    snprintf(json, size,
+             "\"%s\",\"config\":{\"name\":\"c\",\"filters\":%zu,\"kernel_size\":[%zu,%zu],\"strides\":[%zu,%zu],\"padding\":\"%s\","
+             "\"data_format\":\"channels_%s\",\"use_bias\":false}}|[null,%zu,%zu,%zu]",
+             class_name, 1 + below(5), taps[0], taps[1], strides[0], strides[1], own ? paddings[padded ? below(6) : 4 + below(2)] : "same",
+             first ? "first" : "last", first ? c : h, first ? h : w, first ? w : c);
+}
+
+/* What a definition cannot be (a kernel larger than the image, …) is drawn again. */
+static bool serve_random(struct served *s, char *layer, size_t size)
+{
+    char json[1024], *input;
+    lip_error err = {0};
+
+    random_layer(layer, size);
+    input = strchr(layer, '|');
+    *input++ = '\0';
+    snprintf(json, sizeof json,
+             "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"m\",\"layers\":["
+             "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":%s,\"name\":\"x\"}},{\"class_name\":%s]}}",
+             input, layer);
+    if (lip_model_read(json, strlen(json), false, &s->model, &err))
+        return false;
+    lip_model_put(s->model);
+    serve(s, json, lip_random_u64(&noise));
+    return true;
+}
+
+static float *matrix_of(const struct served *s, size_t m, size_t n);
+static void unconstrain(struct served *s, double factor);
+
+START_TEST(random_layers_are_never_underestimated)
+{
+    char layer[512];
+
+    noise = (lip_random){.seed = 18, .stream = (uint64_t)_i};
+    for (int trial = 0; trial < 60;) {
+        double *wide, sigma[1024];
+        lip_layer_bound bound;
+        lip_error err = {0};
+        struct served s;
+        float *a;
+
+        if (!serve_random(&s, layer, sizeof layer))
+            continue;
+        trial++;
+        if (trial % 2)
+            unconstrain(&s, 1);
+        a = matrix_of(&s, s.in, s.out);
+        wide = lip__widen(a, s.in * s.out);
+        ck_assert_int_eq(lip__singular_values(s.in, s.out, wide, sigma), 0);
+        OK(lip_bound_layer(s.snapshot, 1, &bound, &err));
+        /* Inference adds kernels of copies of a pixel in float32; else its matrix is exact. */
+        ck_assert_msg(bound.lower <= sigma[0] * (1 + 1e-6) && sigma[0] * (1 - 1e-6) <= bound.upper, "%s: [%.9g, %.9g], truly %.9g", layer,
+                      bound.lower, bound.upper, sigma[0]);
+        ck_assert_msg(bound.upper <= sigma[0] * (1 + 3e-6), "%s: %.9g by %s, truly %.9g", layer, bound.upper, bound.method, sigma[0]);
+        lip__free(wide);
+        free(a);
+        stop(&s);
+    }
+}
+END_TEST
+
 /* Orthonormal columns (or rows, where there are fewer) of a random (m, n). */
 static void orthonormal(size_t m, size_t n, double *a)
 {
@@ -396,21 +475,6 @@ END_TEST
 
 /* ---- models ------------------------------------------------------------------------------------------------------ */
 
-struct served {
-    lip_model *model;
-    lip_state *state;
-    lip_snapshot *snapshot;
-};
-
-static void serve(struct served *s, const char *json, uint64_t seed)
-{
-    lip_error err = {0};
-
-    OK(lip_model_read(json, strlen(json), false, &s->model, &err));
-    OK(lip_state_new(s->model, seed, &s->state, &err));
-    OK(lip_state_publish(s->state, &s->snapshot, &err));
-}
-
 /* The raw kernels as effective ones, times `factor`: what nobody constrained. */
 static void unconstrain(struct served *s, double factor)
 {
@@ -430,13 +494,6 @@ static void unconstrain(struct served *s, double factor)
     }
     lip_snapshot_put(s->snapshot);
     OK(lip_state_publish(s->state, &s->snapshot, &err));
-}
-
-static void stop(struct served *s)
-{
-    lip_snapshot_put(s->snapshot);
-    lip_state_free(s->state);
-    lip_model_put(s->model);
 }
 
 /* ||f(x) - f(z)|| <= upper ||x - z|| + deviation, for random pairs near and far. */
@@ -550,6 +607,12 @@ static const struct {
     {"[null,6,6,4]", "\"ZeroPadding2D\",\"config\":{\"padding\":[[1,0],[2,1]]", true},
     {"[null,6,6,4]", "\"Flatten\",\"config\":{\"name\":\"f\"", true},
     {"[null,6,8]", "\"Dense\",\"config\":{\"units\":5", true},
+    {"[null,6,6,4]", "\"BatchNormalization\",\"config\":{\"epsilon\":1e-3", true},
+    {"[null,6,6,4]", "\"BatchNormalization\",\"config\":{\"axis\":1,\"scale\":false", true},
+    {"[null,6,8]", "\"BatchNormalization\",\"config\":{\"axis\":[-2],\"center\":false", true},
+    {"[null,8]", "\"Rescaling\",\"config\":{\"scale\":-0.4,\"offset\":2.0", true},
+    {"[null,8]", "\"Dropout\",\"config\":{\"rate\":0.5", true},
+    {"[null,6,6,4]", "\"SpectralConv2D\",\"config\":{\"filters\":6,\"kernel_size\":3,\"data_format\":\"channels_first\"", true},
     {"[null,8]", "\"SpectralDense\",\"config\":{\"units\":5,\"k_coef_lip\":3.0", true},
     {"[null,8]", "\"FrobeniusDense\",\"config\":{\"units\":5,\"disjoint_neurons\":false", true},
     {"[null,6,6,4]", "\"ScaledL2NormPooling2D\",\"config\":{\"pool_size\":[2,4]", false},
@@ -562,11 +625,14 @@ static const struct {
     {"[null,6,8]", "\"MaxMin\",\"config\":{\"k_coef_lip\":0.5", false},
     {"[null,6,8]", "\"Householder\",\"config\":{\"name\":\"h\"", false},
     {"[null,6,8]", "\"PReLU\",\"config\":{\"name\":\"p\"", false},
+    {"[null,6,6,4]", "\"PReLU\",\"config\":{\"shared_axes\":[1,2]", false},
+    {"[null,6,8]", "\"PReLU\",\"config\":{\"shared_axes\":[2]", false},
     {"[null,8]", "\"LeakyReLU\",\"config\":{\"alpha\":-0.7", false},
     {"[null,8]", "\"ELU\",\"config\":{\"alpha\":1.5", false},
     {"[null,8]", "\"ThresholdedReLU\",\"config\":{\"theta\":0.0", false},
     {"[null,8]", "\"ReLU\",\"config\":{\"max_value\":1.0,\"negative_slope\":0.25", false},
     {"[null,8]", "\"Softmax\",\"config\":{\"name\":\"s\"", false},
+    {"[null,6,4,3]", "\"Softmax\",\"config\":{\"axis\":2", false},
     {"[null,8]", "\"Activation\",\"config\":{\"activation\":\"relu\"", false},
     {"[null,8]", "\"Activation\",\"config\":{\"activation\":\"relu6\"", false},
     {"[null,8]", "\"Activation\",\"config\":{\"activation\":\"leaky_relu\"", false},
@@ -578,11 +644,132 @@ static const struct {
     {"[null,8]", "\"Activation\",\"config\":{\"activation\":\"softplus\"", false},
     {"[null,8]", "\"Activation\",\"config\":{\"activation\":\"softsign\"", false},
     {"[null,8]", "\"Activation\",\"config\":{\"activation\":\"swish\"", false},
+    {"[null,8]", "\"Activation\",\"config\":{\"activation\":\"silu\"", false},
     {"[null,8]", "\"Activation\",\"config\":{\"activation\":\"gelu\"", false},
     {"[null,8]", "\"Activation\",\"config\":{\"activation\":\"mish\"", false},
     {"[null,8]", "\"Activation\",\"config\":{\"activation\":\"log_softmax\"", false},
     {"[null,8]", "\"Activation\",\"config\":{\"activation\":\"softmax\"", false},
 };
+
+/* What joins tensors: the two that branches of x make, here with what has a bound. */
+static const struct {
+    const char *layer;
+    bool bounded;
+} joins[] = {{"\"Add\"", true},      {"\"Average\"", true},  {"\"Subtract\"", true},
+             {"\"Concatenate\"", true}, {"\"Multiply\"", false}};
+
+/* Kinds and functions without a rule: a product of two tensors, what grows exponentially, what jumps. */
+static const struct {
+    const char *input, *layer;
+} boundless[] = {
+    {"[null,8]", "\"Activation\",\"config\":{\"activation\":\"exponential\""},
+    {"[null,8]", "\"ReLU\",\"config\":{\"threshold\":0.5"},
+    {"[null,8]", "\"ThresholdedReLU\",\"config\":{\"theta\":1.0"},
+};
+
+/* A model of one layer. */
+static void serve_one(struct served *s, const char *input, const char *layer)
+{
+    char json[1024];
+
+    snprintf(json, sizeof json,
+             "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"m\",\"layers\":["
+             "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":%s,\"name\":\"x\"}},"
+             "{\"class_name\":%s}}]}}",
+             input, layer);
+    serve(s, json, 1);
+}
+
+static bool in_tables(const char *quoted)
+{
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (strstr(kinds[i].layer, quoted))
+            return true;
+    for (size_t i = 0; i < sizeof joins / sizeof *joins; i++)
+        if (!strcmp(joins[i].layer, quoted))
+            return true;
+    return false;
+}
+
+/* Whoever adds a kind of layer or a function adds it to a table here, where its rule is tested, or what has none is. */
+START_TEST(every_kind_of_the_registry_has_its_rule)
+{
+    char quoted[64];
+    const char *name = lip__activation_identifiers();
+
+    for (const struct lip__kind *const *k = lip__kinds(); *k; k++) {
+        snprintf(quoted, sizeof quoted, "\"%s\"", (*k)->cls.name);
+        ck_assert_msg(in_tables(quoted) || !strcmp((*k)->cls.name, "InputLayer") || !strcmp((*k)->cls.name, "TFOpLambda"),
+                      "no test of a rule for %s", quoted); /* every model has the one, SHARED the other */
+    }
+    while (*name) {
+        size_t length = strcspn(name, ", ");
+
+        snprintf(quoted, sizeof quoted, "\"%.*s\"", (int)length, name);
+        ck_assert_msg(in_tables(quoted) || !strcmp(quoted, "\"linear\"") || !strcmp(quoted, "\"exponential\""),
+                      "no test of a rule for the function %s", quoted);
+        name += length + strspn(name + length, ", ");
+    }
+}
+END_TEST
+
+/* No bound is said to be none, with the layer's name; never 1. */
+START_TEST(what_has_no_rule_has_no_bound)
+{
+    lip_layer_bound layers[4];
+    lip_network_bound network;
+    lip_certifier *certifier = NULL;
+    lip_error err = {0};
+    struct served s;
+    size_t n;
+
+    serve_one(&s, boundless[_i].input, boundless[_i].layer);
+    OK(lip_bound_network(s.snapshot, NULL, layers, &n, &network, &err));
+    ck_assert(isnan(layers[0].upper) && isnan(network.upper) && isnan(network.deviation));
+    ck_assert_str_eq(layers[0].method, "none");
+    ck_assert_str_eq(network.method, "none");
+    ck_assert_int_eq(lip_certifier_new(s.snapshot, NULL, &certifier, &err), LIP_EBOUND);
+    ck_assert_ptr_nonnull(strstr(err.text, lip_layer_name(layers[0].layer)));
+    ck_assert_ptr_null(certifier);
+    stop(&s);
+}
+END_TEST
+
+/* x and relu(x W) joined, and behind them a matrix: a residual block where it is Add. */
+START_TEST(joins_are_bounded)
+{
+    static const char form[] =
+        "{\"class_name\":\"Functional\",\"config\":{\"name\":\"g\",\"layers\":["
+        "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,6],\"name\":\"x\"},\"name\":\"x\","
+        "\"inbound_nodes\":[]},"
+        "{\"class_name\":\"Dense\",\"config\":{\"units\":6,\"activation\":\"relu\",\"name\":\"d\"},\"name\":\"d\","
+        "\"inbound_nodes\":[[[\"x\",0,0,{}]]]},"
+        "{\"class_name\":%s,\"config\":{\"name\":\"j\"},\"name\":\"j\",\"inbound_nodes\":[[[\"d\",0,0,{}],[\"x\",0,0,{}]]]},"
+        "{\"class_name\":\"Dense\",\"config\":{\"units\":3,\"name\":\"y\"},\"name\":\"y\",\"inbound_nodes\":[[[\"j\",0,0,{}]]]}],"
+        "\"input_layers\":[[\"x\",0,0]],\"output_layers\":[[\"y\",0,0]]}}";
+    char json[1536];
+    lip_layer_bound layers[8];
+    lip_network_bound network;
+    lip_error err = {0};
+    struct served s;
+    size_t n;
+
+    snprintf(json, sizeof json, form, joins[_i].layer);
+    noise = (lip_random){.seed = 17, .stream = (uint64_t)_i};
+    serve(&s, json, 1);
+    unconstrain(&s, 0.5);
+    OK(lip_bound_network(s.snapshot, NULL, layers, &n, &network, &err));
+    if (joins[_i].bounded) {
+        ck_assert_double_gt(network.lower, 0);
+        ck_assert_double_le(network.lower, network.upper);
+        obeys(&s, &network);
+    } else {
+        ck_assert(isnan(layers[1].upper) && isnan(network.upper));
+        ck_assert_str_eq(lip_layer_name(layers[1].layer), "j");
+    }
+    stop(&s);
+}
+END_TEST
 
 /* The matrix (inputs, outputs) of a model that is affine, from unit vectors less what 0 gives. */
 static float *matrix_of(const struct served *s, size_t m, size_t n)
@@ -603,27 +790,23 @@ static float *matrix_of(const struct served *s, size_t m, size_t n)
 
 START_TEST(every_kind_of_layer_is_bounded)
 {
-    char json[1024];
     lip_layer_bound layers[4];
     lip_network_bound network;
     lip_error err = {0};
     struct served s;
     size_t n, in, out;
 
-    snprintf(json, sizeof json,
-             "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"m\",\"layers\":["
-             "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":%s,\"name\":\"x\"}},"
-             "{\"class_name\":%s}}]}}",
-             kinds[_i].input, kinds[_i].layer);
     noise = (lip_random){.seed = 16, .stream = (uint64_t)_i};
-    serve(&s, json, 1);
+    serve_one(&s, kinds[_i].input, kinds[_i].layer);
     for (size_t i = 0; i < lip_model_variables(s.model); i++) { /* biases, slopes and angles that are no 0 */
         const lip_variable *v = lip_model_variable(s.model, i);
         float x[256];
 
-        if (v->role != LIP_BIAS && v->role != LIP_OTHER)
+        if (v->role != LIP_BIAS && v->role != LIP_OTHER && v->role != LIP_MOVING)
             continue;
         normal(x, lip_shape_count(&v->shape));
+        for (size_t j = 0; strstr(v->name, "variance") && j < lip_shape_count(&v->shape); j++)
+            x[j] *= x[j];
         OK(lip_state_load(s.state, &(lip_named){v->name, v->shape, x}, 1, true, NULL, NULL, &err));
     }
     lip_snapshot_put(s.snapshot);
@@ -644,7 +827,7 @@ START_TEST(every_kind_of_layer_is_bounded)
         OK(lip_bound_matrix(a, in, out, &exact, NULL, &err));
         ck_assert_msg(layers[0].lower <= exact.upper * (1 + 2e-6) && layers[0].upper >= exact.lower * (1 - 2e-6),
                       "%s: [%.9g, %.9g], truly %.9g", kinds[_i].layer, layers[0].lower, layers[0].upper, exact.upper);
-        if (strstr(kinds[_i].layer, "Conv") || strstr(kinds[_i].layer, "Dense"))
+        if (strstr(kinds[_i].layer, "Conv") || strstr(kinds[_i].layer, "Dense") || strstr(kinds[_i].layer, "Normalization"))
             ck_assert_msg(layers[0].upper <= exact.upper * (1 + 2e-6), "%s: %.9g, truly %.9g by %s", kinds[_i].layer,
                           layers[0].upper, exact.upper, layers[0].method);
         ck_assert_double_ge(network.lower, exact.lower * 0.95); /* a short power iteration */
@@ -980,10 +1163,14 @@ static Suite *suite(void)
     tcase_add_test(core, bad_matrices_are_errors);
     tcase_add_test(core, a_matrix_survives_every_lost_allocation);
     tcase_add_loop_test(core, random_convolutions_are_never_underestimated, 0, 7);
+    tcase_add_loop_test(core, random_layers_are_never_underestimated, 0, 6);
     tcase_add_loop_test(core, the_embedding_is_as_tight_as_published, 0, (int)(sizeof table / sizeof *table));
     tcase_add_test(core, a_row_under_three_ones_is_known);
-    tcase_add_loop_test(core, reports_hold_for_models, 0, 3);
+    tcase_add_loop_test(core, reports_hold_for_models, 0, 4);
     tcase_add_loop_test(core, every_kind_of_layer_is_bounded, 0, (int)(sizeof kinds / sizeof *kinds));
+    tcase_add_test(core, every_kind_of_the_registry_has_its_rule);
+    tcase_add_loop_test(core, what_has_no_rule_has_no_bound, 0, (int)(sizeof boundless / sizeof *boundless));
+    tcase_add_loop_test(core, joins_are_bounded, 0, (int)(sizeof joins / sizeof *joins));
     tcase_add_loop_test(core, no_activation_pattern_beats_a_bound, 0, 24);
     tcase_add_test(core, the_interval_closes_for_gradient_norm_preserving_networks);
     tcase_add_test(core, a_report_survives_every_lost_allocation);

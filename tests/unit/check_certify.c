@@ -9,54 +9,13 @@
 #include "base/base.h"
 #include "check_main.h"
 #include "models.h"
-
-#define OK(call) ck_assert_msg((call) == LIP_OK, "%s: %s", #call, err.text)
+#include "served.h"
 
 static lip_random noise;
 
 static size_t below(size_t n)
 {
     return (size_t)(lip_random_u64(&noise) % n);
-}
-
-struct served {
-    lip_model *model;
-    lip_state *state;
-    lip_snapshot *snapshot;
-    lip_workspace *ws;
-    size_t in, out;
-};
-
-static void serve(struct served *s, const char *json, uint64_t seed)
-{
-    lip_error err = {0};
-
-    OK(lip_model_read(json, strlen(json), false, &s->model, &err));
-    OK(lip_state_new(s->model, seed, &s->state, &err));
-    OK(lip_state_publish(s->state, &s->snapshot, &err));
-    s->ws = lip_workspace_new();
-    s->in = lip_shape_count(lip_model_input_shape(s->model, 0));
-    s->out = lip_shape_count(lip_model_output_shape(s->model, 0));
-}
-
-static void put(struct served *s, const char *name, const float *data)
-{
-    size_t i = lip_model_find_variable(s->model, name);
-    lip_error err = {0};
-
-    ck_assert_uint_lt(i, lip_model_variables(s->model));
-    OK(lip_state_load(s->state, &(lip_named){name, lip_model_variable(s->model, i)->shape, data}, 1, true, NULL, NULL,
-                      &err));
-    lip_snapshot_put(s->snapshot);
-    OK(lip_state_publish(s->state, &s->snapshot, &err));
-}
-
-static void stop(struct served *s)
-{
-    lip_workspace_free(s->ws);
-    lip_snapshot_put(s->snapshot);
-    lip_state_free(s->state);
-    lip_model_put(s->model);
 }
 
 /* Several arrays at once. */
