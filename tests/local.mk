@@ -21,6 +21,9 @@ unit_tests += %D%/unit/check_model
 unit_tests += %D%/unit/check_norm
 unit_tests += %D%/unit/check_normalizers
 unit_tests += %D%/unit/check_optim
+if MPFR
+unit_tests += %D%/unit/check_oracle
+endif
 unit_tests += %D%/unit/check_random
 unit_tests += %D%/unit/check_router
 unit_tests += %D%/unit/check_safetensors
@@ -93,6 +96,10 @@ LDADD = lib/libcore.la $(BLAS_LIBS) $(JANSSON_LIBS) $(CHECK_LIBS) -lm
 %C%_unit_check_scheduler_LDADD = server/libserver.la $(SERVER_LIBS) $(CHECK_LIBS)
 %C%_unit_check_settings_CPPFLAGS = $(SERVER_CPPFLAGS) $(CHECK_CFLAGS)
 %C%_unit_check_settings_LDADD = server/libserver.la $(SERVER_LIBS) $(CHECK_LIBS)
+
+# An exact forward pass, where libmpfr is there.
+%C%_unit_check_oracle_CPPFLAGS = $(AM_CPPFLAGS) $(MPFR_CFLAGS)
+%C%_unit_check_oracle_LDADD = $(LDADD) $(MPFR_LIBS)
 
 # Readers of what strangers send, on all of a corpus and on changes of it; libFuzzer links the same files without driver.c.
 fuzzers = %D%/fuzz/fuzz_number %D%/fuzz/fuzz_json %D%/fuzz/fuzz_infer %D%/fuzz/fuzz_guard %D%/fuzz/fuzz_router %D%/fuzz/fuzz_files

@@ -574,6 +574,7 @@ lip_err lip__stage_open(const lip_snapshot *snapshot, size_t index, struct lip__
                                  .value = step->out,
                                  .in = snapshot->model->value[step->from[0]].size,
                                  .out = snapshot->model->value[step->out].size,
+                                 .step = 1,
                                  .method = "none",
                                  .norm = {0, NAN},
                                  .gain = NAN};

@@ -99,11 +99,8 @@ static void softmax_value(const struct lip__stage *s, size_t n, const double *x,
 
 static void affine_value(const struct lip__stage *s, size_t n, const double *x, double *y)
 {
-    for (size_t i = 0; i < n * s->out; i++) {
-        size_t j = i / s->step % s->n;
-
-        y[i] = s->kernel[j] * x[i] + s->bias[j];
-    }
+    for (size_t i = 0; i < n * s->out; i++)
+        y[i] = s->kernel[i / s->step % s->n] * x[i];
 }
 
 static void move_value(const struct lip__stage *s, size_t n, const double *x, double *y)
@@ -229,5 +226,5 @@ void lip__stage_value(const struct lip__stage *s, size_t n, const double *const 
     }
     channels = s->kind == LIP__STAGE_ADJOINT ? s->conv.g.c : s->n;
     for (size_t i = 0; s->bias && i < n * s->out; i++)
-        y[i] += s->bias[i % channels];
+        y[i] += s->bias[i / s->step % channels];
 }
