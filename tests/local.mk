@@ -3,6 +3,7 @@
 #   script_tests  *.py (standard library only) and *.sh
 #   fuzzers       tests/fuzz/fuzz_<reader>.c with a corpus in tests/fuzz/corpus/; see tests/fuzz/README
 #   benches       tests/bench/bench_<thing>.c: built by `make check`, run by `make bench`
+unit_tests += %D%/unit/check_attacks
 unit_tests += %D%/unit/check_base
 unit_tests += %D%/unit/check_batch
 unit_tests += %D%/unit/check_bounds
@@ -162,6 +163,11 @@ peers-tf/ready: $(srcdir)/%D%/golden/requirements.txt
 	$(PYTHON3) -m venv peers-tf && peers-tf/bin/pip install -q -r $< && touch $@
 peers-torch/ready: $(srcdir)/%D%/bench/peers/requirements-torch.txt
 	$(PYTHON3) -m venv peers-torch && peers-torch/bin/pip install -q -r $< && touch $@
+
+# A hundred thousand points inside certified balls.
+.PHONY: attacks
+attacks: %D%/unit/check_attacks
+	ONELIP_ATTACKS=100000 CK_DEFAULT_TIMEOUT=1200 CK_TAP_LOG_FILE_NAME=- %D%/unit/check_attacks
 
 # Half an hour: memory, a million requests, a thousand models.
 soak: all

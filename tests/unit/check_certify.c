@@ -27,18 +27,6 @@ static lip_err certify(const lip_certifier *certifier, lip_workspace *ws, const 
                        &(lip_certificates){.y = y, .predicted = predicted, .margin = margin, .radius = radius}, err);
 }
 
-static size_t best_of(const float *y, size_t n)
-{
-    size_t best = 0;
-
-    if (n == 1)
-        return y[0] > 0;
-    for (size_t j = 1; j < n; j++)
-        if (y[j] > y[best])
-            best = j;
-    return best;
-}
-
 #define LINE(in, units)                                                                                                \
     "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"line\",\"layers\":["                                        \
     "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null," in "],\"name\":\"x\"}},"                 \
@@ -165,37 +153,6 @@ END_TEST
 
 /* ---- attacks ------------------------------------------------------------------------------------------------------
  */
-
-static double length_of(const float *x, const float *z, size_t n, lip_norm norm)
-{
-    double sum = 0;
-
-    for (size_t k = 0; k < n; k++) {
-        double d = fabs((double)x[k] - z[k]);
-
-        sum = norm == LIP_L2 ? sum + d * d : norm == LIP_L1 ? sum + d : fmax(sum, d);
-    }
-    return norm == LIP_L2 ? sqrt(sum) * (1 + 1e-15) : sum;
-}
-
-/* moved: x plus `radius` along v, cut back until it is inside the ball. */
-static void move(const float *x, const double *v, size_t n, double radius, lip_norm norm, float *moved)
-{
-    double length = 0;
-
-    for (size_t k = 0; k < n; k++)
-        length = norm == LIP_L2   ? length + v[k] * v[k]
-                 : norm == LIP_L1 ? length + fabs(v[k])
-                                  : fmax(length, fabs(v[k]));
-    length = norm == LIP_L2 ? sqrt(length) : length;
-    length = length > 0 ? length : 1; /* where the map is flat */
-    for (double cut = 1;; cut -= 1e-7) {
-        for (size_t k = 0; k < n; k++)
-            moved[k] = (float)(x[k] + cut * radius * v[k] / length);
-        if (length_of(x, moved, n, norm) <= radius || cut <= 0)
-            return;
-    }
-}
 
 /* The direction in which class c falls fastest against j, by differences. */
 static void descent(struct served *s, const float *x, size_t c, size_t j, lip_norm norm, double *v)
