@@ -417,6 +417,183 @@ START_TEST(a_certificate_knows_what_rounding_destroys)
 }
 END_TEST
 
+/* After Murray 2603.13334: a bias of 2^e on one of two numbers, taken away again by the next layer, rounds that one to steps of
+ * 2^(e-23). Over the reals the radius is sqrt(2) whatever e is; in float32 answers flip inside that ball, then at its centre. */
+START_TEST(no_radius_reaches_where_float32_flips)
+{
+    enum { TRIES = 400 };
+    static const float identity[] = {1, 0, 0, 1}, x[] = {3, 1};
+    size_t flips = 0;
+
+    noise = (lip_random){.seed = 37};
+    for (int e = 0; e <= 36; e++) {
+        float up[] = {ldexpf(1, e), 0}, down[] = {-ldexpf(1, e), 0}, y[2], moved[2], y_moved[2];
+        double radius[2];
+        int64_t answer;
+        lip_certifier *certifier;
+        lip_error err = {0};
+        struct served s;
+
+        serve(&s, TWO, 1);
+        put(&s, "d1/kernel", identity);
+        put(&s, "d1/bias", up);
+        put(&s, "d2/kernel", identity);
+        put(&s, "d2/bias", down);
+        OK(lip_certifier_new(s.snapshot, NULL, &certifier, &err));
+        for (int single = 0; single < 2; single++) {
+            lip_certify_options o = {.arithmetic = single ? LIP_FLOAT32 : LIP_FLOAT64, .local = true};
+
+            OK(certify(certifier, s.ws, &o, 1, x, NULL, y, &answer, NULL, &radius[single], &err));
+        }
+        ck_assert_double_le(radius[0], sqrt(2));
+        ck_assert_double_ge(radius[0], sqrt(2) - 1e-3); /* 2^36 in double is rounded too */
+        ck_assert_double_le(radius[1], radius[0]);
+        for (size_t t = 0; t < TRIES; t++) {
+            double v[2];
+            float g[3];
+
+            lip_random_normal(&noise, g, 3);
+            v[0] = g[0];
+            v[1] = g[1];
+            move(x, v, 2, sqrt(2) * fmin(1, fabs((double)g[2])), LIP_L2, moved);
+            OK(lip_predict(s.snapshot, s.ws, 1, moved, y_moved, &err));
+            if (best_of(y_moved, 2) == (size_t)answer)
+                continue;
+            flips++;
+            ck_assert_double_lt(radius[1], length_of(x, moved, 2, LIP_L2));
+        }
+        if (e >= 25) /* steps of 4 and more */
+            ck_assert_double_eq(radius[1], 0);
+        if (e <= 12)
+            ck_assert_double_gt(radius[1], 1.4);
+        lip_certifier_free(certifier);
+        stop(&s);
+    }
+    ck_assert_uint_gt(flips, 100);
+}
+END_TEST
+
+/* Rows of a ReLU network of two inputs with one pattern of slopes: each neuron and output is a x + b. */
+struct plane {
+    double a[2], b;
+};
+
+enum { HIDDEN = 4, OUT_2 = 3, PLANES = 2 * HIDDEN + OUT_2 };
+
+static void planes(const float *const *w, const float *const *bias, unsigned bits, struct plane *p)
+{
+    for (size_t j = 0; j < HIDDEN; j++)
+        p[j] = (struct plane){{w[0][j], w[0][HIDDEN + j]}, bias[0][j]};
+    for (size_t layer = 1; layer < 3; layer++) {
+        struct plane *from = p + (layer - 1) * HIDDEN, *to = p + layer * HIDDEN;
+        size_t n = layer == 1 ? HIDDEN : OUT_2;
+
+        for (size_t j = 0; j < n; j++) {
+            to[j] = (struct plane){{0, 0}, bias[layer][j]};
+            for (size_t i = 0; i < HIDDEN; i++)
+                if (bits >> ((layer - 1) * HIDDEN + i) & 1) {
+                    double k = w[layer][i * n + j];
+
+                    to[j].a[0] += k * from[i].a[0];
+                    to[j].a[1] += k * from[i].a[1];
+                    to[j].b += k * from[i].b;
+                }
+        }
+    }
+}
+
+static bool feasible(const struct plane *p, unsigned bits, const double *x)
+{
+    for (size_t i = 0; i < 2 * HIDDEN; i++)
+        if ((p[i].a[0] * x[0] + p[i].a[1] * x[1] + p[i].b) * (bits >> i & 1 ? 1 : -1) < -1e-9)
+            return false;
+    return true;
+}
+
+/* How far it is from x to where class j draws level with c: on the line of one pattern either the nearest point, or where a
+ * neuron's line cuts it. */
+static double to_boundary(const struct plane *p, unsigned bits, const float *x, size_t c, size_t j)
+{
+    const struct plane *one = &p[2 * HIDDEN + c], *other = &p[2 * HIDDEN + j];
+    double a[2] = {one->a[0] - other->a[0], one->a[1] - other->a[1]}, b = one->b - other->b, best = INFINITY;
+    double square = a[0] * a[0] + a[1] * a[1], share = (a[0] * x[0] + a[1] * x[1] + b) / square;
+
+    for (size_t i = 0; square > 0 && i <= 2 * HIDDEN; i++) {
+        double at[2] = {x[0] - share * a[0], x[1] - share * a[1]};
+
+        if (i < 2 * HIDDEN) {
+            double det = a[0] * p[i].a[1] - a[1] * p[i].a[0];
+
+            at[0] = (-b * p[i].a[1] + a[1] * p[i].b) / det;
+            at[1] = (-a[0] * p[i].b + b * p[i].a[0]) / det;
+        }
+        if (isfinite(at[0]) && isfinite(at[1]) && feasible(p, bits, at))
+            best = fmin(best, hypot(at[0] - x[0], at[1] - x[1]));
+    }
+    return best;
+}
+
+/* All 256 patterns of 2-4-4-3: certified radii are at most the true one, attacks find no nearer point than there is. */
+START_TEST(radii_are_below_the_true_ones_of_tiny_networks)
+{
+    enum { N = 30 };
+    static const char json[] = "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"tiny\",\"layers\":["
+                               "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,2],\"name\":\"x\"}},"
+                               "{\"class_name\":\"Dense\",\"config\":{\"units\":4,\"activation\":\"relu\",\"name\":\"d1\"}},"
+                               "{\"class_name\":\"Dense\",\"config\":{\"units\":4,\"activation\":\"relu\",\"name\":\"d2\"}},"
+                               "{\"class_name\":\"Dense\",\"config\":{\"units\":3,\"name\":\"y\"}}]}}";
+    static const char *const biases[] = {"d1/bias", "d2/bias", "y/bias"};
+    float x[N * 2], y[N * 3], random[4];
+    double radius[N], found[N], share = 0;
+    int64_t answer[N];
+    const float *w[3], *bias[3];
+    size_t count = 0;
+    lip_certify_options o = {.local = true};
+    lip_certifier *certifier;
+    lip_error err = {0};
+    struct served s;
+
+    noise = (lip_random){.seed = 38, .stream = (uint64_t)_i};
+    serve(&s, json, 1 + (uint64_t)_i);
+    for (size_t i = 0; i < 3; i++) {
+        lip_random_normal(&noise, random, 4);
+        for (size_t k = 0; k < 4; k++)
+            random[k] *= 0.3f;
+        put(&s, biases[i], random);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        w[i] = lip_snapshot_kernel(s.snapshot, i + 1);
+        bias[i] = lip_snapshot_bias(s.snapshot, i + 1);
+    }
+    lip_random_normal(&noise, x, N * 2);
+    OK(lip_certifier_new(s.snapshot, &(lip_certifier_options){.max_seconds = 5}, &certifier, &err));
+    OK(certify(certifier, s.ws, &o, N, x, NULL, y, answer, NULL, radius, &err));
+    OK(lip_attack(certifier, &o, 0, N, x, found, NULL, &err));
+    for (size_t i = 0; i < N; i++) {
+        double truth = INFINITY;
+        size_t c = (size_t)answer[i];
+
+        for (unsigned bits = 0; bits < 1u << 2 * HIDDEN; bits++) {
+            struct plane p[PLANES];
+
+            planes(w, bias, bits, p);
+            for (size_t j = 0; j < OUT_2; j++)
+                if (j != c)
+                    truth = fmin(truth, to_boundary(p, bits, x + 2 * i, c, j));
+        }
+        ck_assert_double_le(radius[i], truth * (1 + 1e-7));
+        ck_assert_double_ge(found[i], truth * (1 - 1e-4) - 1e-6); /* a flip needs no more than float32 tells apart */
+        if (truth > 1e-3 && truth < 3) {
+            share += radius[i] / truth;
+            count++;
+        }
+    }
+    ck_assert_msg(count == 0 || share / (double)count > 0.25, "on average %g of the true radius", share / (double)count);
+    lip_certifier_free(certifier);
+    stop(&s);
+}
+END_TEST
+
 START_TEST(what_may_overflow_has_no_radius)
 {
     static const float huge[] = {1e30f, 0, 0, 1e30f}, tiny[] = {1e-30f, 0, 0, 1e-30f};
@@ -580,6 +757,8 @@ static Suite *suite(void)
     tcase_add_test(core, values_are_within_their_error);
     tcase_add_test(core, no_two_outputs_part_faster_than_their_pair);
     tcase_add_test(core, a_certificate_knows_what_rounding_destroys);
+    tcase_add_test(core, no_radius_reaches_where_float32_flips);
+    tcase_add_loop_test(core, radii_are_below_the_true_ones_of_tiny_networks, 0, 20);
     tcase_add_test(core, what_may_overflow_has_no_radius);
     tcase_add_test(core, both_arithmetics_agree_but_for_their_rounding);
     tcase_add_test(core, accuracy_is_the_share_above_epsilon);
