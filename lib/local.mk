@@ -23,7 +23,7 @@ noinst_LTLIBRARIES += %D%/libcore.la
 # Private headers and the lists of kinds, losses, optimizers.
 noinst_HEADERS += \
 	%D%/base/base.h \
-	%D%/bounds/certifier.h %D%/bounds/chain.h %D%/bounds/conv.h %D%/bounds/enclose.h %D%/bounds/factor.h %D%/bounds/liplt.h %D%/bounds/lipsdp.h %D%/bounds/local.h %D%/bounds/map.h %D%/bounds/pairs.h %D%/bounds/secant.h %D%/bounds/shape.h %D%/bounds/stage.h %D%/bounds/tangent.h \
+	%D%/bounds/certifier.h %D%/bounds/chain.h %D%/bounds/conv.h %D%/bounds/embed.h %D%/bounds/enclose.h %D%/bounds/factor.h %D%/bounds/liplt.h %D%/bounds/lipsdp.h %D%/bounds/local.h %D%/bounds/map.h %D%/bounds/pairs.h %D%/bounds/secant.h %D%/bounds/shape.h %D%/bounds/stage.h %D%/bounds/tangent.h \
 	%D%/io/keras_json.h \
 	%D%/layers/distributions.h %D%/layers/family.h %D%/layers/kinds.def %D%/layers/layer.h %D%/layers/slots.h %D%/layers/softmax.h \
 	%D%/losses/family.h %D%/losses/loss.h %D%/losses/losses.def %D%/losses/metric.h \

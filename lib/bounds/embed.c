@@ -19,7 +19,7 @@
  */
 #include <string.h>
 
-#include "bounds/conv.h"
+#include "bounds/embed.h"
 #include "tensor/gemm.h"
 
 #define MOST_FLOPS 3e9
@@ -58,13 +58,7 @@ static bool has_cholesky(size_t n, double *a)
 
 /* ---- one axis ----------------------------------------------------------------------------------------------- */
 
-struct axis {
-    size_t stride, period;
-    long before;
-    double *cosine, *sine; /* of 2 pi j / period */
-};
-
-static long tap_of(const struct axis *x, size_t t, size_t *phase)
+static long tap_of(const struct lip__axis *x, size_t t, size_t *phase)
 {
     long o = (long)t - x->before, s = (long)x->stride, q = o >= 0 ? o / s : -((-o + s - 1) / s);
 
@@ -72,19 +66,25 @@ static long tap_of(const struct axis *x, size_t t, size_t *phase)
     return q;
 }
 
-static bool axis_open(struct axis *x, size_t n, size_t taps, size_t stride, size_t before, size_t out, bool circular)
+/* The axis without its tables, of the least period. */
+static struct lip__axis axis_of(size_t n, size_t taps, size_t stride, size_t before, size_t out, bool circular)
 {
-    size_t phase;
+    struct lip__axis x = {.stride = stride, .before = (long)before};
     long length = (long)((n + stride - 1) / stride), most = length, first, last;
+    size_t phase;
 
-    *x = (struct axis){.stride = stride, .before = (long)before};
-    first = tap_of(x, 0, &phase);
-    last = tap_of(x, taps - 1, &phase);
+    first = tap_of(&x, 0, &phase);
+    last = tap_of(&x, taps - 1, &phase);
     if (!circular && length - first > most)
         most = length - first;
     if (!circular && (long)out + last > most)
         most = (long)out + last;
-    x->period = (size_t)most;
+    x.period = (size_t)most;
+    return x;
+}
+
+static bool axis_fill(struct lip__axis *x)
+{
     x->cosine = lip__alloc(x->period, sizeof(double));
     x->sine = lip__alloc(x->period, sizeof(double));
     for (size_t j = 0; x->cosine && x->sine && j < x->period; j++) {
@@ -94,82 +94,37 @@ static bool axis_open(struct axis *x, size_t n, size_t taps, size_t stride, size
     return x->cosine && x->sine;
 }
 
-static void axis_close(struct axis *x)
+static void axis_close(struct lip__axis *x)
 {
     lip__free(x->sine);
     lip__free(x->cosine);
 }
 
 /* The place of frequency f at tap q in the tables. */
-static size_t angle(const struct axis *x, size_t f, long q)
+static size_t angle(const struct lip__axis *x, size_t f, long q)
 {
     long period = (long)x->period, at = (q % period + period) % period;
 
     return (size_t)at * f % x->period;
 }
 
-/* ---- all frequencies ----------------------------------------------------------------------------------------- */
-
-struct embedding {
-    const struct lip__convolution *k;
-    struct axis rows, columns;
-    size_t phases, m, n;          /* P is (m, n) */
-    size_t side;                  /* the smaller of m, n */
-    double *p;                    /* real part over imaginary part: (2 m, n), or transposed (2 n, m) where m < n */
-    double *gram, *work, *values; /* (2 side, 2 side) twice, (2 side) */
-    double error;                 /* Frobenius norm of what the entries of P are off by */
-    double repeats;               /* how often an output stands there */
-};
-
-static lip_err embedding_open(const struct lip__convolution *k, struct embedding *e, lip_error *err)
+static void axes_of(const struct lip__convolution *k, struct lip__axis *rows, struct lip__axis *columns)
 {
     const struct lip__windows *g = &k->g;
-    bool whole;
-    size_t square;
 
-    *e = (struct embedding){.k = k, .phases = g->sh * g->sw, .repeats = 1};
-    e->m = e->phases * g->c;
-    e->n = k->f;
-    e->side = e->m < e->n ? e->m : e->n;
-    square = 4 * e->side * e->side;
     if (k->circular) {
-        whole = axis_open(&e->rows, k->h, g->kh, g->sh, (g->h - k->h) / 2, g->oh, true);
-        whole = axis_open(&e->columns, k->w, g->kw, g->sw, (g->w - k->w) / 2, g->ow, true) && whole;
-        e->repeats = (double)((g->oh + e->rows.period - 1) / e->rows.period) *
-                     (double)((g->ow + e->columns.period - 1) / e->columns.period);
+        *rows = axis_of(k->h, g->kh, g->sh, (g->h - k->h) / 2, g->oh, true);
+        *columns = axis_of(k->w, g->kw, g->sw, (g->w - k->w) / 2, g->ow, true);
     } else {
-        whole = axis_open(&e->rows, g->h, g->kh, g->sh, g->top, g->oh, false);
-        whole = axis_open(&e->columns, g->w, g->kw, g->sw, g->left, g->ow, false) && whole;
+        *rows = axis_of(g->h, g->kh, g->sh, g->top, g->oh, false);
+        *columns = axis_of(g->w, g->kw, g->sw, g->left, g->ow, false);
     }
-    whole = (e->p = lip__alloc(2 * e->m * e->n, sizeof(double))) && whole;
-    whole = (e->gram = lip__alloc(square, sizeof(double))) && whole;
-    whole = (e->work = lip__alloc(square, sizeof(double))) && whole;
-    whole = (e->values = lip__alloc(2 * e->side, sizeof(double))) && whole;
-    return whole ? LIP_OK : lip__nomem(err, (2 * e->m * e->n + 2 * square) * sizeof(double));
 }
 
-static void embedding_close(struct embedding *e)
-{
-    lip__free(e->values);
-    lip__free(e->work);
-    lip__free(e->gram);
-    lip__free(e->p);
-    axis_close(&e->columns);
-    axis_close(&e->rows);
-}
-
-/* Frequencies (a, b) with b <= columns.period / 2; the others are their conjugates. */
-static double flops(const struct embedding *e)
-{
-    double side = (double)e->side, other = (double)(e->m + e->n) - side, many = (double)e->rows.period;
-
-    many *= (double)(e->columns.period / 2 + 1);
-    return many * (6 * side * side * other + 8.0 / 3 * side * side * side +
-                   4 * side * other * (double)(e->k->g.kh * e->k->g.kw));
-}
+/* ---- all frequencies ----------------------------------------------------------------------------------------- */
 
 /* P of frequency (a, b); with `absolute` the sum of |K| over the taps instead, as real part. */
-static void transform(struct embedding *e, size_t a, size_t b, bool absolute)
+static void transform(struct lip__frequencies *e, size_t a, size_t b, bool absolute)
 {
     const struct lip__windows *g = &e->k->g;
     size_t f = e->k->f, half = e->m * e->n;
@@ -198,12 +153,115 @@ static void transform(struct embedding *e, size_t a, size_t b, bool absolute)
         }
 }
 
+void lip__frequencies_period(const struct lip__convolution *k, size_t *rows, size_t *columns)
+{
+    struct lip__axis r, c;
+
+    axes_of(k, &r, &c);
+    *rows = r.period;
+    *columns = c.period;
+}
+
+lip_err lip__frequencies_open(const struct lip__convolution *k, size_t rows, size_t columns, struct lip__frequencies *f,
+                              lip_error *err)
+{
+    const struct lip__windows *g = &k->g;
+    bool whole;
+
+    *f = (struct lip__frequencies){.k = k, .phases = g->sh * g->sw, .repeats = 1};
+    f->m = f->phases * g->c;
+    f->n = k->f;
+    axes_of(k, &f->rows, &f->columns);
+    f->rows.period = rows > f->rows.period ? rows : f->rows.period;
+    f->columns.period = columns > f->columns.period ? columns : f->columns.period;
+    if (k->circular)
+        f->repeats = (double)((g->oh + f->rows.period - 1) / f->rows.period) *
+                     (double)((g->ow + f->columns.period - 1) / f->columns.period);
+    whole = axis_fill(&f->rows);
+    whole = axis_fill(&f->columns) && whole;
+    whole = (f->p = lip__alloc(2 * f->m * f->n, sizeof(double))) && whole;
+    if (!whole)
+        return lip__nomem(err, 2 * f->m * f->n * sizeof(double));
+    /* Each cosine and sine is off by less than 2^-48, their products and sums by less than 2^-46. */
+    transform(f, 0, 0, true);
+    f->error = lip__norm_up(f->p, 2 * f->m * f->n) * lip__lift(g->kh * g->kw) * (0x1p-45 + 4 * lip__gamma(g->kh * g->kw + 4));
+    return LIP_OK;
+}
+
+void lip__frequencies_close(struct lip__frequencies *f)
+{
+    lip__free(f->p);
+    axis_close(&f->columns);
+    axis_close(&f->rows);
+}
+
+void lip__frequencies_at(struct lip__frequencies *f, size_t a, size_t b)
+{
+    transform(f, a, b, false);
+}
+
+void lip__frequencies_real(const struct lip__frequencies *f, double *to)
+{
+    size_t m = f->m, n = f->n;
+
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) {
+            size_t at = m >= n ? i * n + j : j * m + i;
+            double re = f->p[at], im = f->p[m * n + at];
+
+            to[i * 2 * n + j] = to[(m + i) * 2 * n + n + j] = re;
+            to[i * 2 * n + n + j] = im;
+            to[(m + i) * 2 * n + j] = -im;
+        }
+}
+
+struct embedding {
+    struct lip__frequencies f;
+    size_t side;                  /* the smaller of m, n */
+    double *gram, *work, *values; /* (2 side, 2 side) twice, (2 side) */
+};
+
+static lip_err embedding_open(const struct lip__convolution *k, struct embedding *e, lip_error *err)
+{
+    lip_err rc;
+    bool whole;
+    size_t square;
+
+    *e = (struct embedding){.side = 0};
+    if ((rc = lip__frequencies_open(k, 0, 0, &e->f, err)) != LIP_OK)
+        return rc;
+    e->side = e->f.m < e->f.n ? e->f.m : e->f.n;
+    square = 4 * e->side * e->side;
+    whole = (e->gram = lip__alloc(square, sizeof(double))) && (e->work = lip__alloc(square, sizeof(double))) &&
+            (e->values = lip__alloc(2 * e->side, sizeof(double)));
+    return whole ? LIP_OK : lip__nomem(err, 2 * square * sizeof(double));
+}
+
+static void embedding_close(struct embedding *e)
+{
+    lip__free(e->values);
+    lip__free(e->work);
+    lip__free(e->gram);
+    lip__frequencies_close(&e->f);
+}
+
+/* Frequencies (a, b) with b <= columns.period / 2; the others are their conjugates. */
+static double flops(const struct embedding *e)
+{
+    const struct lip__frequencies *f = &e->f;
+    double side = (double)e->side, other = (double)(f->m + f->n) - side, many = (double)f->rows.period;
+
+    many *= (double)(f->columns.period / 2 + 1);
+    return many * (6 * side * side * other + 8.0 / 3 * side * side * side +
+                   4 * side * other * (double)(f->k->g.kh * f->k->g.kw));
+}
+
 /* gram <- the real form of P'P (or PP'): ((R, -I), (I, R)). Returns what it may be off by, in norm. */
 static double make_gram(struct embedding *e)
 {
-    size_t n = e->side, other = e->m + e->n - n;
-    const double *re = e->p, *im = e->p + n * other;
-    double frobenius = lip__norm_up(e->p, 2 * n * other);
+    size_t n = e->side, other = e->f.m + e->f.n - n;
+    const double *re = e->f.p, *im = e->f.p + n * other;
+    double frobenius = lip__norm_up(e->f.p, 2 * n * other);
 
     lip__dgemm(true, false, n, n, 2 * other, 1, re, n, re, n, 0, e->gram,
                2 * n); /* real over imaginary: both at once */
@@ -284,16 +342,12 @@ lip_err lip__conv_embed(const struct lip__convolution *k, double lower, double *
     *upper = INFINITY;
     if (rc || !(flops(&e) < MOST_FLOPS))
         goto done;
-    /* Each cosine and sine is off by less than 2^-48, their products and sums by less than 2^-46. */
-    transform(&e, 0, 0, true);
-    e.error = lip__norm_up(e.p, 2 * e.m * e.n) * lip__lift(k->g.kh * k->g.kw) *
-              (0x1p-45 + 4 * lip__gamma(k->g.kh * k->g.kw + 4));
-    for (size_t a = 0; a < e.rows.period; a++)
-        for (size_t b = 0; b <= e.columns.period / 2; b++) {
+    for (size_t a = 0; a < e.f.rows.period; a++)
+        for (size_t b = 0; b <= e.f.columns.period / 2; b++) {
             double off, found, frobenius;
 
-            transform(&e, a, b, false);
-            frobenius = lip__norm_up(e.p, 2 * e.m * e.n);
+            transform(&e.f, a, b, false);
+            frobenius = lip__norm_up(e.f.p, 2 * e.f.m * e.f.n);
             if (frobenius * frobenius * (1 + 4 * LIP__U) <= lambda2) { /* cannot matter; nor what row sums dismiss */
                 most = fmax(most, lambda2);
                 continue;
@@ -308,7 +362,7 @@ lip_err lip__conv_embed(const struct lip__convolution *k, double lower, double *
             }
             most = fmax(most, found + off);
         }
-    *upper = (lip__up(sqrt(most * (1 + 4 * LIP__U))) + e.error) * sqrt(e.repeats) * (1 + 8 * LIP__U);
+    *upper = (lip__up(sqrt(most * (1 + 4 * LIP__U))) + e.f.error) * sqrt(e.f.repeats) * (1 + 8 * LIP__U);
 done:
     embedding_close(&e);
     return rc;
