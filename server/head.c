@@ -45,6 +45,13 @@ json_t *position_get(const struct model *model, const char *job)
 
 /* ---- readers -------------------------------------------------------------------------------------------- */
 
+static atomic_size_t live;
+
+size_t published_live(void)
+{
+    return atomic_load(&live);
+}
+
 struct published *published_new(lip_snapshot *snapshot, const struct facts *facts, struct stats *stats)
 {
     struct published *now = calloc(1, sizeof *now);
@@ -52,6 +59,7 @@ struct published *published_new(lip_snapshot *snapshot, const struct facts *fact
     if (!now)
         return NULL;
     atomic_init(&now->refs, 1);
+    atomic_fetch_add(&live, 1);
     now->snapshot = lip_snapshot_get(snapshot);
     memcpy(now->epoch, facts->epoch, sizeof now->epoch);
     memcpy(now->version, facts->version, sizeof now->version);
@@ -78,6 +86,7 @@ void published_put(struct published *now)
     stats_put(now->stats);
     pthread_mutex_destroy(&now->lock);
     free(now);
+    atomic_fetch_sub(&live, 1);
 }
 
 struct published *model_now(struct model *model)
@@ -315,6 +324,7 @@ static void show(struct model *model, const struct facts *facts, struct publishe
     pthread_mutex_unlock(&model->lock);
     published_put(old);
     if (now) {
+        stats_published(model->stats, true);
         batcher_published(&model->batcher, now->weights_revision);
         if (model->recipe && model->trainer)
             lip_trainer_follow(model->recipe->judge, model->trainer);
@@ -496,6 +506,8 @@ bool model_stepped(struct model *model, bool publish, bool sync, struct failure 
         }
     }
     show(model, &facts, now, sync);
+    if (!publish)
+        stats_published(model->stats, false);
     if (sync)
         model_saved(model, &image);
     image_clear(&image);

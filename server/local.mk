@@ -47,6 +47,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/spool.c \
 	%D%/stats.c \
 	%D%/store.c \
+	%D%/summary.c \
 	%D%/tensors_file.c \
 	%D%/text.c %D%/tls.c \
 	%D%/train_job.c \

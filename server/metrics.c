@@ -18,10 +18,10 @@
 
 #define SLOTS 1024 /* of the hash table; chains beyond */
 
-enum kind { COUNTER, GAUGE, HISTOGRAM };
-static const char *const kind_names[] = {"counter", "gauge", "histogram"};
+enum kind { COUNTER, GAUGE, HISTOGRAM, SUMMARY };
+static const char *const kind_names[] = {"counter", "gauge", "histogram", "summary"};
 
-/* Upper bounds of buckets; the one of +Inf goes without saying. */
+/* Upper bounds of buckets; the one of +Inf goes without saying. Or a summary's quantiles. */
 struct buckets {
     size_t n;
     double upto[20];
@@ -29,6 +29,9 @@ struct buckets {
 static const struct buckets NO_BUCKETS __attribute__((unused)) = {0, {0}};
 static const struct buckets SECONDS __attribute__((unused)) = {
     18, {50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30}};
+static const struct buckets FIRST_MS __attribute__((unused)) = {4, {100, 500, 2000, 5000}}; /* Triton's */
+static const struct buckets QUANTILES __attribute__((unused)) = {METRICS_QUANTILES, {0}}; /* metrics_quantile */
+const double metrics_quantile[METRICS_QUANTILES] = {0.5, 0.9, 0.95, 0.99, 0.999};
 static const struct buckets COUNTS __attribute__((unused)) = {
     13, {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384}};
 
@@ -50,10 +53,11 @@ struct series {
     struct series *next;  /* in its family */
     const struct family *family;
     char *labels;
-    double value;              /* a histogram's sum */
+    double value;              /* a histogram's or summary's sum */
     double (*read)(void *arg); /* of a watched gauge */
     void *arg;
-    uint64_t count, bucket[];  /* a histogram's */
+    uint64_t count;            /* a histogram's or summary's */
+    double bucket[];           /* how many were in it; what the quantile is */
 };
 
 struct metrics {
@@ -61,6 +65,7 @@ struct metrics {
     struct series *slot[SLOTS];
     struct series *first[FAMILIES], **last[FAMILIES];
     double started; /* since the epoch */
+    unsigned long long cpu_total, cpu_idle; /* of the machine, when it was last asked */
 };
 
 struct metrics *metrics_new(void)
@@ -207,6 +212,19 @@ void series_observe(struct metrics *m, struct series *s, double value)
     pthread_mutex_unlock(&m->lock);
 }
 
+void metrics_quantiles(struct metrics *m, const char *name, const char *labels, const double *values, double sum, uint64_t count)
+{
+    struct series *s;
+
+    pthread_mutex_lock(&m->lock);
+    if ((s = find(m, name, labels))) {
+        memcpy(s->bucket, values, s->family->buckets->n * sizeof *s->bucket);
+        s->value = sum;
+        s->count = count;
+    }
+    pthread_mutex_unlock(&m->lock);
+}
+
 void metrics_watch(struct metrics *m, const char *name, double (*read)(void *arg), void *arg)
 {
     struct series *s;
@@ -282,15 +300,28 @@ static void print_line(FILE *out, const char *name, const char *suffix, const ch
 static void print_histogram(FILE *out, const struct series *s)
 {
     const struct buckets *b = s->family->buckets;
-    uint64_t below = 0;
+    double below = 0;
     char le[40];
 
     for (size_t i = 0; i < b->n; i++) {
         below += s->bucket[i];
         snprintf(le, sizeof le, "le=\"%g\"", b->upto[i]);
-        print_line(out, s->family->name, "_bucket", s->labels, le, (double)below);
+        print_line(out, s->family->name, "_bucket", s->labels, le, below);
     }
     print_line(out, s->family->name, "_bucket", s->labels, "le=\"+Inf\"", (double)s->count);
+    print_line(out, s->family->name, "_sum", s->labels, "", s->value);
+    print_line(out, s->family->name, "_count", s->labels, "", (double)s->count);
+}
+
+static void print_summary(FILE *out, const struct series *s)
+{
+    const struct buckets *b = s->family->buckets;
+    char quantile[40];
+
+    for (size_t i = 0; i < b->n; i++) {
+        snprintf(quantile, sizeof quantile, "quantile=\"%g\"", metrics_quantile[i]);
+        print_line(out, s->family->name, "", s->labels, quantile, s->bucket[i]);
+    }
     print_line(out, s->family->name, "_sum", s->labels, "", s->value);
     print_line(out, s->family->name, "_count", s->labels, "", (double)s->count);
 }
@@ -334,6 +365,46 @@ static void observe_process(struct metrics *m)
         metrics_set(m, "process_max_fds", "", files.rlim_cur == RLIM_INFINITY ? INFINITY : (double)files.rlim_cur);
 }
 
+/* The share of all processors' time that was used since this was last asked; the first time, since the machine started. */
+static void observe_processors(struct metrics *m)
+{
+    FILE *stat = fopen("/proc/stat", "r");
+    unsigned long long t[8] = {0}, total = 0, idle;
+
+    if (!stat)
+        return;
+    if (fscanf(stat, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &t[0], &t[1], &t[2], &t[3], &t[4], &t[5], &t[6], &t[7]) >= 4) {
+        for (size_t i = 0; i < sizeof t / sizeof *t; i++)
+            total += t[i];
+        idle = t[3] + t[4];
+        pthread_mutex_lock(&m->lock);
+        double all = (double)(total - m->cpu_total), used = all - (double)(idle - m->cpu_idle);
+        m->cpu_total = total;
+        m->cpu_idle = idle;
+        pthread_mutex_unlock(&m->lock);
+        if (all > 0)
+            metrics_set(m, "nv_cpu_utilization", "", used < 0 ? 0 : used / all);
+    }
+    fclose(stat);
+}
+
+static void observe_memory(struct metrics *m)
+{
+    FILE *info = fopen("/proc/meminfo", "r");
+    unsigned long long total = 0, available = 0;
+    char line[128];
+
+    while (info && fgets(line, sizeof line, info))
+        if (!sscanf(line, "MemTotal: %llu kB", &total))
+            sscanf(line, "MemAvailable: %llu kB", &available);
+    if (info)
+        fclose(info);
+    if (!total)
+        return;
+    metrics_set(m, "nv_cpu_memory_total_bytes", "", (double)total * 1024);
+    metrics_set(m, "nv_cpu_memory_used_bytes", "", (double)(total - available) * 1024);
+}
+
 char *metrics_text(struct metrics *m, size_t *bytes)
 {
     char *text = NULL;
@@ -343,6 +414,8 @@ char *metrics_text(struct metrics *m, size_t *bytes)
     if (!out)
         return NULL;
     observe_process(m);
+    observe_processors(m);
+    observe_memory(m);
     pthread_mutex_lock(&m->lock);
     for (size_t i = 0; i < FAMILIES; i++) {
         const struct family *f = &families[i];
@@ -353,6 +426,8 @@ char *metrics_text(struct metrics *m, size_t *bytes)
         for (struct series *s = m->first[i]; s; s = s->next)
             if (f->kind == HISTOGRAM)
                 print_histogram(out, s);
+            else if (f->kind == SUMMARY)
+                print_summary(out, s);
             else
                 print_line(out, f->name, "", s->labels, "", s->read ? s->read(s->arg) : s->value);
     }

@@ -11,7 +11,7 @@ struct metrics *metrics_new(void);
 void metrics_free(struct metrics *m);
 
 /* metrics_add / _set / _observe: labels is the text inside the braces ("model=\"a\",version=\"1\"") or "". Unknown names
- * are an assert. Counters grow, gauges are set, histograms observe. Without memory for a new series it stays away. */
+ * are an assert. Counters grow, gauges are set, histograms observe, summaries are told. Without memory for a new series it stays away. */
 void metrics_add(struct metrics *m, const char *name, const char *labels, double by);
 void metrics_set(struct metrics *m, const char *name, const char *labels, double value);
 void metrics_observe(struct metrics *m, const char *name, const char *labels, double value);
@@ -20,6 +20,10 @@ void metrics_observe(struct metrics *m, const char *name, const char *labels, do
 struct series;
 struct series *metrics_series(struct metrics *m, const char *name, const char *labels);
 void series_observe(struct metrics *m, struct series *s, double value);
+/* metrics_quantiles: a summary: the values at metrics_quantile[], and the sum and count of all since the start. */
+#define METRICS_QUANTILES 5
+extern const double metrics_quantile[METRICS_QUANTILES];
+void metrics_quantiles(struct metrics *m, const char *name, const char *labels, const double *values, double sum, uint64_t count);
 /* metrics_watch: a gauge without labels that is read when somebody asks; read must not call metrics_*. */
 void metrics_watch(struct metrics *m, const char *name, double (*read)(void *arg), void *arg);
 void metrics_drop(struct metrics *m, const char *labels_prefix); /* forget the series of a deleted model */

@@ -1,5 +1,6 @@
 #include "stats.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -25,6 +26,7 @@ void stats_put(struct stats *s)
     if (!s || atomic_fetch_sub(&s->refs, 1) != 1)
         return;
     pthread_mutex_destroy(&s->lock);
+    free(s->summary);
     free(s);
 }
 
@@ -34,13 +36,24 @@ static void add(struct timing *t, uint64_t ns)
     t->ns += ns;
 }
 
-void stats_success(struct stats *s, const struct stats_request *r)
+static uint64_t now_ms(void)
 {
     struct timespec now;
 
     clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+void stats_success(struct stats *s, const struct stats_request *r)
+{
+    const uint64_t ns[STATS_SUMMARIES] = {r->total, r->queue, r->input, r->infer, r->output};
+
     pthread_mutex_lock(&s->lock);
-    s->last_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    s->last_ms = now_ms();
+    if (!s->summary)
+        s->summary = calloc(STATS_SUMMARIES, sizeof *s->summary);
+    for (size_t i = 0; s->summary && i < STATS_SUMMARIES; i++)
+        summary_add(&s->summary[i], s->last_ms, ns[i]);
     s->inferences += r->samples;
     add(&s->success, r->total);
     add(&s->queue, r->queue);
@@ -81,11 +94,19 @@ void stats_totals(struct stats *s, struct stats_totals *t)
     *t = (struct stats_totals){.requests = s->success.count,
                                .inferences = s->inferences,
                                .executions = s->executions,
-                               .total_ns = s->success.ns,
-                               .queue_ns = s->queue.ns,
-                               .input_ns = s->input.ns,
-                               .infer_ns = s->infer.ns,
-                               .output_ns = s->output.ns};
+                               .published = s->published,
+                               .coalesced = s->coalesced,
+                               .ns = {s->success.ns, s->queue.ns, s->input.ns, s->infer.ns, s->output.ns}};
+    for (size_t i = 0; i < STATS_SUMMARIES; i++)
+        for (size_t q = 0; q < METRICS_QUANTILES; q++)
+            t->quantile_ns[i][q] = s->summary ? summary_quantile(&s->summary[i], now_ms(), metrics_quantile[q]) : NAN;
+    pthread_mutex_unlock(&s->lock);
+}
+
+void stats_published(struct stats *s, bool published)
+{
+    pthread_mutex_lock(&s->lock);
+    *(published ? &s->published : &s->coalesced) += 1;
     pthread_mutex_unlock(&s->lock);
 }
 

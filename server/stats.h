@@ -10,9 +10,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "metrics.h"
+#include "summary.h"
+
 struct timing {
     uint64_t count, ns;
 };
+
+enum { STATS_REQUEST, STATS_QUEUE, STATS_INPUT, STATS_INFER, STATS_OUTPUT, STATS_SUMMARIES };
 
 #define STATS_BATCHES 64 /* different batch sizes that are told apart; later ones count in the totals only */
 
@@ -27,6 +32,8 @@ struct stats {
         struct timing input, infer, output;
     } batch[STATS_BATCHES];
     size_t n_batches;
+    struct summary *summary; /* STATS_SUMMARIES; NULL before the first inference */
+    uint64_t published, coalesced;
     struct timing steps, orthogonalize, forward, backward, update, publish;
 };
 
@@ -42,13 +49,15 @@ void stats_put(struct stats *s);
 
 /* For metrics. */
 struct stats_totals {
-    uint64_t requests, inferences, executions, total_ns, queue_ns, input_ns, infer_ns, output_ns;
+    uint64_t requests, inferences, executions, published, coalesced, ns[STATS_SUMMARIES];
+    double quantile_ns[STATS_SUMMARIES][METRICS_QUANTILES]; /* of the last minute or two; NaN: there was no inference */
 };
 
 void stats_success(struct stats *s, const struct stats_request *r);
 void stats_execution(struct stats *s, const struct stats_request *r); /* its total and queue are not used */
 void stats_failure(struct stats *s, uint64_t total_ns);
 void stats_totals(struct stats *s, struct stats_totals *totals);
+void stats_published(struct stats *s, bool published); /* a state, or a step whose state a later one stands for */
 void stats_step(struct stats *s, const lip_step_report *r, uint64_t publish_ns, uint64_t total_ns);
 
 /* stats_json: one entry of "model_stats". bytes: memory that the model takes. NULL: out of memory. Threads: safe. */

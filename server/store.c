@@ -241,6 +241,7 @@ static void adopt(struct model *m, struct draft *d, const struct facts *facts, s
     m->dirty_ns = 0;
     pthread_mutex_unlock(&m->lock);
     batcher_published(&m->batcher, now->weights_revision);
+    stats_published(m->stats, true);
     published_put(old_now);
     recipe_put(old_recipe);
     facts_clear(&old);

@@ -203,6 +203,7 @@ enum model_stage model_stage(struct model *model, char *why, size_t size);
 /* model_now: what is published, counted; NULL unless the model is ready. */
 struct published *model_now(struct model *model);
 void published_put(struct published *now);
+size_t published_live(void); /* snapshots that somebody holds, of all models */
 struct knobs *model_knobs(struct model *model);   /* counted */
 struct stats *model_stats(struct model *model);   /* counted */
 uint64_t model_published(struct batcher *b); /* the weights_revision of the batcher's model; 0: nothing is published */

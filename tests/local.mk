@@ -48,6 +48,7 @@ script_tests += %D%/http/test_datasets.py
 script_tests += %D%/http/test_disk.py
 script_tests += %D%/http/test_jobs.py
 script_tests += %D%/http/test_lipschitz.py
+script_tests += %D%/http/test_metrics.py
 script_tests += %D%/http/test_models.py
 script_tests += %D%/http/test_openapi.py
 script_tests += %D%/http/test_certify.py

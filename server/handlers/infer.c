@@ -272,7 +272,8 @@ static void answer(struct infer *job, const struct published *now, float *const 
     json_decref(parameters);
 }
 
-static void count_success(struct infer *job, struct stats *stats, uint64_t begun, uint64_t computed, uint64_t *output_ns)
+static void count_success(struct infer *job, struct stats *stats, const char *labels, uint64_t begun, uint64_t computed,
+                          uint64_t *output_ns)
 {
     uint64_t done = now_ns();
     struct stats_request times = {.total = done - job->rq->start_ns,
@@ -287,6 +288,7 @@ static void count_success(struct infer *job, struct stats *stats, uint64_t begun
     job->rp->compute_ns = times.infer;
     job->rp->serialize_ns = times.output;
     stats_success(stats, &times);
+    metrics_observe(job->ctx->metrics, "nv_inference_first_response_histogram_ms", labels, (double)times.total * 1e-6);
     *output_ns = done;
 }
 
@@ -366,9 +368,10 @@ static void compute(struct infer *batch)
     at = computed = now_ns();
     batcher_took(b, n, computed - begun);
     place(m, n, first, y);
+    labels_of(labels, batch->model->name, now->version);
     for (struct infer *job = batch; job; job = next_of(job)) {
         answer(job, now, y);
-        count_success(job, now->stats, begun, computed, &at);
+        count_success(job, now->stats, labels, begun, computed, &at);
         for (size_t i = 0; i < lip_model_outputs(m); i++)
             y[i] += job->item.rows * lip_shape_count(lip_model_output_shape(m, i));
     }
@@ -376,7 +379,6 @@ static void compute(struct infer *batch)
     sum.output = at - computed;
     sum.samples = n;
     stats_execution(now->stats, &sum);
-    labels_of(labels, batch->model->name, now->version);
     metrics_observe(batch->ctx->metrics, "onelip_batch_size", labels, (double)n);
 done:
     if (x != &one_x)

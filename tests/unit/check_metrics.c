@@ -1,5 +1,6 @@
 /* check_metrics.c: the text that Prometheus reads. */
 #include <check.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -7,6 +8,7 @@
 
 #include "check_main.h"
 #include "metrics.h"
+#include "summary.h"
 
 static char *text_of(struct metrics *m)
 {
@@ -58,6 +60,44 @@ START_TEST(histograms_add_up)
     has(m, "onelip_request_duration_seconds_sum{method=\"GET\",route=\"/\",code=\"200\"} 1000.501\n", true);
     has(m, "onelip_request_duration_seconds_count{method=\"GET\",route=\"/\",code=\"200\"} 3\n", true);
     metrics_free(m);
+}
+END_TEST
+
+START_TEST(summaries_are_told)
+{
+    static const double us[METRICS_QUANTILES] = {1, 2, 3, 4.5, NAN};
+    struct metrics *m = metrics_new();
+
+    metrics_quantiles(m, "nv_inference_queue_summary_us", "model=\"a\"", us, 100, 7);
+    has(m, "\n# TYPE nv_inference_queue_summary_us summary\nnv_inference_queue_summary_us{model=\"a\",quantile=\"0.5\"} 1\n", true);
+    has(m, "{model=\"a\",quantile=\"0.99\"} 4.5\nnv_inference_queue_summary_us{model=\"a\",quantile=\"0.999\"} NaN\n", true);
+    has(m, "nv_inference_queue_summary_us_sum{model=\"a\"} 100\nnv_inference_queue_summary_us_count{model=\"a\"} 7\n", true);
+    metrics_free(m);
+}
+END_TEST
+
+/* Durations 1..1000 times a power of ten: each quantile within half a bucket, and of the last two minutes only. */
+START_TEST(quantiles_are_within_three_per_cent)
+{
+    static struct summary s;
+
+    ck_assert(isnan(summary_quantile(&s, 1, 0.5)));
+    for (uint64_t unit = 1; unit < 10000000000; unit *= 10) {
+        uint64_t now = unit * 1000000;
+        for (uint64_t i = 1; i <= 1000; i++)
+            summary_add(&s, now + i, i * unit);
+        for (double q = 0.001; q < 1; q += 0.037) {
+            double exact = ceil(q * 1000) * (double)unit;
+            ck_assert_double_le(fabs(summary_quantile(&s, now + 2000, q) / exact - 1), 0.0313);
+        }
+        ck_assert_double_le(fabs(summary_quantile(&s, now + 2000, 1) / (1000.0 * (double)unit) - 1), 0.0313);
+        ck_assert(!isnan(summary_quantile(&s, now + 70000, 0.5)));
+        ck_assert(isnan(summary_quantile(&s, now + 200000, 0.5)));
+    }
+    summary_add(&s, 1, 0);
+    summary_add(&s, 1, UINT64_MAX);
+    ck_assert_double_le(summary_quantile(&s, 1, 0.5), 1.1);
+    ck_assert_double_ge(summary_quantile(&s, 1, 1), 2e12);
 }
 END_TEST
 
@@ -124,6 +164,8 @@ static Suite *suite(void)
 
     tcase_add_test(every, counters_and_gauges);
     tcase_add_test(every, histograms_add_up);
+    tcase_add_test(every, summaries_are_told);
+    tcase_add_test(every, quantiles_are_within_three_per_cent);
     tcase_add_test(every, watched_gauges_are_read_when_asked);
     tcase_add_test(every, a_deleted_model_leaves_no_series);
     tcase_add_test(every, threads_lose_nothing);
