@@ -6,6 +6,7 @@
 
 struct config;    /* settings.h: the settings in force */
 struct store;     /* store.h: models in memory and on disk */
+struct repository; /* repository.h: which of them are loaded */
 struct metrics;   /* metrics.h */
 struct scheduler; /* scheduler.h */
 struct datasets;  /* datasets.h */
@@ -17,6 +18,7 @@ struct batching;  /* batch.h */
 struct ctx {
     struct config *config;
     struct store *store;
+    struct repository *repository;
     struct metrics *metrics;
     struct scheduler *scheduler;
     struct datasets *datasets;

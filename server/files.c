@@ -59,15 +59,22 @@ int file_replace(int dir, const char *name, const void *bytes, size_t size)
 
 int file_read(int dir, const char *name, size_t limit, void **bytes, size_t *size)
 {
-    int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), error = 0;
-    struct stat st;
-    char *data = NULL;
-    size_t have = 0;
+    int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 
     *bytes = NULL;
     *size = 0;
-    if (fd < 0)
-        return errno;
+    return fd < 0 ? errno : file_load(fd, limit, bytes, size);
+}
+
+int file_load(int fd, size_t limit, void **bytes, size_t *size)
+{
+    struct stat st;
+    char *data = NULL;
+    size_t have = 0;
+    int error = 0;
+
+    *bytes = NULL;
+    *size = 0;
     if (fstat(fd, &st))
         error = errno;
     else if (!S_ISREG(st.st_mode))

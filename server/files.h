@@ -13,6 +13,9 @@ int file_replace(int dir, const char *name, const void *bytes, size_t size);
 /* file_read: all of it, with a NUL behind, at most `limit` bytes (EFBIG). *bytes is 64-byte aligned; free(). */
 int file_read(int dir, const char *name, size_t limit, void **bytes, size_t *size);
 
+/* file_load: the same of a file that is open, which is closed in any case. */
+int file_load(int fd, size_t limit, void **bytes, size_t *size);
+
 /* folder_sync: what was created, renamed and removed in it. name may be ".". */
 int folder_sync(int dir, const char *name);
 

@@ -31,6 +31,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/json_scan.c %D%/keys.c %D%/knobs.c \
 	%D%/kept.c \
 	%D%/listen.c \
+	%D%/loading.c \
 	%D%/log.c \
 	%D%/metrics.c \
 	%D%/notify.c \
@@ -38,6 +39,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/number.c \
 	%D%/once.c \
 	%D%/recipe.c \
+	%D%/repository.c \
 	%D%/reply.c \
 	%D%/router.c \
 	%D%/routes.c \
@@ -63,6 +65,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/handlers/export.c \
 	%D%/handlers/gradients.c \
 	%D%/handlers/health.c \
+	%D%/handlers/intake.c \
 	%D%/handlers/infer.c \
 	%D%/handlers/jobs.c \
 	%D%/handlers/layers.c \
@@ -70,6 +73,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/handlers/metrics.c \
 	%D%/handlers/models.c \
 	%D%/handlers/patch.c \
+	%D%/handlers/repository.c \
 	%D%/handlers/server_config.c \
 	%D%/handlers/singular_values.c \
 	%D%/handlers/stats.c \
@@ -114,6 +118,7 @@ noinst_HEADERS += \
 	%D%/npy.h \
 	%D%/number.h \
 	%D%/once.h \
+	%D%/repository.h \
 	%D%/router.h \
 	%D%/scheduler.h \
 	%D%/settings.def \
@@ -128,6 +133,7 @@ noinst_HEADERS += \
 	%D%/zip.h \
 	%D%/handlers/common.h \
 	%D%/handlers/handlers.h \
+	%D%/handlers/intake.h \
 	%D%/handlers/server_config.h \
 	%D%/handlers/train.h \
 	%D%/handlers/training_batch.h \

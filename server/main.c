@@ -29,6 +29,7 @@
 #include "log.h"
 #include "metrics.h"
 #include "notify.h"
+#include "repository.h"
 #include "scheduler.h"
 #include "settings.h"
 #include "store.h"
@@ -122,7 +123,7 @@ static void *load(void *arg)
 {
     struct daemon *d = arg;
 
-    store_load(d->ctx.store);
+    repository_start(d->ctx.repository);
     if (!jobs_start(d->ctx.jobs))
         log_error("the threads of jobs do not start: no job will run");
     d->loaded = true;
@@ -178,6 +179,8 @@ static int start(struct daemon *d)
         return give_up("cannot start the thread of the event streams");
     if (!(d->ctx.jobs = jobs_open(&d->ctx, c->read_only ? NULL : c->state_dir, why, sizeof why)))
         return give_up(why);
+    if (!(d->ctx.repository = repository_open(&d->ctx, why, sizeof why)))
+        return give_up(why);
     if (!(d->listeners = listen_open(c, &d->n_listeners, &status, why, sizeof why)))
         return give_up(why), status;
     if (!(d->ctx.scheduler = scheduler_new((size_t)c->threads + 1, QUEUE)))
@@ -200,14 +203,16 @@ static int start(struct daemon *d)
 
 static void say_ready(struct daemon *d)
 {
-    size_t n;
+    size_t n, served = 0;
     struct model **models = store_list(d->ctx.store, &n);
 
-    for (size_t i = 0; models && i < n; i++)
+    for (size_t i = 0; models && i < n; i++) {
+        served += model_stage(models[i], NULL, 0) == MODEL_READY;
         store_put(models[i]);
+    }
     free(models);
-    notify("READY=1\nSTATUS=serving, %zu models when it started", models ? n : 0);
-    log_info("ready: %zu models, %ld threads, state in %s", models ? n : 0, (long)d->config.threads,
+    notify("READY=1\nSTATUS=serving, %zu models when it started", served);
+    log_info("ready: %zu models, %ld threads, state in %s", served, (long)d->config.threads,
              store_folder(d->ctx.store) < 0 ? "nowhere" : d->config.state_dir);
 }
 
@@ -222,6 +227,7 @@ static void reload(struct daemon *d)
     } else {
         log_error("the configuration stays as it was: %s", why);
     }
+    repository_look(d->ctx.repository);
     if (d->ctx.keys && !keys_reload(d->ctx.keys, why, sizeof why))
         log_error("the keys stay as they were: %s", why);
     if (d->config.tls_certificate &&
@@ -341,9 +347,11 @@ static bool stop(struct daemon *d)
     batching_free(d->ctx.batching);
     if (d->loading)
         pthread_join(d->loader, NULL);
+    repository_stop(d->ctx.repository);
     jobs_close(d->ctx.jobs);
     events_free(d->ctx.events);
     datasets_close(d->ctx.datasets);
+    repository_close(d->ctx.repository);
     saved = !d->ctx.store || store_close(d->ctx.store);
     if (d->http && d->config.port_file)
         unlink(d->config.port_file);

@@ -47,6 +47,8 @@ const struct route routes[] = {
     AT_ANY("GET", "/stats", handle_model_stats, READ, NULL),
     {"GET", "/v2/repository/index", handle_repository_index, ROUTE_OIP, NULL},
     {"POST", "/v2/repository/index", handle_repository_index, ROUTE_OIP | ASKS, NULL},
+    {"POST", "/v2/repository/models/{m}/load", handle_model_load, ROUTE_OIP | ROUTE_WRITE, NULL},
+    {"POST", "/v2/repository/models/{m}/unload", handle_model_unload, ROUTE_OIP | ROUTE_WRITE, NULL},
     {"GET", "/v2/logging", handle_logging, READ, NULL},
     {"POST", "/v2/logging", handle_logging_post, READ, NULL},
     {"GET", "/v2/systemsharedmemory/status", handle_no_regions, READ, NULL},
@@ -60,7 +62,7 @@ const struct route routes[] = {
 
     /* models */
     {"POST", "/v2/models", handle_model_create, 0, NULL},
-    {"PUT", M, handle_model_put, ROUTE_WRITE, NULL},
+    {"PUT", M, handle_model_put, ROUTE_WRITE | ROUTE_UPLOAD, NULL},
     {"PATCH", M, handle_model_patch, ROUTE_WRITE, NULL},
     {"DELETE", M, handle_model_delete, ROUTE_WRITE, NULL},
     AT_ANY("GET", "/definition", handle_definition, ROUTE_INLINE, NULL),
@@ -84,7 +86,7 @@ const struct route routes[] = {
 
     /* weights and layers */
     AT_ANY("GET", "/weights", handle_weights_get, 0, NULL),
-    AT_HEAD("PUT", "/weights", handle_weights_put, ROUTE_WRITE, NULL),
+    AT_HEAD("PUT", "/weights", handle_weights_put, ROUTE_WRITE | ROUTE_UPLOAD, NULL),
     AT_ANY("GET", "/weights/{l}/{variable}", handle_tensor_get, 0, NULL),
     AT_ANY("GET", "/weights/{l}/{inner}/{variable}", handle_tensor_get, 0, NULL),
     AT_HEAD("PUT", "/weights/{l}/{variable}", handle_tensor_put, ROUTE_WRITE, NULL),
@@ -131,8 +133,6 @@ const struct route routes[] = {
     /* of the wire contract, not of this build */
     LATER("GET", "/"),
     LATER("GET", "/ui"),
-    LATER("POST", "/v2/repository/models/{m}/load"),
-    LATER("POST", "/v2/repository/models/{m}/unload"),
     LATER("GET", "/v2/repository/{repo}/index"),
     LATER("POST", "/v2/repository/{repo}/index"),
     LATER("POST", "/v2/repository/{repo}/models/{m}/load"),

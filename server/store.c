@@ -154,8 +154,7 @@ struct model **store_list(struct store *s, size_t *n)
     return list;
 }
 
-/* Takes over the caller's reference on success. */
-static bool insert(struct store *s, struct model *m)
+bool store_insert(struct store *s, struct model *m)
 {
     bool ok = true;
 
@@ -178,7 +177,16 @@ static bool insert(struct store *s, struct model *m)
     return ok;
 }
 
-static void take_out(struct store *s, struct model *m)
+void store_exchange(struct store *s, struct model *old, struct model *fresh)
+{
+    pthread_mutex_lock(&s->lock);
+    s->model[place(s, old->name)] = fresh;
+    pthread_mutex_unlock(&s->lock);
+    old->gone = true;
+    store_put(old);
+}
+
+void store_take_out(struct store *s, struct model *m)
 {
     size_t at;
 
@@ -303,7 +311,8 @@ static struct model *create(struct store *s, const char *name, struct draft *d, 
     } else if (write_new(s, m, d, &view, f)) {
         adopt(m, d, &facts, now);
         atomic_fetch_add(&m->refs, 1); /* the table's */
-        if (insert(s, m))
+        m->kept = true;
+        if (store_insert(s, m))
             return m;
         folder_remove(s->models, name);
         failure_set(f, 503, "out_of_memory", "out of memory");
@@ -395,6 +404,25 @@ done:
     return ok;
 }
 
+/* Files that are served only are not the store's to write. */
+static bool changes_files(const struct model *m, struct failure *f)
+{
+    return !m->served_only || failure_set(f, 403, "read_only", "model '%s' is served from files that are never written", m->name);
+}
+
+/* An unloaded model as it is on disk, so that its revisions and versions go on; takes over and gives a reference. */
+static struct model *load_for_replacing(struct store *s, struct model *m)
+{
+    struct model *fresh = m->served_only || m->stage != MODEL_UNLOADED ? NULL : model_load(s, m);
+
+    if (!fresh)
+        return m;
+    atomic_fetch_add(&fresh->refs, 1);
+    store_exchange(s, m, fresh);
+    store_put(m);
+    return fresh;
+}
+
 struct model *store_create(struct store *s, const char *name, struct draft *d, bool replace,
                            bool (*check)(void *ctx, struct model *present), void *ctx, bool *created, struct failure *f)
 {
@@ -408,8 +436,9 @@ struct model *store_create(struct store *s, const char *name, struct draft *d, b
         store_put(m);
         m = NULL;
     } else if (m) {
+        m = load_for_replacing(s, m);
         model_lock(m);
-        bool ok = (!check || check(ctx, m)) && replace_model(m, d, f);
+        bool ok = changes_files(m, f) && (!check || check(ctx, m)) && replace_model(m, d, f);
         pthread_mutex_unlock(&m->writing);
         if (!ok) {
             store_put(m);
@@ -434,7 +463,7 @@ bool store_delete(struct store *s, struct model *m, bool (*check)(void *ctx, str
     model_lock(m);
     if (m->gone) {
         failure_set(f, 404, "unknown_model", "Request for unknown model: '%s' is not found", m->name);
-    } else if (!check || check(ctx, m)) {
+    } else if ((m->kept || changes_files(m, f)) && (!check || check(ctx, m))) {
         pthread_mutex_lock(&m->saving);
         folder_remove(s->models, away);
         if (renameat(s->models, m->name, s->models, away) || (error = folder_sync(s->models, "."))) {
@@ -447,7 +476,7 @@ bool store_delete(struct store *s, struct model *m, bool (*check)(void *ctx, str
     }
     pthread_mutex_unlock(&m->writing);
     if (ok) {
-        take_out(s, m);
+        store_take_out(s, m);
         snprintf(labels, sizeof labels, "model=\"%s\"", m->name);
         if (s->metrics)
             metrics_drop(s->metrics, labels);
@@ -585,62 +614,6 @@ struct store *store_open(const char *state_dir, bool read_only, double checkpoin
         close(s->root);
     free(s);
     return NULL;
-}
-
-static void load(struct model *m)
-{
-    struct failure f = {0};
-    bool ok;
-
-    model_lock(m);
-    ok = disk_load(m, &f);
-    pthread_mutex_lock(&m->lock);
-    m->stage = ok ? MODEL_READY : MODEL_UNAVAILABLE;
-    m->facts.damage = ok ? NULL : strdup(f.text);
-    pthread_mutex_unlock(&m->lock);
-    versions_load(m);
-    pthread_mutex_unlock(&m->writing);
-    if (ok)
-        log_info("model %s loaded at revision %llu", m->name, (unsigned long long)m->facts.state_revision);
-    else
-        log_error("model %s is unavailable: %s", m->name, f.text);
-}
-
-void store_load(struct store *s)
-{
-    int fd = openat(s->models, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *list = fd < 0 ? NULL : fdopendir(fd);
-    struct dirent *entry;
-    struct model **all;
-    size_t n;
-
-    pthread_mutex_lock(&s->changing);
-    if (!list && fd >= 0)
-        close(fd);
-    while (list && (entry = readdir(list))) {
-        struct stat st;
-        if (!strncmp(entry->d_name, ".new.", 5) || !strncmp(entry->d_name, ".gone.", 6)) {
-            if (!s->read_only)
-                folder_remove(s->models, entry->d_name);
-            continue;
-        }
-        if (!store_name_ok(entry->d_name) || fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISDIR(st.st_mode))
-            continue;
-        struct model *m = model_new(s, entry->d_name);
-        if (!m || !insert(s, m)) {
-            log_error("model %s: out of memory", entry->d_name);
-            model_free(m);
-        }
-    }
-    if (list)
-        closedir(list);
-    all = store_list(s, &n);
-    for (size_t i = 0; all && i < n; i++) {
-        load(all[i]);
-        store_put(all[i]);
-    }
-    free(all);
-    pthread_mutex_unlock(&s->changing);
 }
 
 void store_pace(struct store *s, double checkpoint_seconds)

@@ -81,7 +81,7 @@ struct facts {
     json_t *tags;
     char lost_epoch[9];  /* "", or the epoch whose states after lost_after a crash has taken back */
     uint64_t lost_after;
-    char *damage; /* NULL, or why its files cannot be used: the model is UNAVAILABLE */
+    char *damage; /* NULL, or why it is UNAVAILABLE: what is wrong with its files, or that it is unloaded */
 };
 
 /* One file of the newest generation on disk. */
@@ -92,12 +92,17 @@ struct part {
 };
 enum { PART_DEFINITION, PART_WEIGHTS, PART_SERVED, PART_OPTIMIZER, PART_TRAINING, PARTS };
 
-enum model_stage { MODEL_LOADING, MODEL_READY, MODEL_UNAVAILABLE };
+enum model_stage { MODEL_LOADING, MODEL_READY, MODEL_UNAVAILABLE, MODEL_UNLOADED };
 
-/* The head of a name or, with frozen, one of its immutable versions: then nothing but stats ever changes. */
+/* The head of a name or, with frozen, one of its immutable versions: then nothing but stats ever changes.
+ *
+ * What a name means is exchanged as a whole when it is loaded, loaded again or unloaded: whoever has the struct of before goes on
+ * with it, unchanged but for `gone`. Of an unloaded model there are facts, labels and versions' numbers only. */
 struct model {
     atomic_uint refs;
     bool frozen;
+    bool served_only; /* from files that are not the store's: never written */
+    bool kept;        /* the state directory has a model of this name */
     struct store *store;
     char name[MODEL_NAME_MAX + 1];
     struct batcher batcher; /* has its own lock */
@@ -111,7 +116,7 @@ struct model {
     const char *job;      /* the training job that changes the head now; nobody else does meanwhile. NULL: none */
     json_t *positions;    /* of training jobs that are not finished, by their ids; NULL: none */
     atomic_uint wanting;  /* how many wait for `writing`: a job lets them go first */
-    atomic_bool gone; /* deleted while somebody waited */
+    atomic_bool gone; /* deleted or exchanged while somebody waited */
 
     pthread_mutex_t lock; /* what follows, up to `saving` */
     struct published *now;
@@ -143,8 +148,8 @@ struct model {
 struct store *store_open(const char *state_dir, bool read_only, double checkpoint_seconds, struct metrics *metrics, char *why,
                          size_t size);
 
-/* store_load: every model of the directory. A damaged one is there as UNAVAILABLE. */
-void store_load(struct store *store);
+/* store_load: every model of the directory that is wanted; the others are there as unloaded. A damaged one is UNAVAILABLE. */
+void store_load(struct store *store, bool (*wanted)(const void *ctx, const char *name), const void *ctx);
 
 /* store_pace: from now on another checkpoint_seconds. */
 void store_pace(struct store *store, double checkpoint_seconds);
@@ -194,6 +199,31 @@ struct model *store_create(struct store *store, const char *name, struct draft *
 /* store_delete: from memory and disk. check as above. false: f, or check refused. */
 bool store_delete(struct store *store, struct model *model, bool (*check)(void *ctx, struct model *present), void *ctx,
                   struct failure *f);
+
+/* ---- loading: loading.c --------------------------------------------------------------------------------------- */
+
+/* One version of a model of files; version: its number. */
+struct serving {
+    char version[VERSION_MAX];
+    struct draft draft;
+};
+
+/* store_unload   unsaved steps are written, the memory is free once nobody uses it any more. An unloaded one stays so.
+ *                404 unknown_model
+ * store_reload   from the state directory, whether it is loaded or not; what was served before stays when that fails. knobs (may
+ *                be NULL): in the place of config.json until it is loaded again. 404 unknown_model: the directory has none
+ * store_serve    these versions, in the order of their numbers, the last as head: all of their drafts are taken on success.
+ *                403 read_only: the name is in the state directory, and not `anyway`
+ * store_fail     the same name, whose files cannot be used: UNAVAILABLE, unless it serves something already
+ * store_name     the name alone, unloaded, unless there is one already
+ * store_withdraw a model of files is no more */
+bool store_unload(struct store *store, const char *name, struct failure *f);
+bool store_reload(struct store *store, const char *name, struct knobs *knobs, struct failure *f);
+bool store_serve(struct store *store, const char *name, struct serving *versions, size_t n, struct knobs *knobs, bool anyway,
+                 struct failure *f);
+void store_fail(struct store *store, const char *name, const char *why);
+void store_name(struct store *store, const char *name);
+void store_withdraw(struct store *store, const char *name);
 
 /* ---- reading one model ---------------------------------------------------------------------------------- */
 

@@ -34,6 +34,16 @@ void model_saved(struct model *model, const struct image *image);
 bool model_write(struct model *model, const struct view *view, bool definition, bool training, struct image *image,
                  struct failure *f);
 
+/* The table, under `changing`. store_insert: a new name; takes over the caller's reference on success (else: out of memory).
+ * store_exchange: fresh, whose reference is taken over, in the place of old. store_take_out: a name is no more. */
+bool store_insert(struct store *store, struct model *model);
+void store_exchange(struct store *store, struct model *old, struct model *fresh);
+void store_take_out(struct store *store, struct model *model);
+
+/* model_load: the model of the state directory with old's name and statistics; a damaged one is UNAVAILABLE. One reference, not in
+ * the table. NULL: out of memory. */
+struct model *model_load(struct store *store, struct model *old);
+
 /* model_new: one reference, nothing in it. NULL: out of memory. */
 struct model *model_new(struct store *store, const char *name);
 void model_free(struct model *model);

@@ -230,6 +230,10 @@ static bool check(struct ctx *ctx, struct job *job, json_t *request, struct repl
         reply_at(rp, 404, "unknown_model", "/model", "Request for unknown model: '%.128s' is not found", job->model);
         return false;
     }
+    if (!is_ours(model, rp)) {
+        store_put(model);
+        return false;
+    }
     plan = plan_of(request);
     do { /* both of one definition */
         published_put(now);
@@ -351,6 +355,10 @@ static bool enter(struct run *r, struct failure *f)
 
     if (model->gone)
         return failure_set(f, 404, "unknown_model", "model '%s' was deleted", model->name);
+    if (!model->state)
+        return failure_set(f, 404, "unknown_model", "model '%s' is not loaded", model->name);
+    if (model->served_only)
+        return failure_set(f, 403, "read_only", "model '%s' is served from files that are never written", model->name);
     if (!model->recipe)
         return failure_set(f, 409, "training_not_configured", "training of model '%s' is not configured", model->name);
     take_position(r);

@@ -51,10 +51,22 @@ struct model *find_model(struct ctx *ctx, const struct request *rq, struct reply
     return model;
 }
 
+bool is_ours(const struct model *model, struct reply *rp)
+{
+    if (!model->served_only)
+        return true;
+    reply_error(rp, 403, "read_only", NULL, "model '%s' is served from files that are never written", model->name);
+    return false;
+}
+
 struct model *find_unfrozen(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
     struct model *model = find_model(ctx, rq, rp);
 
+    if (model && !is_ours(model, rp)) {
+        store_put(model);
+        return NULL;
+    }
     if (!model || !model->frozen)
         return model;
     reply_error(rp, 409, "version_frozen", NULL, "version %s of model '%s' is frozen and does not change", model->facts.version,
@@ -96,6 +108,13 @@ static bool ready(struct model *model, struct reply *rp)
         reply_header(rp, "Retry-After", "1");
         reply_error(rp, 503, "loading", NULL, "Request for unknown model: '%s' version %s is not at ready state: loading",
                     model->name, model->facts.version);
+        return false;
+    case MODEL_UNLOADED:
+        if (model->frozen)
+            reply_error(rp, 503, "unavailable", NULL, "Request for unknown model: '%s' version %s is not at ready state",
+                        model->name, model->facts.version);
+        else
+            reply_error(rp, 404, "unknown_model", NULL, "Request for unknown model: '%s' has no available versions", model->name);
         return false;
     case MODEL_UNAVAILABLE:
         break;
@@ -201,7 +220,7 @@ static struct model *begin(struct model *model, const struct request *rq, struct
     model_lock(model);
     if (model->gone)
         reply_error(rp, 404, "unknown_model", NULL, "Request for unknown model: '%s' is not found", model->name);
-    else if (ready(model, rp) && not_a_jobs(model, rp) && precondition(rq, model, rp))
+    else if (is_ours(model, rp) && ready(model, rp) && not_a_jobs(model, rp) && precondition(rq, model, rp))
         return model;
     write_end(model);
     return NULL;
@@ -402,8 +421,14 @@ static json_t *version_numbers(struct model *head, char number[VERSION_MAX])
         json_array_append_new(list, json_string(head->version[i]->facts.version));
     memcpy(number, head->facts.version, VERSION_MAX);
     pthread_mutex_unlock(&head->lock);
-    json_array_append_new(list, json_string(number));
+    if (*number)
+        json_array_append_new(list, json_string(number));
     return list;
+}
+
+const char *stage_word(enum model_stage stage)
+{
+    return stage == MODEL_READY ? "READY" : stage == MODEL_LOADING ? "LOADING" : "UNAVAILABLE";
 }
 
 json_t *model_document(struct model *head, struct model *model, char *etag)
@@ -431,7 +456,7 @@ json_t *model_document(struct model *head, struct model *model, char *etag)
                      version_numbers(head, number), "platform",
                      "onelip_keras_json", "inputs", m ? tensors_json(m, true) : json_array(), "outputs",
                      m ? tensors_json(m, false) : json_array(), "state",
-                     m ? "READY" : facts.damage ? "UNAVAILABLE" : "LOADING", "head", number, "labels",
+                     stage_word(model_stage(model, NULL, 0)), "head", number, "labels",
                      model_labels(head));
     if (json && facts.damage)
         json_object_set_new(json, "reason", text_json(facts.damage));
@@ -580,6 +605,32 @@ char *base64(const unsigned char *bytes, size_t n)
     if (text)
         *out = 0;
     return text;
+}
+
+void *unbase64(const char *text, size_t *size)
+{
+    size_t n = strlen(text), padding = n && text[n - 1] == '=' ? 1 + (n > 1 && text[n - 2] == '=') : 0;
+    unsigned char *bytes = n % 4 ? NULL : malloc(n / 4 * 3 + 1), *out = bytes;
+    unsigned v = 0;
+
+    for (size_t i = 0; bytes && i < n; i++) {
+        const char c = text[i];
+        int digit = c >= 'A' && c <= 'Z' ? c - 'A' : c >= 'a' && c <= 'z' ? c - 'a' + 26 : c >= '0' && c <= '9' ? c - '0' + 52
+                    : c == '+' ? 62 : c == '/' ? 63 : c == '=' && i >= n - padding ? 0 : -1;
+
+        if (digit < 0) {
+            free(bytes);
+            return NULL;
+        }
+        v = v << 6 | (unsigned)digit;
+        if (i % 4 == 3) {
+            *out++ = (unsigned char)(v >> 16);
+            *out++ = (unsigned char)(v >> 8);
+            *out++ = (unsigned char)v;
+        }
+    }
+    *size = n / 4 * 3 - padding;
+    return bytes;
 }
 
 static const char *const coefficients[] = {[LIP_DEEL_LIP] = "deel_lip", [LIP_SOUND] = "sound"};

@@ -32,6 +32,9 @@ struct published *find_now(struct model *model, struct reply *rp);
 /* model_casts: whether its inputs may have the datatypes that cast_inputs lets in. */
 bool model_casts(struct model *model);
 
+/* is_ours: whether the model is one that can be written; else 403 read_only. */
+bool is_ours(const struct model *model, struct reply *rp);
+
 /* write_begin: the model of the path with `writing` held, ready, and If-Match satisfied; 409 version_frozen below a frozen
  * version. head_begin: its head, whatever else the path names. write_end: unlock, give it back. */
 struct model *write_begin(struct ctx *ctx, const struct request *rq, struct reply *rp);
@@ -78,6 +81,9 @@ json_t *page_next(const struct request *rq, const char *last, size_t limit);
 /* reply_json_tagged: 200 with body (taken over; NULL: out of memory) and a hash of it as its ETag; to a GET also 304. */
 void reply_json_tagged(const struct request *rq, struct reply *rp, json_t *body);
 
+/* stage_word: as documents say it. */
+const char *stage_word(enum model_stage stage);
+
 /* model_document: api.md 2.3, of a head or of one of its versions. etag (may be NULL): its tag, "" while it has none. NULL: out
  * of memory. */
 json_t *model_document(struct model *head, struct model *model, char *etag);
@@ -114,6 +120,7 @@ json_t *telemetry_json(const lip_snapshot *snapshot, const lip_batch *batch, lip
 json_t *changes_json(const lip_change *changes, size_t n, const char *distance, bool sigma);
 
 char *base64(const unsigned char *bytes, size_t n); /* malloc'd; NULL: out of memory */
+void *unbase64(const char *text, size_t *size);    /* the way back; NULL: it is none, or out of memory */
 
 /* coefficient_of: "deel_lip" or "sound"; false: another word, or NULL. coefficient_word: the way back. */
 bool coefficient_of(const char *word, lip_coefficient *coefficient);

@@ -4,7 +4,8 @@
 
 #include "http.h"
 
-handler handle_live, handle_ready, handle_server, handle_model_ready, handle_repository_index; /* health.c */
+handler handle_live, handle_ready, handle_server, handle_model_ready;                          /* health.c */
+handler handle_repository_index, handle_model_load, handle_model_unload;                       /* repository.c */
 handler handle_stats, handle_model_stats;                                                      /* stats.c */
 handler handle_metrics;                                                                        /* metrics.c */
 handler handle_models_list, handle_model_create, handle_model_put, handle_model_get, handle_model_delete,

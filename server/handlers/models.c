@@ -2,26 +2,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "common.h"
 #include "handlers.h"
+#include "intake.h"
 #include "jobs.h"
-#include "training.h"
-
-/* What a request to create or replace says, besides the definition. */
-struct wish {
-    const char *name;       /* POST: borrowed from the body */
-    const json_t *definition;
-    const char *at;         /* the definition's pointer from the top of the body */
-    const json_t *training; /* NULL: none */
-    const char *description;
-    json_t *tags; /* borrowed; NULL: none */
-    const char *coefficient; /* NULL: the definition's own */
-    const json_t *config; /* NULL: none */
-    uint64_t seed;
-    bool strict, dry_run;
-};
+#include "settings.h"
 
 /* ---- reading the request ------------------------------------------------------------------------------------- */
 
@@ -32,17 +18,6 @@ static bool read_seed(const char *text, uint64_t *seed)
     return *text >= '0' && *text <= '9' && !*end && strlen(text) <= 19;
 }
 
-static bool read_coefficient(const char *word, const char *pointer, struct wish *w, struct reply *rp)
-{
-    if (word && !coefficient_of(word, &(lip_coefficient){0})) {
-        reply_at(rp, 400, "bad_parameter", pointer, "coefficient is \"%.60s\", needs \"deel_lip\" or \"sound\"", word);
-        return false;
-    }
-    if (word)
-        w->coefficient = word;
-    return true;
-}
-
 /* Options as query parameters: for bodies that are the definition itself. */
 static bool read_query(const struct request *rq, struct wish *w, struct reply *rp)
 {
@@ -51,123 +26,13 @@ static bool read_query(const struct request *rq, struct wish *w, struct reply *r
 
     if (!codec_queries(rq, rp, names) || !codec_query_bool(rq, rp, "dry_run", &w->dry_run) ||
         !codec_query_bool(rq, rp, "strict", &w->strict) ||
-        !read_coefficient(request_query(rq, "coefficient"), "", w, rp))
+        !wish_coefficient(request_query(rq, "coefficient"), "", w, rp))
         return false;
     if (seed && !read_seed(seed, &w->seed)) {
         reply_error(rp, 400, "bad_parameter", NULL, "seed is \"%.40s\", needs an integer from 0", seed);
         return false;
     }
     return true;
-}
-
-static bool wrong(struct reply *rp, const char *pointer, const char *what)
-{
-    reply_at(rp, 400, "bad_parameter", pointer, "%s", what);
-    return false;
-}
-
-static bool read_wish(const struct request *rq, const json_t *body, bool named, struct wish *w, struct reply *rp)
-{
-    static const char *const members[] = {"name", "definition", "coefficient", "seed", "strict", "description",
-                                          "tags", "training", "config", NULL};
-    const json_t *v;
-
-    *w = (struct wish){0};
-    if (getrandom(&w->seed, sizeof w->seed, 0) != sizeof w->seed)
-        w->seed = 0;
-    if (!read_query(rq, w, rp))
-        return false;
-    if (!named && json_object_get(body, "class_name")) {
-        w->definition = body;
-        w->at = "";
-        return true;
-    }
-    if (!codec_members(rp, body, "", named ? members : members + 1))
-        return false;
-    w->at = "/definition";
-    w->definition = json_object_get(body, "definition");
-    if (named && !(w->name = json_string_value(json_object_get(body, "name")))) {
-        reply_at(rp, 400, "bad_name", "/name", "the body needs a \"name\"");
-        return false;
-    }
-    if (named && !store_name_ok(w->name)) {
-        reply_at(rp, 400, "bad_name", "/name",
-                 "\"%.140s\" is no name for a model: it needs 1 to 128 of A-Z a-z 0-9 _ . -, not \".\" or \"-\" first, "
-                 "and not \"stats\"",
-                 w->name);
-        return false;
-    }
-    if (!json_is_object(w->definition)) {
-        reply_at(rp, 422, "bad_definition", "/definition", "the body needs a \"definition\", Keras's JSON of a model");
-        return false;
-    }
-    if ((v = json_object_get(body, "coefficient")) &&
-        !read_coefficient(json_string_value(v) ? json_string_value(v) : "not a string", "/coefficient", w, rp))
-        return false;
-    if ((v = json_object_get(body, "seed")) && !json_is_null(v)) {
-        if (!json_is_integer(v) || json_integer_value(v) < 0)
-            return wrong(rp, "/seed", "seed needs an integer from 0");
-        w->seed = (uint64_t)json_integer_value(v);
-    }
-    if ((v = json_object_get(body, "strict"))) {
-        if (!json_is_boolean(v))
-            return wrong(rp, "/strict", "strict needs true or false");
-        w->strict = json_is_true(v);
-    }
-    if ((v = json_object_get(body, "description"))) {
-        if (!json_is_string(v))
-            return wrong(rp, "/description", "description needs a string");
-        w->description = json_string_value(v);
-    }
-    if ((v = json_object_get(body, "tags"))) {
-        if (!json_is_object(v))
-            return wrong(rp, "/tags", "tags needs an object");
-        w->tags = (json_t *)v;
-    }
-    w->config = json_object_get(body, "config");
-    w->training = json_object_get(body, "training");
-    return true;
-}
-
-/* ---- making it ------------------------------------------------------------------------------------------------- */
-
-/* The definition with the coefficient that the request wants. */
-static lip_err read_model(const struct wish *w, const char *text, lip_model **model, lip_error *err)
-{
-    lip_model *own = NULL;
-    lip_coefficient coefficient;
-    lip_err rc = lip_model_read(text, strlen(text), w->strict, &own, err);
-
-    if (rc || !coefficient_of(w->coefficient, &coefficient) || coefficient == lip_model_coefficient(own)) {
-        *model = own;
-        return rc;
-    }
-    rc = lip_model_with_coefficient(own, coefficient, model, err);
-    lip_model_put(own);
-    return rc;
-}
-
-static bool make(const struct wish *w, struct draft *d, struct reply *rp)
-{
-    char *text = json_dumps(w->definition, JSON_COMPACT | JSON_REAL_PRECISION(17));
-    lip_model *model = NULL;
-    lip_error err = {0};
-    bool ok = false;
-
-    d->tags = w->tags ? json_deep_copy(w->tags) : json_object();
-    d->description = strdup(w->description ? w->description : "");
-    if (!text || !d->tags || !d->description)
-        reply_no_memory(rp);
-    else if (read_model(w, text, &model, &err))
-        reply_lip_error(rp, &err, ABOUT_DEFINITION, w->at);
-    else if (lip_state_new(model, w->seed, &d->state, &err) || lip_state_publish(d->state, &d->snapshot, &err))
-        reply_lip_error(rp, &err, ABOUT_DEFINITION, w->at);
-    else
-        ok = (!w->training || training_make(model, w->training, "/training", &d->recipe, &d->trainer, rp)) &&
-             (!w->config || (d->knobs = config_make(w->config, "/config", rp)));
-    lip_model_put(model);
-    free(text);
-    return ok;
 }
 
 /* The document of a model that is not stored: of a dry run. */
@@ -200,18 +65,34 @@ static bool allowed(void *ctx, struct model *present)
     return (!present || not_a_jobs(present, a->rp)) && precondition(a->rq, present, a->rp);
 }
 
+/* What the request wants, as a draft. body: of JSON; w borrows from it. */
+static bool read_draft(struct ctx *ctx, const struct request *rq, bool named, json_t **body, struct wish *w, struct draft *draft,
+                       struct reply *rp)
+{
+    wish_begin(w);
+    if (!read_query(rq, w, rp))
+        return false;
+    if (!named && intake_is_file(rq->body, rq->bytes))
+        return intake_file(rq->body, rq->bytes, w, draft, rp);
+    if ((long)rq->bytes > ctx->config->max_body_bytes) { /* an upload's limit is for files */
+        reply_error(rp, 413, "too_large", NULL, "the body is larger than %ld bytes", (long)ctx->config->max_body_bytes);
+        return false;
+    }
+    return (*body = codec_document(rq, rp)) && wish_read(*body, named, w, rp);
+}
+
 static void create(struct ctx *ctx, const struct request *rq, struct reply *rp, bool replace)
 {
-    json_t *body = codec_document(rq, rp);
+    struct asked asked = {rq, rp};
     struct draft draft = {0};
     struct failure f = {0};
-    struct asked asked = {rq, rp};
     struct model *model = NULL, *present = NULL;
+    json_t *body = NULL;
     struct wish wish;
     const char *name;
     bool created = false;
 
-    if (!body || !read_wish(rq, body, !replace, &wish, rp))
+    if (!read_draft(ctx, rq, !replace, &body, &wish, &draft, rp))
         goto done;
     name = replace ? rq->param[0] : wish.name;
     if (replace && !store_name_ok(name)) { /* "stats", which routes take for a word of their own */
@@ -222,7 +103,7 @@ static void create(struct ctx *ctx, const struct request *rq, struct reply *rp, 
         reply_error(rp, 409, "already_exists", NULL, "a model named '%s' already exists", name);
         goto done;
     }
-    if (!make(&wish, &draft, rp))
+    if (!draft.state && !intake_json(&wish, &draft, rp))
         goto done;
     if (wish.dry_run) {
         reply_json(rp, 200, dry_document(name, &draft));
@@ -249,13 +130,9 @@ void handle_model_create(struct ctx *ctx, const struct request *rq, struct reply
     create(ctx, rq, rp, false);
 }
 
-/* PUT /v2/models/{m}  the same without "name", or Keras's JSON itself  ->  201 or 200, the model document */
+/* PUT /v2/models/{m}  the same without "name", Keras's JSON itself, or a file  ->  201 or 200, the model document */
 void handle_model_put(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
-    if (rq->bytes >= 4 && (!memcmp(rq->body, "PK\3\4", 4) || !memcmp(rq->body, "\211HDF", 4))) {
-        reply_error(rp, 501, "unsupported", NULL, "reading .keras, .h5 and onelip files is not built in; Keras's JSON is");
-        return;
-    }
     create(ctx, rq, rp, true);
 }
 

@@ -30,9 +30,7 @@ static json_t *version_document(struct model *head, struct model *version)
     if (!model_facts(version, &facts))
         return NULL;
     json = json_pack("{s:s, s:s, s:b, s:I, s:o, s:o, s:s, s:s?}", "version", facts.version, "state",
-                     stage == MODEL_READY     ? "READY"
-                     : stage == MODEL_LOADING ? "LOADING"
-                                              : "UNAVAILABLE",
+                     stage_word(stage),
                      "head", !version->frozen, "weights_revision", (json_int_t)facts.weights_revision, "labels",
                      labels_of_version(head, facts.version), "description",
                      version->frozen ? text_json(facts.description) : json_string(""), "created_at",
@@ -184,7 +182,7 @@ static struct model *label_begin(struct ctx *ctx, const struct request *rq, stru
         return NULL;
     pthread_mutex_lock(&head->writing);
     present = label_document(head, path_param(rq, "{label}"));
-    if (!precondition_document(rq, present, rp)) {
+    if (!is_ours(head, rp) || !precondition_document(rq, present, rp)) {
         write_end(head);
         head = NULL;
     }

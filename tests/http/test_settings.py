@@ -54,7 +54,9 @@ def settings(check):
         d.signal(SIGHUP)
         d.wait(lambda: d.get("/v2/config").json == a.json, "the old settings")
         check("SIGHUP takes the changes back", True)
-    for options, status, words in ((("--metrics-listen", "here"), 64, "ADDR:PORT"),
+    for options, status, words in ((("--model-name", "m"), 78, "--model-dir"), (("--model-name", "a/b", "--model-dir", "."), 64, "name of a model"),
+                                   (("--load-model", "a/b"), 64, "names of models"), (("--model-control-mode", "sometimes"), 64, "explicit|none|poll"),
+                                   (("--poll-seconds", "0"), 64, "0.05"), (("--metrics-listen", "here"), 64, "ADDR:PORT"),
                                    (("--metrics-listen", "0.0.0.0:0"), 78, "--insecure")):
         done = subprocess.run([ONELIPD, "--check-config", *options], capture_output=True, text=True)
         check(f"{' '.join(options)} is refused", done.returncode == status and words in done.stderr, done)
