@@ -160,27 +160,30 @@ static size_t swapped_scratch(const lip_layer *l, size_t m, size_t n, bool keep)
 }
 
 static lip_err swapped_forward(const lip_layer *l, const float *w, size_t m, size_t n, const float *u, float *u_new,
-                               float *wbar, float *area, bool keep, lip_rko_info *info, lip_error *err)
+                               float *wbar, float *area, bool keep, lip_rko_info *info, struct lip__factor *factor, lip_error *err)
 {
     float *kernel = area + up(lip__spectral.scratch(l, m, n, keep)), *result = kernel + up(m * n);
     lip_err rc;
 
+    (void)factor;
     swap(taps(l), n, m / taps(l), w, kernel);
-    rc = lip__spectral.forward(l, kernel, m, n, u, u_new, result, area, keep, info, err);
+    rc = lip__spectral.forward(l, kernel, m, n, u, u_new, result, area, keep, info, NULL, err);
     if (!rc)
         swap(taps(l), m / taps(l), n, result, wbar);
     return rc;
 }
 
 static lip_err swapped_backward(const lip_layer *l, const float *w, size_t m, size_t n, const lip_rko_info *info,
-                                const float *u, const float *u_new, const float *g, float *dw, float *area, lip_error *err)
+                                const float *u, const float *u_new, const float *g, float *dw, float *area,
+                                const struct lip__factor *factor, lip_error *err)
 {
     float *kernel = area + up(lip__spectral.scratch(l, m, n, true)), *upstream = kernel + up(m * n);
     lip_err rc;
 
+    (void)factor;
     swap(taps(l), n, m / taps(l), w, kernel);
     swap(taps(l), n, m / taps(l), g, upstream);
-    rc = lip__spectral.backward(l, kernel, m, n, info, u, u_new, upstream, upstream, area, err);
+    rc = lip__spectral.backward(l, kernel, m, n, info, u, u_new, upstream, upstream, area, NULL, err);
     if (!rc)
         swap(taps(l), m / taps(l), n, upstream, dw);
     return rc;

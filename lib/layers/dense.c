@@ -1,6 +1,7 @@
 /* dense.c: y = x W + b on the last axis; Dense, and the kinds that differ only in how W comes from the kernel.
  *
- * Leading axes are more rows. Initial rows of y are the bias, to which the product is added.
+ * Leading axes are more rows. Initial rows of y are the bias, to which the product is added. A W that comes as a factor
+ * and a raw kernel is never multiplied out: see norm/rko_factor.h.
  */
 #include <stdint.h>
 
@@ -45,12 +46,32 @@ static lip_err build(lip_layer *l, lip_error *err)
     return LIP_OK;
 }
 
+/* The smaller side, of the factor. */
+static size_t side(const lip_layer *l)
+{
+    return inputs(l) > outputs(l) ? outputs(l) : inputs(l);
+}
+
+static size_t half(const lip_layer *l)
+{
+    return rows(l) * side(l);
+}
+
 static void forward(const lip_layer *l, const struct lip__pass *p, const float *x, float *y)
 {
     size_t m = p->n * rows(l), d = inputs(l), units = outputs(l);
+    const struct lip__factor *f = p->factor;
 
     lip__fill_bias(y, m, units, p->w[1]);
-    lip__gemm(false, false, m, units, d, 1, x, d, p->w[0], units, 1, y, units);
+    if (!f) {
+        lip__gemm(false, false, m, units, d, 1, x, d, p->w[0], units, 1, y, units);
+    } else if (d > units) {
+        lip__gemm(false, false, m, units, d, 1, x, d, p->w[0], units, 0, p->half[0], units);
+        lip__gemm(false, false, m, units, units, f->alpha, p->half[0], units, f->q, units, 1, y, units);
+    } else {
+        lip__gemm(false, false, m, d, d, f->alpha, x, d, f->q, d, 0, p->half[0], d);
+        lip__gemm(false, false, m, units, d, 1, p->half[0], d, p->w[0], units, 1, y, units);
+    }
 }
 
 static void backward(const lip_layer *l, const struct lip__pass *p, const float *x, const float *y, const float *dy,
@@ -59,14 +80,38 @@ static void backward(const lip_layer *l, const struct lip__pass *p, const float 
     size_t m = p->n * rows(l), d = inputs(l), units = outputs(l);
 
     (void)x, (void)y;
-    lip__gemm(false, true, m, d, units, 1, dy, units, p->w[0], units, 0, dx, d);
+    if (!p->factor)
+        lip__gemm(false, true, m, d, units, 1, dy, units, p->w[0], units, 0, dx, d);
+    else if (d > units)
+        lip__gemm(false, true, m, d, units, 1, p->half[1], units, p->w[0], units, 0, dx, d);
+    else
+        lip__gemm(false, false, m, d, d, p->factor->alpha, p->half[1], d, p->factor->q, d, 0, dx, d);
+}
+
+/* dL/dW as lip__rko_backward wants it. */
+static void gradient_of_factor(const lip_layer *l, const struct lip__pass *p, const float *x, const float *dy)
+{
+    size_t m = p->n * rows(l), d = inputs(l), units = outputs(l);
+    const struct lip__factor *f = p->factor;
+
+    if (d > units) {
+        lip__gemm_parallel(false, false, m, units, units, f->alpha, dy, units, f->q, units, 0, p->half[1], units);
+        lip__gemm_parallel(true, false, units, units, m, 1, p->half[0], units, dy, units, 0, f->product, units);
+        lip__gemm_parallel(true, false, d, units, m, 1, x, d, p->half[1], units, 0, p->dw[0], units);
+    } else {
+        lip__gemm_parallel(false, true, m, d, units, 1, dy, units, p->w[0], units, 0, p->half[1], d);
+        lip__gemm_parallel(true, false, d, d, m, 1, p->half[1], d, x, d, 0, f->product, d);
+        lip__gemm_parallel(true, false, d, units, m, 1, p->half[0], d, dy, units, 0, p->dw[0], units);
+    }
 }
 
 static void gradient(const lip_layer *l, const struct lip__pass *p, const float *x, const float *dy)
 {
     size_t m = p->n * rows(l), d = inputs(l), units = outputs(l);
 
-    if (p->dw[0])
+    if (p->factor)
+        gradient_of_factor(l, p, x, dy);
+    else if (p->dw[0])
         lip__gemm_parallel(true, false, d, units, m, 1, x, d, dy, units, 0, p->dw[0], units);
     if (p->dw[1])
         lip__sum_columns(dy, m, units, p->dw[1]);
@@ -130,6 +175,7 @@ const struct lip__kind lip__spectral_dense = {
     .forward = forward,
     .backward = backward,
     .gradient = gradient,
+    .half = half,
     .flops = flops,
 };
 

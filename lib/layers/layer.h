@@ -13,6 +13,7 @@
 #include <onelip/random.h>
 
 #include "base/base.h"
+#include "norm/rko_factor.h"
 
 /* ---- configurable things ------------------------------------------------------------------------
  * Layers, losses, optimizers, metrics and initializers are all {"class_name", "config"} in Keras's JSON.
@@ -139,6 +140,8 @@ struct lip__training {
     uint64_t seed, step;
     float *stats;         /* model->stats floats: what observe left, of each step */
     float *const *moved;  /* of each variable whose role is LIP_MOVING: where its next value goes; it holds the present one */
+    const struct lip__factor *factor; /* of each kernel; NULL: there are none */
+    float *const *half;   /* of each kernel: see lip__pass */
 };
 
 struct lip__pass {
@@ -147,6 +150,8 @@ struct lip__pass {
     const struct lip__training *training; /* NULL: inference */
     float *stats;            /* training: kind->stats floats */
     float *const *moved;     /* observe: of each of w that is LIP_MOVING */
+    const struct lip__factor *factor; /* NULL, or what makes an effective kernel of w[0], which is the raw one then */
+    float *half[2];          /* then: kind->half floats a sample that forward leaves for gradient, and gradient for backward */
     const float *const *w;   /* what the forward pass reads: [0] effective kernel, [1] bias (NULL: none), ... */
     float *const *dw;        /* gradient(): where to put dL/dw, overwritten; NULL entries are not wanted */
     float *scratch;          /* kind->scratch floats of this thread, 64-byte aligned */
@@ -182,6 +187,7 @@ struct lip__kind {
     /* dw over all n samples; may use lip__parallel, has lip_threads() scratches one behind the other. NULL: no variables. */
     void (*gradient)(const lip_layer *, const struct lip__pass *, const float *x, const float *dy);
     size_t (*scratch)(const lip_layer *); /* floats per thread, any of the three; NULL: 0 */
+    size_t (*half)(const lip_layer *); /* NULL: takes no factor */
     double (*constant)(const lip_layer *); /* proven Lipschitz constant of an ANALYTIC kind (k included); NAN: none */
     double (*weighed)(const lip_layer *, const float *const *w); /* the same of a kind where it depends on w, as forward
                                                                     reads them */
@@ -264,11 +270,13 @@ const char *lip__activation_identifiers(void); /* "linear, relu, …", for error
 struct lip__reparam {
     bool has_u; /* u (1, last) and sigma (1, 1) exist */
     size_t (*scratch)(const lip_layer *, size_t m, size_t n, bool keep);
+    /* factor: NULL, or what may be filled in instead of wbar, as lip__rko does. */
     lip_err (*forward)(const lip_layer *, const float *w, size_t m, size_t n, const float *u, float *u_new, float *wbar,
-                       float *scratch, bool keep, lip_rko_info *info, lip_error *err);
+                       float *scratch, bool keep, lip_rko_info *info, struct lip__factor *factor, lip_error *err);
     /* u: through the power iteration that had started there as well; NULL: u_new is a constant. */
     lip_err (*backward)(const lip_layer *, const float *w, size_t m, size_t n, const lip_rko_info *info, const float *u,
-                        const float *u_new, const float *g, float *dw, float *scratch, lip_error *err);
+                        const float *u_new, const float *g, float *dw, float *scratch, const struct lip__factor *factor,
+                        lip_error *err);
 };
 extern const struct lip__reparam lip__spectral, lip__frobenius; /* layers/reparam.c */
 

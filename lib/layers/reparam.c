@@ -4,8 +4,6 @@
  */
 #include <string.h>
 
-#include <onelip/norm.h>
-
 #include "layers/layer.h"
 
 static size_t spectral_scratch(const lip_layer *l, size_t m, size_t n, bool keep)
@@ -14,18 +12,17 @@ static size_t spectral_scratch(const lip_layer *l, size_t m, size_t n, bool keep
 }
 
 static lip_err spectral_forward(const lip_layer *l, const float *w, size_t m, size_t n, const float *u, float *u_new,
-                                float *wbar, float *scratch, bool keep, lip_rko_info *info, lip_error *err)
+                                float *wbar, float *scratch, bool keep, lip_rko_info *info, struct lip__factor *factor,
+                                lip_error *err)
 {
-    return lip_rko(w, m, n, lip__layer_coefficient(l), lip__layer_rko(l), u, u_new, wbar, scratch, keep, info, err);
+    return lip__rko(w, m, n, lip__layer_coefficient(l), lip__layer_rko(l), u, u_new, wbar, scratch, keep, info, factor, err);
 }
 
 static lip_err spectral_backward(const lip_layer *l, const float *w, size_t m, size_t n, const lip_rko_info *info,
-                                 const float *u, const float *u_new, const float *g, float *dw, float *scratch, lip_error *err)
+                                 const float *u, const float *u_new, const float *g, float *dw, float *scratch,
+                                 const struct lip__factor *factor, lip_error *err)
 {
-    double coef = lip__layer_coefficient(l);
-
-    return u ? lip_rko_backward_through(w, m, n, coef, lip__layer_rko(l), info, u, u_new, g, dw, scratch, err)
-             : lip_rko_backward(w, m, n, coef, lip__layer_rko(l), info, u_new, g, dw, scratch, err);
+    return lip__rko_backward(w, m, n, lip__layer_coefficient(l), lip__layer_rko(l), info, u, u_new, g, dw, scratch, factor, err);
 }
 
 const struct lip__reparam lip__spectral = {
@@ -42,9 +39,10 @@ static size_t frobenius_scratch(const lip_layer *l, size_t m, size_t n, bool kee
 }
 
 static lip_err frobenius_forward(const lip_layer *l, const float *w, size_t m, size_t n, const float *u, float *u_new,
-                                 float *wbar, float *scratch, bool keep, lip_rko_info *info, lip_error *err)
+                                 float *wbar, float *scratch, bool keep, lip_rko_info *info, struct lip__factor *factor,
+                                 lip_error *err)
 {
-    (void)u, (void)u_new, (void)scratch, (void)keep;
+    (void)u, (void)u_new, (void)scratch, (void)keep, (void)factor;
     if (info) {
         memset(info, 0, sizeof *info);
         info->form = "plain";
@@ -53,9 +51,10 @@ static lip_err frobenius_forward(const lip_layer *l, const float *w, size_t m, s
 }
 
 static lip_err frobenius_backward(const lip_layer *l, const float *w, size_t m, size_t n, const lip_rko_info *info,
-                                  const float *u, const float *u_new, const float *g, float *dw, float *scratch, lip_error *err)
+                                  const float *u, const float *u_new, const float *g, float *dw, float *scratch,
+                                  const struct lip__factor *factor, lip_error *err)
 {
-    (void)info, (void)u, (void)u_new, (void)scratch;
+    (void)info, (void)u, (void)u_new, (void)scratch, (void)factor;
     return lip_frobenius_backward(w, m, n, lip__layer_coefficient(l), lip__layer_disjoint(l), g, dw, err);
 }
 

@@ -238,6 +238,7 @@ lip_err lip_state_move(const lip_state *from, const lip_model *m, bool keep, lip
 
     if (!tensors)
         return lip__nomem(err, old->n_variables * sizeof *tensors);
+    lip__state_settle(from);
     for (size_t v = 0; v < old->n_variables; v++)
         if (keep || old->variable[v].role != LIP_WBAR)
             tensors[n++] = (lip_named){old->variable[v].name, old->variable[v].shape, from->now + old->offset[v]};

@@ -91,8 +91,14 @@ struct lip__pass lip__step_pass(const struct lip__step *s, const float *const *d
         w[r] = s->read[r] == LIP__NOWHERE ? NULL : data[s->read[r]];
         moved[r] = training && s->read[r] != LIP__NOWHERE ? training->moved[s->read[r]] : NULL;
     }
-    return (struct lip__pass){.n = n, .first = first, .training = training, .w = w, .moved = moved,
-                              .stats = training ? training->stats + s->stats : NULL};
+    struct lip__pass pass = {.n = n, .first = first, .training = training, .w = w, .moved = moved,
+                             .stats = training ? training->stats + s->stats : NULL};
+    if (training && training->factor && s->kernel != LIP__NOWHERE && training->factor[s->kernel].q) {
+        pass.factor = &training->factor[s->kernel];
+        for (int i = 0; i < 2; i++)
+            pass.half[i] = training->half[2 * s->kernel + i] + first * s->layer->kind->half(s->layer);
+    }
+    return pass;
 }
 
 static void run_block(void *ctx, size_t index, size_t thread)

@@ -142,7 +142,7 @@ lip_err lip_gradients(const lip_snapshot *p, const lip_gradient *g, size_t n, co
     if (rc == LIP_OK)
         rc = lip__tape_new(&t, m, err);
     for (size_t first = 0; rc == LIP_OK && first < n; first += block) {
-        if ((rc = lip__tape_reserve(&t, n - first < block ? n - first : block, err)) != LIP_OK)
+        if ((rc = lip__tape_reserve(&t, n - first < block ? n - first : block, false, err)) != LIP_OK)
             break;
         for (size_t i = 0; i < m->n_inputs; i++) {
             from[i] = x[i] + first * m->value[i].size;

@@ -141,6 +141,12 @@ static void add_kernel(lip_model *m, size_t top, const lip_layer *l, size_t kern
     k->sigma = find(m, l, LIP_SIGMA, NULL);
     k->n = k->u != LIP__NOWHERE ? lip_shape_count(&m->variable[k->u].shape) : shape->dim[shape->rank - 1];
     k->m = lip_shape_count(shape) / k->n;
+    k->factor = LIP__NOWHERE;
+    if (l->kind->half && m->variable[kernel].trainable && !m->shared) {
+        k->factor = m->q;
+        m->q += lip__round(k->m < k->n ? k->m * k->m : k->n * k->n);
+        k->half = l->kind->half(l);
+    }
 }
 
 /* ---- laying out ---------------------------------------------------------------------------------------- */
@@ -528,6 +534,7 @@ static void bind(lip_model *m, struct lip__step *s)
     const lip_layer *l = s->layer;
     size_t wbar = find(m, l, LIP_WBAR, NULL), n = 0;
 
+    s->kernel = LIP__NOWHERE;
     for (size_t i = 0; i < LIP__MAX_READ; i++)
         s->read[i] = s->train[i] = LIP__NOWHERE;
     for (size_t d = 0; d < l->n_declared; d++) {
@@ -538,8 +545,10 @@ static void bind(lip_model *m, struct lip__step *s)
         s->read[n] = v->role == LIP_KERNEL && wbar != LIP__NOWHERE ? wbar : s->train[n];
         if (!lip__trains(v->role))
             s->train[n] = LIP__NOWHERE;
-        if (wbar != LIP__NOWHERE && s->read[n] == wbar && !has_kernel(m, wbar))
+        if (wbar != LIP__NOWHERE && s->read[n] == wbar && !has_kernel(m, wbar)) {
+            s->kernel = m->n_kernels;
             add_kernel(m, s->top, l, s->train[n], wbar);
+        }
         n++;
     }
     size_t scratch = l->kind->scratch ? lip__round(l->kind->scratch(l)) : 0;

@@ -76,6 +76,7 @@ struct lip__step {
     size_t stats;               /* where its layer's statistics lie in a training pass's, in floats */
     size_t *from, n_from;       /* values */
     size_t out;                 /* a value */
+    size_t kernel;              /* whose wbar it reads; LIP__NOWHERE: none */
 };
 
 /* A kernel that is reparametrised: indices of its variables. */
@@ -84,6 +85,8 @@ struct lip__kernel {
     size_t top;
     size_t kernel, u, sigma, wbar; /* u, sigma: LIP__NOWHERE for Frobenius */
     size_t m, n;                   /* the kernel as a matrix */
+    size_t factor;                 /* where a factor's q goes among lip_state.q; LIP__NOWHERE: the layer takes none */
+    size_t half;                   /* floats that a sample leaves with a factor */
 };
 
 struct lip_model {
@@ -113,6 +116,7 @@ struct lip_model {
     size_t scratch; /* floats a step needs per thread, a multiple of 16 */
     bool shared;    /* a layer is used more than once */
     size_t stats;   /* floats that layers' statistics of a batch take */
+    size_t q;       /* floats of all factors */
     double flops;
     char **warning;
     size_t n_warnings;
@@ -128,6 +132,7 @@ struct lip_state {
     lip_effective *effective; /* of each layer */
     double *distance;         /* stored from computed, of each layer */
     uint64_t generation;      /* of kernels and u, unique in the process: what a trainer prepared belongs to one */
+    float *q, *alpha;         /* of each kernel: alpha 0, or the factor that stands for wbar until somebody asks for it */
 };
 
 void lip__state_changed(lip_state *state); /* a new generation */
@@ -149,6 +154,11 @@ const struct lip__declared *lip__declared_of(const lip_model *model, size_t vari
 
 /* lip__state_next: the other arena, made at the first call; NULL: out of memory. */
 float *lip__state_next(lip_state *state);
+
+/* lip__state_factors: memory for q and alpha, made at the first call. lip__state_settle: every wbar is in its place, and no
+ * factor is left. Whoever reads a wbar of `now` calls it. */
+bool lip__state_factors(lip_state *state);
+void lip__state_settle(const lip_state *state);
 
 struct lip_snapshot {
     _Atomic size_t refs;
@@ -198,10 +208,10 @@ struct lip__pass lip__step_pass(const struct lip__step *step, const float *const
                                 size_t first, size_t n, const float **w, float **moved);
 
 /* lip__kernel_effective: wbar of one kernel from kernel and u. u_new, sigma: out, NULL for Frobenius. scratch: the
- * reparametrisation's. Returns LIP_OK, LIP_EZERO for a zero kernel, LIP_ENONFINITE; the text names the variable. */
+ * reparametrisation's. factor: NULL, or what may come instead of wbar. Returns LIP_OK, LIP_EZERO for a zero kernel, LIP_ENONFINITE; the text names the variable. */
 lip_err lip__kernel_effective(const lip_model *model, const struct lip__kernel *k, const float *kernel, const float *u,
                               float *u_new, float *sigma, float *wbar, float *scratch, bool keep, lip_rko_info *info,
-                              lip_error *err);
+                              struct lip__factor *factor, lip_error *err);
 size_t lip__kernel_scratch(const struct lip__kernel *k, bool keep); /* a multiple of 16 */
 
 #endif

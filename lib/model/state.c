@@ -25,6 +25,27 @@ float *lip__state_next(lip_state *s)
     return s->next;
 }
 
+bool lip__state_factors(lip_state *s)
+{
+    if (!s->q)
+        s->q = lip__alloc(s->model->q + 1, sizeof *s->q);
+    if (!s->alpha)
+        s->alpha = lip__alloc(s->model->n_kernels + 1, sizeof *s->alpha);
+    return s->q && s->alpha;
+}
+
+void lip__state_settle(const lip_state *s)
+{
+    const lip_model *m = s->model;
+
+    for (size_t i = 0; i < m->n_kernels && s->alpha; i++) {
+        const struct lip__kernel *k = &m->kernel[i];
+        if (s->alpha[i] != 0)
+            lip__factor_times(s->now + m->offset[k->kernel], k->m, k->n, s->alpha[i], s->q + k->factor, s->now + m->offset[k->wbar]);
+        s->alpha[i] = 0;
+    }
+}
+
 static void swap(lip_state *s)
 {
     float *now = s->now;
@@ -40,11 +61,12 @@ size_t lip__kernel_scratch(const struct lip__kernel *k, bool keep)
 
 lip_err lip__kernel_effective(const lip_model *model, const struct lip__kernel *k, const float *kernel, const float *u,
                               float *u_new, float *sigma, float *wbar, float *scratch, bool keep, lip_rko_info *info,
-                              lip_error *err)
+                              struct lip__factor *factor, lip_error *err)
 {
     const char *name = model->variable[k->kernel].name;
     lip_error why = {0};
-    lip_err rc = k->layer->kind->reparam->forward(k->layer, kernel, k->m, k->n, u, u_new, wbar, scratch, keep, info, &why);
+    lip_err rc = k->layer->kind->reparam->forward(k->layer, kernel, k->m, k->n, u, u_new, wbar, scratch, keep, info, factor,
+                                                  &why);
 
     if (rc != LIP_OK)
         return lip__fail(err, rc, "%.100s: %.500s", name, why.text[0] ? why.text : lip_err_text(rc));
@@ -54,7 +76,7 @@ lip_err lip__kernel_effective(const lip_model *model, const struct lip__kernel *
         if (sigma)
             *sigma = (float)info->sigma;
     }
-    if (!lip__all_finite(wbar, k->m * k->n, NULL))
+    if (!(factor && factor->q) && !lip__all_finite(wbar, k->m * k->n, NULL))
         return lip__fail(err, LIP_ENONFINITE, "%.100s: its effective kernel is not finite", name);
     return LIP_OK;
 }
@@ -89,7 +111,8 @@ static lip_err compute(const lip_model *m, const struct lip__kernel *k, const fl
 {
     const float *u = k->u == LIP__NOWHERE ? NULL : arena + m->offset[k->u];
 
-    return lip__kernel_effective(m, k, arena + m->offset[k->kernel], u, b->u, sigma, wbar, b->scratch, false, info, err);
+    return lip__kernel_effective(m, k, arena + m->offset[k->kernel], u, b->u, sigma, wbar, b->scratch, false, info, NULL,
+                                 err);
 }
 
 static void initialize_role(lip_role role, lip_random *random, float *x, size_t n)
@@ -152,6 +175,7 @@ lip_err lip_state_copy(const lip_state *s, lip_state **copy, lip_error *err)
 
     if (!c)
         return lip__nomem(err, sizeof *c);
+    lip__state_settle(s);
     c->model = lip_model_get(m);
     c->generation = s->generation; /* the same numbers */
     c->now = lip__alloc(m->arena + 1, sizeof *c->now);
@@ -181,6 +205,8 @@ void lip_state_free(lip_state *s)
 {
     if (!s)
         return;
+    lip__free(s->alpha);
+    lip__free(s->q);
     lip__free(s->distance);
     lip__free(s->effective);
     lip__free(s->next);
@@ -196,6 +222,8 @@ const lip_model *lip_state_model(const lip_state *s)
 
 const float *lip_state_data(const lip_state *s, size_t variable)
 {
+    if (s->model->variable[variable].role == LIP_WBAR)
+        lip__state_settle(s);
     return s->now + s->model->offset[variable];
 }
 
@@ -223,6 +251,7 @@ lip_err lip_state_refresh(lip_state *s, lip_change *changes, size_t *n, lip_erro
         return lip__nomem(err, m->arena * sizeof *next);
     if ((rc = bench_init(&b, m, err)) != LIP_OK)
         return rc;
+    lip__state_settle(s);
     memcpy(next, s->now, m->arena * sizeof *next);
     for (size_t i = 0; i < m->n_kernels; i++) {
         const struct lip__kernel *k = &m->kernel[i];
@@ -256,6 +285,7 @@ lip_err lip_state_condense(lip_state *s, lip_change *changes, size_t *n, lip_err
         return lip__nomem(err, m->arena * sizeof *next);
     if ((rc = bench_init(&b, m, err)) != LIP_OK)
         return rc;
+    lip__state_settle(s);
     memcpy(next, s->now, m->arena * sizeof *next);
     for (size_t i = 0; i < m->n_kernels; i++) {
         const struct lip__kernel *k = &m->kernel[i];
@@ -384,6 +414,7 @@ lip_err lip_state_load(lip_state *s, const lip_named *tensors, size_t n, bool pa
                        listener.count == 1 ? "" : "s", listener.first);
         goto done;
     }
+    lip__state_settle(s);
     memcpy(next, s->now, m->arena * sizeof *next);
     for (size_t i = 0; i < n; i++) {
         size_t count = lip_shape_count(&tensors[i].shape);
@@ -422,6 +453,7 @@ lip_err lip_state_publish(const lip_state *s, lip_snapshot **snapshot, lip_error
 
     if (!p)
         return lip__nomem(err, sizeof *p);
+    lip__state_settle(s);
     atomic_init(&p->refs, 1);
     p->model = lip_model_get(m);
     for (size_t i = 0; i < m->n_steps; i++)

@@ -13,7 +13,8 @@ lip_err lip__tape_new(struct lip__tape *t, const lip_model *m, lip_error *err)
     t->born = lip__alloc(m->n_values, sizeof *t->born);
     t->found = lip__alloc(m->n_variables + 1, sizeof *t->found);
     t->again = lip__alloc(m->shared ? m->trained : 1, sizeof *t->again);
-    return t->activation && t->delta && t->born && t->found && t->again
+    t->half = lip__alloc(2 * m->n_kernels + 1, sizeof *t->half);
+    return t->activation && t->delta && t->born && t->found && t->again && t->half
                ? LIP_OK
                : lip__nomem(err, m->n_values * sizeof *t->delta);
 }
@@ -21,6 +22,7 @@ lip_err lip__tape_new(struct lip__tape *t, const lip_model *m, lip_error *err)
 void lip__tape_clear(struct lip__tape *t)
 {
     lip__free(t->memory);
+    lip__free(t->half);
     lip__free(t->again);
     lip__free(t->found);
     lip__free(t->born);
@@ -29,7 +31,7 @@ void lip__tape_clear(struct lip__tape *t)
     *t = (struct lip__tape){0};
 }
 
-lip_err lip__tape_reserve(struct lip__tape *t, size_t n, lip_error *err)
+lip_err lip__tape_reserve(struct lip__tape *t, size_t n, bool factors, lip_error *err)
 {
     const lip_model *m = t->model;
     size_t total = lip__round(n * m->widest) + lip_threads() * m->scratch + lip__slots_scratch(m, n);
@@ -37,6 +39,8 @@ lip_err lip__tape_reserve(struct lip__tape *t, size_t n, lip_error *err)
 
     for (size_t v = m->n_inputs; v < m->n_values; v++)
         total += 2 * lip__round(n * m->value[v].size);
+    for (size_t i = 0; i < m->n_kernels && factors; i++)
+        total += 2 * lip__round(n * m->kernel[i].half);
     if (t->size < total) {
         lip__free(t->memory);
         t->size = 0;
@@ -54,6 +58,9 @@ lip_err lip__tape_reserve(struct lip__tape *t, size_t n, lip_error *err)
         t->delta[v] = at + size;
         at += 2 * size;
     }
+    for (size_t i = 0; i < m->n_kernels && factors; i++)
+        for (size_t j = 0; j < 2; j++, at += lip__round(n * m->kernel[i].half))
+            t->half[2 * i + j] = at;
     t->spare = at;
     t->slots_scratch = at + lip__round(n * m->widest);
     return LIP_OK;

@@ -17,6 +17,7 @@ struct lip__tape {
     float *memory; /* one allocation for what follows */
     size_t size;
     float *area, *spare;         /* the threads' scratch; one value of the whole batch */
+    float **half; /* two of each kernel, for a layer with a factor */
     float **activation, **delta; /* of each value: what it is and its gradient. Entries of inputs stay NULL. */
     bool *born;                  /* the value's gradient has been written in this pass */
     bool *found;                 /* the variable's has */
@@ -25,9 +26,9 @@ struct lip__tape {
 };
 
 /* lip__tape_new: the arrays over values. _reserve: memory for a batch of n, contents lost; nothing is allocated when one as
- * large was seen. _clear: all of it. Return LIP_OK or LIP_ENOMEM. */
+ * large was seen. factors: layers with factors among them. _clear: all of it. Return LIP_OK or LIP_ENOMEM. */
 lip_err lip__tape_new(struct lip__tape *tape, const lip_model *model, lip_error *err);
-lip_err lip__tape_reserve(struct lip__tape *tape, size_t n, lip_error *err);
+lip_err lip__tape_reserve(struct lip__tape *tape, size_t n, bool factors, lip_error *err);
 void lip__tape_clear(struct lip__tape *tape);
 
 /* lip__tape_output: what output i is. */

@@ -131,6 +131,7 @@ lip_err lip__trainer_make(const lip_model *m, struct lip__object *optimizer, str
     t->gradient = lip__alloc(m->trained + 1, sizeof *t->gradient);
     t->carried = lip__alloc(carried_size(m) + 1, sizeof *t->carried);
     t->wbar = lip__alloc(m->arena - m->carried + 1, sizeof *t->wbar);
+    t->factor = lip__alloc(m->n_kernels + 1, sizeof *t->factor);
     t->info = lip__alloc(m->n_kernels + 1, sizeof *t->info);
     t->told = lip__alloc(m->n_kernels + 1, sizeof *t->told);
     t->scratch = lip__alloc(m->n_kernels + 1, sizeof *t->scratch);
@@ -141,7 +142,7 @@ lip_err lip__trainer_make(const lip_model *m, struct lip__object *optimizer, str
     t->each = lip__alloc(m->n_outputs, sizeof *t->each);
     t->output = lip__alloc(m->n_outputs, sizeof *t->output);
     t->memory = lip__alloc(3 * memory_size(t), sizeof *t->memory);
-    if (!t->slot_now || !t->slot_next || !t->gradient || !t->carried || !t->wbar || !t->info || !t->told || !t->scratch ||
+    if (!t->slot_now || !t->slot_next || !t->gradient || !t->carried || !t->wbar || !t->factor || !t->info || !t->told || !t->scratch ||
         !t->data || !t->stats || !t->moved || !t->now || !t->each || !t->output || !t->memory)
         rc = lip__nomem(err, (2 * t->slots + 1) * m->trained * sizeof(float));
     for (size_t i = 0; rc == LIP_OK && i < m->n_kernels; i++) {
@@ -191,6 +192,7 @@ void lip_trainer_free(lip_trainer *t)
     lip__free(t->scratch);
     lip__free(t->told);
     lip__free(t->info);
+    lip__free(t->factor);
     lip__free(t->wbar);
     lip__free(t->carried);
     lip__free(t->gradient);
@@ -345,10 +347,19 @@ lip_err lip_trainer_load(lip_trainer *t, uint64_t steps, const lip_named *tensor
 
 /* ---- the step --------------------------------------------------------------------------------------- */
 
+/* Whether a batch of n rows a factor is cheaper than wbar, even if wbar is asked for after the step. */
+static bool factor_pays(const struct lip__kernel *k, size_t n)
+{
+    size_t longer = k->m > k->n ? k->m : k->n, shorter = k->m > k->n ? k->n : k->m;
+
+    return k->factor != LIP__NOWHERE && n <= longer / 2 && n * (k->half / shorter) <= longer / 2;
+}
+
 /* Memory for a batch of n: the tape, labels, the threads' scratch. */
 static lip_err reserve(lip_trainer *t, size_t n, lip_error *err)
 {
     size_t labels = lip__judge_labels_size(&t->judge, n), scratch = lip__judge_scratch(&t->judge, n);
+    bool factors = false;
 
     if (t->labels_size < labels) {
         lip__free(t->labels);
@@ -364,11 +375,13 @@ static lip_err reserve(lip_trainer *t, size_t n, lip_error *err)
             return lip__nomem(err, scratch * sizeof *t->loss_scratch);
         t->loss_size = scratch;
     }
-    return lip__tape_reserve(&t->tape, n, err);
+    for (size_t i = 0; i < t->model->n_kernels; i++)
+        factors |= factor_pays(&t->model->kernel[i], n);
+    return lip__tape_reserve(&t->tape, n, factors, err);
 }
 
-/* The effective kernels of `arena` into the trainer's own, with what the backward pass will need. */
-static lip_err orthogonalize(lip_trainer *t, const float *arena, lip_error *err)
+/* The effective kernels of `arena` into the trainer's own, as factors where it may be, with what the backward pass will need. */
+static lip_err orthogonalize(lip_trainer *t, const float *arena, bool factors, lip_error *err)
 {
     const lip_model *m = t->model;
     lip_err rc;
@@ -377,12 +390,28 @@ static lip_err orthogonalize(lip_trainer *t, const float *arena, lip_error *err)
     for (size_t i = 0; i < m->n_kernels; i++) {
         const struct lip__kernel *k = &m->kernel[i];
         const float *u = k->u == LIP__NOWHERE ? NULL : arena + m->offset[k->u];
+        struct lip__factor *factor = factors && factor_pays(k, t->tape.n) ? &t->factor[i] : NULL;
         t->info[i] = (lip_rko_info){.form = "plain"};
+        t->factor[i].q = NULL;
         if ((rc = lip__kernel_effective(m, k, arena + m->offset[k->kernel], u, carried_at(t, k->u), carried_at(t, k->sigma),
-                                        wbar_at(t, k), t->scratch[i], true, &t->info[i], err)) != LIP_OK)
+                                        wbar_at(t, k), t->scratch[i], true, &t->info[i], factor, err)) != LIP_OK)
             return rc;
     }
     return LIP_OK;
+}
+
+/* A batch for which factors that an earlier step left are no good. */
+static void settle(lip_trainer *t, const float *arena, size_t n)
+{
+    const lip_model *m = t->model;
+
+    for (size_t i = 0; i < m->n_kernels; i++) {
+        const struct lip__kernel *k = &m->kernel[i];
+        if (!t->factor[i].q || factor_pays(k, n))
+            continue;
+        lip__factor_times(arena + m->offset[k->kernel], k->m, k->n, t->factor[i].alpha, t->factor[i].q, wbar_at(t, k));
+        t->factor[i].q = NULL;
+    }
 }
 
 static const float *const *inputs_of(const lip_batch *b)
@@ -400,6 +429,9 @@ static void forward(lip_trainer *t, const float *arena, const lip_batch *b)
         if (t->moved[v]) /* averages start from the present ones */
             memcpy(t->moved[v], arena + m->offset[v], lip_shape_count(&m->variable[v].shape) * sizeof *arena);
     }
+    for (size_t i = 0; i < m->n_kernels; i++)
+        if (t->factor[i].q)
+            t->data[m->kernel[i].wbar] = arena + m->offset[m->kernel[i].kernel];
     t->tape.data = t->data;
     t->tape.x = inputs_of(b);
     t->tape.gradient = t->gradient;
@@ -438,7 +470,7 @@ static lip_err backward_kernels(lip_trainer *t, const float *arena, bool through
             continue;
         const float *u = through && k->u != LIP__NOWHERE ? arena + m->offset[k->u] : NULL;
         if ((rc = k->layer->kind->reparam->backward(k->layer, arena + m->offset[k->kernel], k->m, k->n, &t->info[i], u,
-                                                    carried_at(t, k->u), g, g, t->scratch[i], err)) != LIP_OK)
+                                                    carried_at(t, k->u), g, g, t->scratch[i], &t->factor[i], err)) != LIP_OK)
             return rc;
     }
     return LIP_OK;
@@ -511,6 +543,12 @@ static void condense(lip_trainer *t, float *arena)
     memcpy(arena + m->trained, t->carried, carried_size(m) * sizeof *arena);
 }
 
+/* Not where the state is to have wbar of other kernels than its own, or wbar as its kernels. */
+static bool factors_wanted(const lip_trainer *t, bool lagging)
+{
+    return !lagging && !lip__callbacks_condense(t);
+}
+
 /* The updated kernels into the state's other arena, with u and sigma of this step's forward, and their effective
  * kernels. */
 static lip_err prepare(lip_trainer *t, lip_state *s, bool lagging, double learning_rate, lip_step_report *report,
@@ -535,9 +573,11 @@ static lip_err prepare(lip_trainer *t, lip_state *s, bool lagging, double learni
     report->update_ns = lip__now_ns() - start;
     if (!lagging || lip__callbacks_condense(t)) {
         start = lip__now_ns();
-        rc = orthogonalize(t, s->next, err);
-        if (!lagging)
-            memcpy(s->next + m->carried, t->wbar, (m->arena - m->carried) * sizeof *s->next);
+        rc = orthogonalize(t, s->next, factors_wanted(t, lagging), err);
+        for (size_t i = 0; i < m->n_kernels && !lagging; i++)
+            if (!t->factor[i].q)
+                memcpy(s->next + m->offset[m->kernel[i].wbar], wbar_at(t, &m->kernel[i]),
+                       m->kernel[i].m * m->kernel[i].n * sizeof *s->next);
         if (lip__callbacks_condense(t))
             condense(t, s->next);
         report->orthogonalize_ns += lip__now_ns() - start;
@@ -558,8 +598,13 @@ static void commit(lip_trainer *t, lip_state *s, bool lagging)
     lip__callbacks_stepped(t);
     lip__trainer_remember(t);
     lip__state_changed(s);
-    t->ready = lagging || lip__callbacks_condense(t) ? 0 : s->generation;
+    t->ready = factors_wanted(t, lagging) ? s->generation : 0;
     for (size_t i = 0; i < t->model->n_kernels; i++) {
+        const struct lip__kernel *k = &t->model->kernel[i];
+        size_t side = k->m < k->n ? k->m : k->n;
+        s->alpha[i] = t->ready && t->factor[i].q ? t->factor[i].alpha : 0;
+        if (s->alpha[i] != 0)
+            memcpy(s->q + k->factor, t->factor[i].q, side * side * sizeof *s->q);
         s->effective[t->model->kernel[i].top] = LIP_COMPUTED;
         s->distance[t->model->kernel[i].top] = 0;
     }
@@ -576,17 +621,19 @@ static void begin_average(lip_trainer *t, const lip_state *s)
 static lip_err differentiate(lip_trainer *t, const lip_state *s, const lip_batch *b, const lip_step_options *o,
                              lip_step_report *report, lip_error *err)
 {
-    const struct lip__training training = {.seed = o->seed, .step = t->steps + 1, .stats = t->stats, .moved = t->moved};
+    const struct lip__training training = {.seed = o->seed, .step = t->steps + 1, .stats = t->stats, .moved = t->moved,
+                                           .factor = t->factor, .half = t->tape.half};
     struct lip__tape *tape = &t->tape;
     uint64_t start = lip__now_ns(), then;
     lip_err rc;
 
     if (t->ready != s->generation) {
-        if ((rc = orthogonalize(t, s->now, err)) != LIP_OK)
+        if ((rc = orthogonalize(t, s->now, factors_wanted(t, o->lagging), err)) != LIP_OK)
             return rc;
         t->ready = s->generation;
-        report->orthogonalize_ns = lip__now_ns() - start;
     }
+    settle(t, s->now, b->n);
+    report->orthogonalize_ns = lip__now_ns() - start;
     tell_layers(t, report);
     start = lip__now_ns();
     tape->training = &training;
@@ -625,7 +672,7 @@ lip_err lip_train_step(lip_trainer *t, lip_state *s, const lip_batch *b, const l
     report->step = t->steps;
     if (s->model != t->model)
         return lip__fail(err, LIP_EWEIGHTS, "the state is another model's");
-    if (!lip__state_next(s))
+    if (!lip__state_next(s) || !lip__state_factors(s))
         return lip__nomem(err, t->model->arena * sizeof(float));
     if (t->steps == 0)
         begin_average(t, s);

@@ -28,6 +28,7 @@ struct lip_trainer {
     float *gradient;             /* model->trained floats */
     float *carried;              /* u and sigma as this step's forward leaves them */
     float *wbar;                 /* effective kernels of this step */
+    struct lip__factor *factor;  /* of each kernel: q set, what stands for its wbar */
     float *stats, **moved;       /* of lip__training */
     float **scratch;             /* of each kernel: its iterates, for the backward pass */
     lip_rko_info *info;

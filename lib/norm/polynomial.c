@@ -22,7 +22,8 @@
 
 enum {
     NODES = 64, /* of the interpolation; the degree stays far below */
-    RUN = 64    /* elements that a sum of matrices takes at once */
+    RUN = 64,     /* elements that a sum of matrices takes at once */
+    SHARE = 16384 /* and those that a thread does */
 };
 
 static const double pi = 3.14159265358979323846;
@@ -154,24 +155,46 @@ static void multiply_rule(size_t k, float alpha, const float *a, const float *da
     lip__gemm_symmetric(false, false, k, k, alpha, a, db, da, b, k, beta, c);
 }
 
-/* out = sum_i c[i] x[i] of `count` floats; out may be one of x. */
-LIP__CLONES static void combine(size_t count, size_t terms, const double *c, const float *const *x, float *out)
+struct sum {
+    size_t count, terms;
+    const double *c;
+    const float *const *x;
+    float *out;
+};
+
+LIP__CLONES static void combine_part(const struct sum *s, size_t from, size_t until)
 {
-    for (size_t at = 0; at < count; at += RUN) {
+    for (size_t at = from; at < until; at += RUN) {
         float sum[RUN] = {0};
-        size_t n = count - at < RUN ? count - at : RUN;
-        for (size_t t = 0; t < terms; t++) {
-            const float *from = x[t] + at;
-            float factor = (float)c[t];
+        size_t n = until - at < RUN ? until - at : RUN;
+        for (size_t t = 0; t < s->terms; t++) {
+            const float *x = s->x[t] + at;
+            float factor = (float)s->c[t];
             if (n == RUN)
                 for (size_t j = 0; j < RUN; j++)
-                    sum[j] += factor * from[j];
+                    sum[j] += factor * x[j];
             else
                 for (size_t j = 0; j < n; j++)
-                    sum[j] += factor * from[j];
+                    sum[j] += factor * x[j];
         }
-        memcpy(out + at, sum, n * sizeof *out);
+        memcpy(s->out + at, sum, n * sizeof *sum);
     }
+}
+
+static void combine_block(void *ctx, size_t i, size_t thread)
+{
+    const struct sum *s = ctx;
+
+    (void)thread;
+    combine_part(s, i * SHARE, (i + 1) * SHARE < s->count ? (i + 1) * SHARE : s->count);
+}
+
+/* out = sum_i c[i] x[i] of `count` floats; out may be one of x. */
+static void combine(size_t count, size_t terms, const double *c, const float *const *x, float *out)
+{
+    struct sum s = {count, terms, c, x, out};
+
+    lip__parallel((count + SHARE - 1) / SHARE, combine_block, &s);
 }
 
 static void add_to_diagonal(size_t k, double x, float *c)

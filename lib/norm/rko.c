@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "norm/eigen.h"
+#include "norm/rko_factor.h"
 #include "norm/polynomial.h"
 #include "norm/rko.h"
 #include "tensor/gemm.h"
@@ -280,7 +281,7 @@ static double deviation(size_t k, const float *q, const float *e, const float *v
     return lip__distance(y, v, k) / lip__norm(v, k);
 }
 
-/* wbar = (coef/t) w q, or its mirror image. */
+/* out = alpha w q + beta out, or its mirror image. */
 static void times(const float *w, size_t m, size_t n, float alpha, const float *q, float beta, float *out)
 {
     if (m > n)
@@ -300,9 +301,20 @@ static bool evaluate(const struct gram_scratch *g, size_t k, float *work)
            deviation(k, g->own, e, start, y, z) < accepted;
 }
 
+void lip__factor_times(const float *w, size_t m, size_t n, float alpha, const float *q, float *wbar)
+{
+    times(w, m, n, alpha, q, 0, wbar);
+}
+
+/* What the polynomial's value stands for, with keep. */
+static struct lip__factor factor_of(const struct gram_scratch *g, size_t k, double coef)
+{
+    return (struct lip__factor){g->own, (float)(coef / g->head->t), lip__polynomial_direction(&g->head->plan, k, g->own)};
+}
+
 static lip_err run_on_gram(const float *w, size_t m, size_t n, double coef, const lip_rko_options *o, float *u, float *wbar,
                            float *work, const struct gram_scratch *g, struct lip__spectral *s, lip_rko_info *info,
-                           lip_error *err)
+                           struct lip__factor *factor, lip_error *err)
 {
     size_t k = smaller(m, n);
     float *e = lip__polynomial_e(g->own, k);
@@ -322,7 +334,10 @@ static lip_err run_on_gram(const float *w, size_t m, size_t n, double coef, cons
     g->head->t = s->t;
     if (plan_polynomial(&spectrum, k, o, &g->head->plan, info) && evaluate(g, k, work)) {
         info->form = polynomial;
-        times(w, m, n, (float)(coef / s->t), g->own, 0, wbar);
+        if (factor)
+            *factor = factor_of(g, k, coef);
+        else
+            times(w, m, n, (float)(coef / s->t), g->own, 0, wbar);
         return LIP_OK;
     }
     info->form = eigen;
@@ -333,8 +348,8 @@ static lip_err run_on_gram(const float *w, size_t m, size_t n, double coef, cons
 
 /* ---- the whole --------------------------------------------------------------------------------------------- */
 
-lip_err lip_rko(const float *w, size_t m, size_t n, double coef, const lip_rko_options *o, const float *u, float *u_new,
-                float *wbar, float *scratch, bool keep, lip_rko_info *info, lip_error *err)
+lip_err lip__rko(const float *w, size_t m, size_t n, double coef, const lip_rko_options *o, const float *u, float *u_new,
+                 float *wbar, float *scratch, bool keep, lip_rko_info *info, struct lip__factor *factor, lip_error *err)
 {
     float *own = scratch + vectors(m, n), *gram = NULL;
     struct gram_scratch g = {0};
@@ -343,6 +358,8 @@ lip_err lip_rko(const float *w, size_t m, size_t n, double coef, const lip_rko_o
     size_t at, k = smaller(m, n);
     lip_err rc = check(w, m, n, o, err);
 
+    if (factor)
+        factor->q = NULL;
     if (rc)
         return rc;
     if (on_gram(m, n, o)) {
@@ -357,7 +374,7 @@ lip_err lip_rko(const float *w, size_t m, size_t n, double coef, const lip_rko_o
     if (rc)
         return rc;
     said.redrawn = s.redrawn;
-    rc = g.gram ? run_on_gram(w, m, n, coef, o, u_new, wbar, scratch, &g, &s, &said, err)
+    rc = g.gram ? run_on_gram(w, m, n, coef, o, u_new, wbar, scratch, &g, &s, &said, factor, err)
                 : run_plain(w, m, n, coef, o, u_new, wbar, scratch, own, keep, &s, &said, err);
     if (rc)
         return rc;
@@ -365,57 +382,129 @@ lip_err lip_rko(const float *w, size_t m, size_t n, double coef, const lip_rko_o
     said.sigma = s.sigma;
     if (info)
         *info = said;
+    if (factor && factor->q) /* which evaluate() has found to be finite, and so is w */
+        return LIP_OK;
     if (!lip__all_finite(wbar, m * n, &at))
         return lip__fail(err, LIP_ENUMERIC, "effective kernel: element %zu is not finite", at);
     return LIP_OK;
 }
 
-/* inner <- dL/d(w/t) through the polynomial. */
-static void polynomial_backward(const float *w, size_t m, size_t n, double coef, const float *grad,
-                                const struct gram_scratch *g)
+lip_err lip_rko(const float *w, size_t m, size_t n, double coef, const lip_rko_options *o, const float *u, float *u_new,
+                float *wbar, float *scratch, bool keep, lip_rko_info *info, lip_error *err)
 {
-    size_t k = smaller(m, n);
-    bool tall = m > n;
-    float t = g->head->t;
-    const float *derivative;
-
-    lip__gemm_symmetric(tall, !tall, k, tall ? m : n, (float)(-coef / (2 * t)), w, grad, grad, w, n, 0,
-                        lip__polynomial_direction(&g->head->plan, k, g->own));
-    derivative = lip__polynomial_derivative(&g->head->plan, k, g->own);
-    times(grad, m, n, (float)coef, g->own, 0, g->inner);
-    times(w, m, n, 2 / t, derivative, 1, g->inner);
+    return lip__rko(w, m, n, coef, o, u, u_new, wbar, scratch, keep, info, NULL, err);
 }
 
-/* u held constant; returns dL/dsigma. */
-static double backward(const float *w, size_t m, size_t n, double coef, const lip_rko_options *o, const lip_rko_info *info,
-                       const float *u_new, const float *g, float *dw, float *scratch)
+/* p <- factor (p + p'). */
+static void symmetrise(size_t k, float factor, float *p)
+{
+    enum { TILE = 16 };
+
+    for (size_t a = 0; a < k; a += TILE)
+        for (size_t b = 0; b <= a; b += TILE)
+            for (size_t i = a; i < a + TILE && i < k; i++)
+                for (size_t j = b; j < b + TILE && j <= i; j++)
+                    p[i * k + j] = p[j * k + i] = factor * (p[i * k + j] + p[j * k + i]);
+}
+
+static void add_outer(size_t m, size_t n, double factor, const float *x, const float *y, float *a)
+{
+    for (size_t i = 0; i < m; i++) {
+        float f = (float)(factor * x[i]);
+        for (size_t j = 0; j < n; j++)
+            a[i * n + j] += f * y[j];
+    }
+}
+
+/* From what a factor's gradient left: dw holds alpha D q. With P the product, K the polynomial's derivative and S = w'w,
+ * dL/d(w/t) = coef D q + (2/t) w K,  whose product with w is coef <q, P> + (2/t) <K, S>: nothing of it needs a pass over all
+ * of w but the last product, and for m > n even q u' = w u u'/sigma is part of that. Returns dL/dsigma. */
+static double factor_backward(const float *w, size_t m, size_t n, double coef, const lip_rko_info *info, const float *u,
+                              const struct lip__factor *factor, float *dw, float *scratch)
+{
+    struct gram_scratch x = lay_out(m, n, true, scratch + vectors(m, n));
+    size_t k = smaller(m, n);
+    double sigma = info->sigma, t = x.head->t, along = coef * lip__dot(factor->q, factor->product, k * k);
+    float *derivative;
+
+    symmetrise(k, (float)(-coef / (2 * t)), factor->product);
+    derivative = lip__polynomial_derivative(&x.head->plan, k, x.own);
+    along = (along + 2 / t * lip__dot(derivative, x.gram, k * k)) / (t * t);
+    for (size_t i = 0; i < k * k; i++)
+        derivative[i] *= (float)(2 / (t * t));
+    if (m > n) {
+        add_outer(n, n, -along / sigma, u, u, derivative);
+        times(w, m, n, 1, derivative, 1, dw);
+    } else {
+        times(w, m, n, 1, derivative, 1, dw);
+        lip__gemv(false, m, n, (float)(1 / sigma), w, n, u, 0, scratch);
+        add_outer(m, n, -along, scratch, u, dw);
+    }
+    return -along;
+}
+
+/* The same from g = dL/dwbar. */
+static double polynomial_backward(const float *w, size_t m, size_t n, double coef, const lip_rko_info *info, const float *u,
+                                  const float *g, float *dw, float *scratch)
+{
+    struct gram_scratch x = lay_out(m, n, true, scratch + vectors(m, n));
+    size_t k = smaller(m, n);
+    struct lip__factor factor = factor_of(&x, k, coef);
+
+    if (m > n)
+        lip__gemm_parallel(true, false, n, n, m, 1, w, n, g, n, 0, factor.product, n);
+    else
+        lip__gemm_parallel(false, true, m, m, n, 1, w, n, g, n, 0, factor.product, m);
+    if (g == dw)
+        g = memcpy(x.inner, g, m * n * sizeof *g);
+    times(g, m, n, factor.alpha, factor.q, 0, dw);
+    return factor_backward(w, m, n, coef, info, u, &factor, dw, scratch);
+}
+
+/* The other forms. */
+static double inner_backward(const float *w, size_t m, size_t n, double coef, const lip_rko_options *o, const lip_rko_info *info,
+                             const float *u, const float *g, float *dw, float *scratch)
 {
     struct lip__spectral s = {.sigma = (float)info->sigma};
     struct gram_scratch x = lay_out(m, n, true, scratch + vectors(m, n));
     const float *inner = x.inner;
 
     s.t = s.sigma + (float)o->eps_spectral;
-    if (info->form == polynomial)
-        polynomial_backward(w, m, n, coef, g, &x);
-    else if (info->form == eigen)
+    if (info->form == eigen)
         lip__eigen_backward(m, n, coef, g, (double *)(void *)x.own, x.inner);
     else
         inner = lip__plain_backward(m, n, o, info->bjorck_iterations, coef, g, scratch + vectors(m, n));
-    return lip__divide_backward(w, m, n, &s, u_new, inner, dw, scratch);
+    return lip__divide_backward(w, m, n, &s, u, inner, dw, scratch);
+}
+
+lip_err lip__rko_backward(const float *w, size_t m, size_t n, double coef, const lip_rko_options *o, const lip_rko_info *info,
+                          const float *u, const float *u_new, const float *g, float *dw, float *scratch,
+                          const struct lip__factor *factor, lip_error *err)
+{
+    double dsigma;
+
+    if (factor && factor->q) {
+        if (dw != g)
+            memcpy(dw, g, m * n * sizeof *dw);
+        dsigma = factor_backward(w, m, n, coef, info, u_new, factor, dw, scratch);
+    } else if (info->form == polynomial) {
+        dsigma = polynomial_backward(w, m, n, coef, info, u_new, g, dw, scratch);
+    } else {
+        dsigma = inner_backward(w, m, n, coef, o, info, u_new, g, dw, scratch);
+    }
+    return u ? lip__power_backward(w, m, n, info, u, dsigma, dw, err) : LIP_OK;
 }
 
 lip_err lip_rko_backward(const float *w, size_t m, size_t n, double coef, const lip_rko_options *o,
                          const lip_rko_info *info, const float *u_new, const float *g, float *dw, float *scratch,
                          lip_error *err)
 {
-    (void)err;
-    backward(w, m, n, coef, o, info, u_new, g, dw, scratch);
-    return LIP_OK;
+    return lip__rko_backward(w, m, n, coef, o, info, NULL, u_new, g, dw, scratch, NULL, err);
 }
 
 lip_err lip_rko_backward_through(const float *w, size_t m, size_t n, double coef, const lip_rko_options *o,
                                  const lip_rko_info *info, const float *u, const float *u_new, const float *g, float *dw,
                                  float *scratch, lip_error *err)
 {
-    return lip__power_backward(w, m, n, info, u, backward(w, m, n, coef, o, info, u_new, g, dw, scratch), dw, err);
+    return lip__rko_backward(w, m, n, coef, o, info, u, u_new, g, dw, scratch, NULL, err);
 }

@@ -413,7 +413,7 @@ static void forward(struct trained *t, const lip_state *s, size_t n, const float
         t->u[i] = floats(k->n);
         t->scratch[i] = floats(lip__kernel_scratch(k, true));
         OK(lip__kernel_effective(m, k, t->data[k->kernel], k->u == LIP__NOWHERE ? NULL : t->data[k->u], t->u[i],
-                                 &t->sigma[i], t->wbar[i], t->scratch[i], true, &t->info[i], &err));
+                                 &t->sigma[i], t->wbar[i], t->scratch[i], true, &t->info[i], NULL, &err));
         t->data[k->wbar] = t->wbar[i];
     }
     for (size_t v = 1; v < m->n_values; v++)
@@ -458,7 +458,7 @@ static void backward(struct trained *t, size_t n, const float *x, const float *d
         const struct lip__kernel *k = &m->kernel[i];
         float *g = grad[k->kernel];
         OK(k->layer->kind->reparam->backward(k->layer, t->data[k->kernel], k->m, k->n, &t->info[i], NULL, t->u[i], g, g,
-                                             t->scratch[i], &err));
+                                             t->scratch[i], NULL, &err));
     }
 }
 

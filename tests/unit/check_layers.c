@@ -880,7 +880,7 @@ START_TEST(spectral_convolution_example)
         rig_up(&r, &(struct sample){"SpectralConv2D", config, LIP__SHAPE(5, 5, 1)}, 1);
         const struct lip__reparam *re = r.l->kind->reparam;
         float *scratch = array(re->scratch(r.l, 9, 1, false));
-        ck_assert_int_eq(re->forward(r.l, kernel, 9, 1, &u, &u_new, r.w[0], scratch, false, &info, NULL), LIP_OK);
+        ck_assert_int_eq(re->forward(r.l, kernel, 9, 1, &u, &u_new, r.w[0], scratch, false, &info, NULL, NULL), LIP_OK);
         free(scratch);
         ck_assert_double_eq_tol(info.sigma, 16.8819430, 1e-5);
         r.w[1][0] = 0;
@@ -1247,9 +1247,9 @@ START_TEST(transposed_kernels_are_swapped)
         const struct lip__reparam *re = each->kind->reparam;
         float *scratch = array(re->scratch(each, M, F, true));
         ck_assert_int_eq(re->forward(each, i ? swapped : w, M, F, u, i ? wanted_u : u_new, i ? wanted : wbar, scratch, true,
-                                     &info, NULL), LIP_OK);
+                                     &info, NULL, NULL), LIP_OK);
         ck_assert_int_eq(re->backward(each, i ? swapped : w, M, F, &info, NULL, i ? wanted_u : u_new, i ? swapped_g : g,
-                                      i ? wanted_dw : dw, scratch, NULL), LIP_OK);
+                                      i ? wanted_dw : dw, scratch, NULL, NULL), LIP_OK);
         free(scratch);
     }
     for (size_t t = 0; t < TAPS; t++)
@@ -1415,7 +1415,7 @@ static double constrained_norm(const char *name, const char *config, const lip_s
     float *scratch = array(l->kind->reparam->scratch(l, m, n, false)), *kernel = array(m * n);
     fill(kernel, m * n, 3), fill(u, n, 4);
     for (int i = 0; i < 4; i++) { /* what it makes has k and the coefficient in it, and starts again */
-        ck_assert_int_eq(l->kind->reparam->forward(l, kernel, m, n, u, u, r.w[0], scratch, false, &info, NULL), LIP_OK);
+        ck_assert_int_eq(l->kind->reparam->forward(l, kernel, m, n, u, u, r.w[0], scratch, false, &info, NULL, NULL), LIP_OK);
         memcpy(kernel, r.w[0], m * n * sizeof(float));
     }
     double norm = operator_norm(&r);

@@ -10,6 +10,7 @@
 #include "base/base.h"
 #include "check_main.h"
 #include "norm/rko.h"
+#include "norm/rko_factor.h"
 #include "norm_reference.h"
 #include "tensor/gemm.h"
 
@@ -420,6 +421,49 @@ START_TEST(forms_agree_under_every_option)
 }
 END_TEST
 
+/* dL/dwbar is x'dy for a batch of a few rows; the factor's way to dL/dw never sees it whole. The tolerances are those of two
+ * float32 computations of the same numbers. */
+START_TEST(a_factor_is_the_same_kernel)
+{
+    enum { ROWS = 7 };
+    size_t m = sides[_i].m, n = sides[_i].n, k = m < n ? m : n;
+    float *w = malloc(m * n * sizeof *w), *x = noise(90, ROWS * m), *dy = noise(91, ROWS * n), *u = noise(92, n);
+    float *g = malloc(m * n * sizeof *g), *dw = malloc(m * n * sizeof *dw), *wbar = malloc(m * n * sizeof *wbar);
+    float *u_new = malloc(n * sizeof *u_new), *half = malloc(ROWS * k * sizeof *half), *other = malloc(ROWS * k * sizeof *other);
+    lip_rko_options o = LIP_RKO_DEFAULTS;
+    float *scratch = malloc(lip_rko_scratch(m, n, &o, true) * sizeof *scratch);
+    struct lip__factor factor;
+    lip_rko_info info;
+
+    for (size_t s = 1; s < 5; s++) {
+        draw_kernel(m, n, EVEN, smallest[s], s, w);
+        lip__gemm(true, false, m, n, ROWS, 1, x, m, dy, n, 0, g, n);
+        struct run r = run(w, m, n, 0.7, &o, u, g);
+        ck_assert_str_eq(r.info.form, "polynomial");
+        ck_assert_int_eq(lip__rko(w, m, n, 0.7, &o, u, u_new, NULL, scratch, true, &info, &factor, NULL), LIP_OK);
+        ck_assert_ptr_nonnull(factor.q);
+        ck_assert_mem_eq(u_new, r.u, n * sizeof *u);
+        lip__factor_times(w, m, n, factor.alpha, factor.q, wbar);
+        ck_assert_double_lt(lip__distance(wbar, r.wbar, m * n), 1e-6 * lip__norm(r.wbar, m * n));
+        if (m > n) { /* alpha D q = x'(alpha dy q), w'D = (x w)'dy */
+            lip__gemm(false, false, ROWS, n, m, 1, x, m, w, n, 0, half, n);
+            lip__gemm(true, false, n, n, ROWS, 1, half, n, dy, n, 0, factor.product, n);
+            lip__gemm(false, false, ROWS, n, n, factor.alpha, dy, n, factor.q, n, 0, other, n);
+            lip__gemm(true, false, m, n, ROWS, 1, x, m, other, n, 0, dw, n);
+        } else {
+            lip__gemm(false, true, ROWS, m, n, 1, dy, n, w, n, 0, half, m);
+            lip__gemm(true, false, m, m, ROWS, 1, half, m, x, m, 0, factor.product, m);
+            lip__gemm(false, false, ROWS, m, m, factor.alpha, x, m, factor.q, m, 0, other, m);
+            lip__gemm(true, false, m, n, ROWS, 1, other, m, dy, n, 0, dw, n);
+        }
+        ck_assert_int_eq(lip__rko_backward(w, m, n, 0.7, &o, &info, NULL, u_new, dw, dw, scratch, &factor, NULL), LIP_OK);
+        ck_assert_double_lt(lip__distance(dw, r.dw, m * n), 3e-6 * lip__norm(r.dw, m * n));
+        run_free(&r);
+    }
+    free(scratch), free(other), free(half), free(u_new), free(wbar), free(dw), free(g), free(u), free(dy), free(x), free(w);
+}
+END_TEST
+
 START_TEST(other_betas_are_plain)
 {
     lip_rko_options o = LIP_RKO_DEFAULTS;
@@ -658,6 +702,7 @@ static Suite *suite(void)
     tcase_add_loop_test(t, gradient_is_a_central_difference, 0, 15); /* the small ones */
     tcase_add_loop_test(t, forms_agree_on_every_spectrum, 0, SIDES);
     tcase_add_loop_test(t, forms_agree_under_every_option, 0, SIDES);
+    tcase_add_loop_test(t, a_factor_is_the_same_kernel, 0, SIDES);
     tcase_add_test(t, other_betas_are_plain);
     tcase_add_test(t, squares_beyond_float_are_an_error);
     tcase_add_loop_test(t, keep_changes_no_result, 0, SETTINGS);

@@ -150,7 +150,8 @@ size_t lip_model_find_variable(const lip_model *model, const char *name); /* cou
 
 /* lip_state_new: variables drawn by the model's initializers (u ~ N(0,1), sigma = 1), each from its own
  * stream of `seed`; effective kernels computed. Returns LIP_OK, LIP_ENOMEM, LIP_EZERO, LIP_ENONFINITE.
- * Memory: lip_state_free; holds a reference to the model. Threads: one owner at a time. */
+ * Memory: lip_state_free; holds a reference to the model. Threads: one owner at a time, also for reading: what training left as
+ * a factor becomes an effective kernel when somebody asks for it. */
 lip_err lip_state_new(const lip_model *model, uint64_t seed, lip_state **state, lip_error *err);
 void lip_state_free(lip_state *state);
 const lip_model *lip_state_model(const lip_state *state);
