@@ -29,7 +29,7 @@ curl -s $B/v2/models/demo/infer -H 'Inference-Header-Content-Length: 0' --data-b
 curl -s --unix-socket ./onelipd.sock http://onelipd/v2/models/demo/lipschitz
 #=> "sound_claim":true
 curl -s "$B/v2/models/demo/layers/d1/singular_values?k=3"
-#=> "largest":[1.0000000
+#=> "count":4,"largest":[
 
 # ---- training, a step a request -------------------------------------------------------------------------------------------
 
