@@ -163,7 +163,7 @@ START_TEST(tiles_are_sums_of_products)
     for (size_t m = 0; m < sizeof rows / sizeof *rows; m++)
         for (size_t n = 0; n < sizeof columns / sizeof *columns; n++) {
             size_t k = depth[(m * 5 + n) % 9];
-            for (int way = 0; way < 16; way++)
+            for (int way = (int)(m + n) % 4; way < 16; way += 4) /* each way at a quarter of the sizes */
                 check_tiled(rows[m], columns[n], k, way);
         }
 }
