@@ -1,11 +1,12 @@
 /* spectrum.c: the singular values of a layer's linear part.
  *
  * A dense layer's matrix acts on each row of a sample, so its values come once for each; a convolution's are those of
- * its whole matrix, zeros around the image included; average pooling adds windows that do not overlap, so all of its
+ * its whole matrix, zeros around the image included, or where that is too large its ends by Lanczos' method; average pooling adds windows that do not overlap, so all of its
  * are k.
  */
 #include <string.h>
 
+#include "bounds/ends.h"
 #include "bounds/stage.h"
 #include "tensor/gemm.h"
 
@@ -53,15 +54,44 @@ static lip_err of_kernel(const struct lip__stage *stage, size_t times, lip_spect
     return rc;
 }
 
-static lip_err of_convolution(const struct lip__stage *stage, lip_spectrum *s, lip_error *err)
+/* The ends of what is too large to decompose. */
+static lip_err of_ends(const struct lip__stage *stage, size_t k, lip_spectrum *s, lip_error *err)
+{
+    size_t few = stage->in < stage->out ? stage->in : stage->out;
+    double *value = k <= few / 2 ? lip__alloc(k, 2 * sizeof *value) : NULL;
+    lip_err rc;
+
+    if (k > few / 2)
+        return lip__fail(err, LIP_EUNSUPPORTED, "the matrix of layer \"%s\" is (%zu, %zu), too large to decompose",
+                         stage->layer->name, stage->in, stage->out);
+    if (!value)
+        return lip__nomem(err, k * 2 * sizeof *value);
+    rc = lip__conv_ends(&stage->conv, k, value, err);
+    if (rc)
+        lip__free(value);
+    else
+        *s = (lip_spectrum){.kind = s->kind,
+                            .norm = s->norm,
+                            .method = "lanczos",
+                            .inputs = stage->in,
+                            .outputs = stage->out,
+                            .count = few,
+                            .largest = k,
+                            .smallest = k,
+                            .value = value};
+    return rc;
+}
+
+static lip_err of_convolution(const struct lip__stage *stage, size_t k, lip_spectrum *s, lip_error *err)
 {
     double in = (double)stage->in, out = (double)stage->out, few = fmin(in, out), *matrix;
     size_t m, n;
     lip_err rc;
 
     if (few * few * (4 * fmax(in, out) + 8 * few) > MOST_FLOPS)
-        return lip__fail(err, LIP_EUNSUPPORTED, "the matrix of layer \"%s\" is (%zu, %zu), too large to decompose",
-                         stage->layer->name, stage->in, stage->out);
+        return k ? of_ends(stage, k, s, err)
+                 : lip__fail(err, LIP_EUNSUPPORTED, "the matrix of layer \"%s\" is (%zu, %zu), too large to decompose",
+                             stage->layer->name, stage->in, stage->out);
     rc = lip__conv_matrix(&stage->conv, &matrix, &m, &n, err);
     if (!rc)
         rc = decompose(matrix, m, n, 1, s, err);
@@ -103,7 +133,7 @@ static lip_err enclose(struct lip__stage *stage, bool kernel, lip_interval *norm
 /* Of a whole spectrum k at each end. */
 static void cut(lip_spectrum *s, size_t k)
 {
-    if (k == 0 || k >= s->largest)
+    if (k == 0 || s->smallest || k >= s->largest) /* all wanted, or cut already */
         return;
     s->smallest = s->largest - k < k ? s->largest - k : k;
     memmove(s->value + k, s->value + s->largest - s->smallest, s->smallest * sizeof *s->value);
@@ -134,7 +164,7 @@ lip_err lip_bound_spectrum(const lip_snapshot *snapshot, size_t layer, bool kern
     if (!rc)
         rc = enclose(&stage, kernel, &spectrum->norm, err);
     if (!rc && convolves && !kernel)
-        rc = of_convolution(&stage, spectrum, err);
+        rc = of_convolution(&stage, k, spectrum, err);
     else if (!rc && (stage.kind == LIP__STAGE_MATRIX || convolves))
         rc = of_kernel(&stage, kernel ? 1 : stage.rows, spectrum, err);
     else if (!rc && stage.kind == LIP__STAGE_AVERAGE && stage.scale > 0 && !kernel)
