@@ -25,11 +25,11 @@ static bool activates(const struct lip__stage *s)
            (s->kind == LIP__STAGE_MAX_MIN && s->in == s->layer->in.dim[s->layer->in.rank - 1]);
 }
 
-/* Steps from the output back, as far as they fit: matrices with at most one activation in front of each. Returns how many, in
+/* Steps from value `end` back, as far as they fit: matrices with at most one activation in front of each. Returns how many, in
  * order; the first and the last are matrices. */
-static size_t walk(const struct lip__map *map, size_t widest, const struct lip__stage **step, size_t most)
+static size_t walk(const struct lip__map *map, size_t end, size_t widest, const struct lip__stage **step, size_t most)
 {
-    const struct lip__stage *s = maker(map, map->output[0]);
+    const struct lip__stage *s = maker(map, end);
     size_t n = 0, skip = 0;
 
     while (s && n < most && s->out <= widest && (is_matrix(s) || activates(s))) {
@@ -178,19 +178,22 @@ static lip_err fill(const struct lip__stage *const *step, size_t n, struct lip__
     return rc;
 }
 
-lip_err lip__chain_open(const struct lip__map *map, size_t widest, struct lip__chain *chain, lip_error *err)
+lip_err lip__chain_open(const struct lip__map *map, size_t end, size_t widest, bool *covered, struct lip__chain *chain,
+                        lip_error *err)
 {
     const struct lip__stage **step;
     size_t n;
     lip_err rc = LIP_OK;
 
     *chain = (struct lip__chain){.start = LIP__NOWHERE};
-    if (map->n_outputs != 1 || map->n == 0)
+    if (map->n == 0)
         return LIP_OK;
     step = lip__alloc(map->n, sizeof *step);
     if (!step)
         return lip__nomem(err, map->n * sizeof *step);
-    n = walk(map, widest, step, map->n);
+    n = walk(map, end, widest, step, map->n);
+    for (size_t i = 0; covered && i < n; i++)
+        covered[step[i] - map->stage] = true;
     if (n)
         rc = fill(step, n, chain, err);
     lip__free(step);

@@ -1,4 +1,4 @@
-/* chain.h: the dense end of a model in one form: pre-activations z, functions of one number, matrices.
+/* chain.h: dense layers one behind the other in one form: pre-activations z, functions of one number, matrices.
  *
  *     z_1 = v A + …,   z_{k+1} = phi_k(z_k) M_k + …,   phi(z) = a z + b psi(z),   psi has slopes in [0, 1]
  *
@@ -36,9 +36,10 @@ struct lip__chain {
     size_t n_links;
 };
 
-/* lip__chain_open: the longest chain at the end of a map with one output; n_links 0 and first NULL where there is none, or one
- * wider than `widest`. Returns LIP_OK, LIP_ENOMEM. Memory: lip__chain_close, on failure too. */
-lip_err lip__chain_open(const struct lip__map *map, size_t widest, struct lip__chain *chain, lip_error *err);
+/* lip__chain_open: the longest chain that ends with the value `end`; n_links 0 and first NULL where there is none, or one wider
+ * than `widest`. covered (by stage of the map; may be NULL): set for all that it has. Returns LIP_OK, LIP_ENOMEM. Memory:
+ * lip__chain_close, on failure too. */
+lip_err lip__chain_open(const struct lip__map *map, size_t end, size_t widest, bool *covered, struct lip__chain *chain, lip_error *err);
 void lip__chain_close(struct lip__chain *chain);
 
 /* lip__chain_centre: z (m) of a link from the value (in its own basis), each rounded by at most 1 unit. Returns by how much more

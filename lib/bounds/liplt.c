@@ -15,7 +15,7 @@
 
 /* A product so far (rows, n), and the Frobenius norm of its error. */
 struct branch {
-    double *matrix, off, constant; /* constant: L of the numbers that it begins at */
+    double *matrix, off;
     size_t rows, n;
 };
 
@@ -55,22 +55,23 @@ static lip_err extend(struct branch *b, const double *matrix, double off, size_t
     return LIP_OK;
 }
 
-/* The sum over all branches. */
-static lip_err total(const struct branch *b, size_t n, double *sum, lip_error *err)
+/* Each branch's norm, where it is larger than what is there. */
+static lip_err measure(const struct branch *b, size_t n, double *norms, lip_error *err)
 {
     lip_err rc = LIP_OK;
 
-    *sum = 0;
     for (size_t i = 0; !rc && i < n; i++) {
         lip_interval norm;
 
+        if (lip__up(norm_of(b[i].matrix, b[i].rows * b[i].n) + b[i].off) <= norms[i])
+            continue;
         rc = lip__enclose(b[i].matrix, b[i].rows, b[i].n, &norm, NULL, err);
-        *sum = lip__up(*sum + lip__times_up(lip__up(norm.upper + b[i].off), b[i].constant));
+        norms[i] = fmax(norms[i], lip__up(norm.upper + b[i].off));
     }
     return rc;
 }
 
-static lip_err add_link(const struct lip__link *link, struct branch *b, size_t count, double constant, lip_error *err)
+static lip_err add_link(const struct lip__link *link, struct branch *b, size_t count, lip_error *err)
 {
     double *matrix = lip__alloc(link->m * link->n, sizeof *matrix), off;
     struct branch *own = &b[count];
@@ -82,7 +83,7 @@ static lip_err add_link(const struct lip__link *link, struct branch *b, size_t c
             rc = extend(&b[i], matrix, off, link->n, err);
     }
     if (!rc) {
-        *own = (struct branch){.rows = link->m, .n = link->n, .constant = constant};
+        *own = (struct branch){.rows = link->m, .n = link->n};
         own->matrix = lip__alloc(link->m * link->n, sizeof *own->matrix);
         if (own->matrix)
             own->off = weigh(link, true, own->matrix);
@@ -93,29 +94,48 @@ static lip_err add_link(const struct lip__link *link, struct branch *b, size_t c
     return rc;
 }
 
-lip_err lip__liplt(const struct lip__chain *c, double *upper, lip_error *err)
+lip_err lip__liplt_norms(const struct lip__chain *c, double *norms, lip_error *err)
 {
     struct branch *b = lip__alloc(c->n_links + 1, sizeof *b);
+    size_t width = c->n_links + 1;
     lip_err rc = LIP_OK;
-    size_t count = 1;
 
-    *upper = INFINITY;
     if (!b)
-        return lip__nomem(err, (c->n_links + 1) * sizeof *b);
-    b[0] = (struct branch){.off = c->off, .constant = 1, .rows = c->in, .n = c->n, .matrix = lip__alloc(c->in * c->n, sizeof(double))};
+        return lip__nomem(err, width * sizeof *b);
+    b[0] = (struct branch){.off = c->off, .rows = c->in, .n = c->n, .matrix = lip__alloc(c->in * c->n, sizeof(double))};
     if (!b[0].matrix)
         rc = lip__nomem(err, c->in * c->n * sizeof(double));
     else {
         memcpy(b[0].matrix, c->first, c->in * c->n * sizeof(double));
-        rc = total(b, 1, upper, err);
+        rc = measure(b, 1, norms, err);
     }
-    for (size_t k = 0; !rc && k < c->n_links; k++, count++) {
-        rc = add_link(&c->link[k], b, count, *upper, err);
+    for (size_t k = 0; !rc && k < c->n_links; k++) {
+        rc = add_link(&c->link[k], b, k + 1, err);
         if (!rc)
-            rc = total(b, count + 1, upper, err);
+            rc = measure(b, k + 2, norms + (k + 1) * width, err);
     }
-    for (size_t i = 0; i <= c->n_links; i++)
+    for (size_t i = 0; i < width; i++)
         lip__free(b[i].matrix);
     lip__free(b);
+    return rc;
+}
+
+double lip__liplt_sum(size_t links, double *norms)
+{
+    size_t width = links + 1;
+
+    for (size_t k = 0; k < width; k++) /* the first of a row becomes the constant of z_{k+1} */
+        for (size_t j = 1; j <= k; j++)
+            norms[k * width] = lip__up(norms[k * width] + lip__times_up(norms[k * width + j], norms[(j - 1) * width]));
+    return norms[links * width];
+}
+
+lip_err lip__liplt(const struct lip__chain *c, double *upper, lip_error *err)
+{
+    double *norms = lip__alloc((c->n_links + 1) * (c->n_links + 1), sizeof *norms);
+    lip_err rc = norms ? lip__liplt_norms(c, norms, err) : lip__nomem(err, (c->n_links + 1) * (c->n_links + 1) * sizeof *norms);
+
+    *upper = rc ? INFINITY : lip__liplt_sum(c->n_links, norms);
+    lip__free(norms);
     return rc;
 }

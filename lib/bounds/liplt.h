@@ -4,6 +4,12 @@
 
 #include "bounds/chain.h"
 
+/* lip__liplt_norms: norms (links + 1, links + 1) of the products of linear parts, row k those that end with link k, each raised to what
+ * this chain has; 0 to begin with. lip__liplt_sum: from them, which it uses up, the constant of the last numbers against the start. Return LIP_OK,
+ * LIP_ENOMEM. */
+lip_err lip__liplt_norms(const struct lip__chain *chain, double *norms, lip_error *err);
+double lip__liplt_sum(size_t links, double *norms);
+
 /* lip__liplt: *upper at least the constant of the chain's last numbers against its start; INFINITY where nothing is proved.
  * Returns LIP_OK, LIP_ENOMEM. */
 lip_err lip__liplt(const struct lip__chain *chain, double *upper, lip_error *err);

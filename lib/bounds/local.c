@@ -14,7 +14,9 @@ lip_err lip__local_open(const struct lip__map *map, const double *constant, stru
     lip_err rc;
 
     *l = (struct lip__local){.gram = NULL};
-    rc = lip__chain_open(map, WIDEST, &l->chain, err);
+    if (map->n_outputs != 1)
+        return LIP_OK;
+    rc = lip__chain_open(map, map->output[0], WIDEST, NULL, &l->chain, err);
     if (rc || !l->chain.n_links)
         return rc;
     l->base = constant[l->chain.start];

@@ -165,13 +165,7 @@ void lip__map_value(const struct lip__map *map, struct lip__room *room, size_t n
 
 void lip__map_constants(const struct lip__map *map, double *of)
 {
-    for (size_t i = 0; i < map->n_inputs; i++)
-        of[lip__map_input(map, i)] = 1;
-    for (size_t i = 0; i < map->n; i++) {
-        const struct lip__stage *s = &map->stage[i];
-
-        of[s->value] = lip__times_up(s->gain, lip__stage_joined(s, of));
-    }
+    lip__map_shortened(map, NULL, 0, of);
 }
 
 double lip__map_constant(const struct lip__map *map, const double *of)
@@ -184,6 +178,21 @@ double lip__map_constant(const struct lip__map *map, const double *of)
         all = lip__up(sqrt(lip__up(lip__up(all * all) + lip__up(next * next))));
     }
     return all;
+}
+
+double lip__map_shortened(const struct lip__map *map, const struct lip__shortcut *cut, size_t n, double *of)
+{
+    for (size_t i = 0; i < map->n_inputs; i++)
+        of[lip__map_input(map, i)] = 1;
+    for (size_t i = 0; i < map->n; i++) {
+        const struct lip__stage *s = &map->stage[i];
+
+        of[s->value] = lip__times_up(s->gain, lip__stage_joined(s, of));
+        for (size_t j = 0; j < n; j++)
+            if (cut[j].to == s->value) /* fmin drops a NAN */
+                of[s->value] = fmin(of[s->value], lip__times_up(cut[j].constant, of[cut[j].from]));
+    }
+    return lip__map_constant(map, of);
 }
 
 void lip__map_error(const struct lip__map *map, const struct lip__arithmetic *how, const double *size, bool computed,

@@ -51,6 +51,15 @@ void lip__map_constants(const struct lip__map *map, double *of);
 /* lip__map_constant: the map's, from those. */
 double lip__map_constant(const struct lip__map *map, const double *of);
 
+/* A part of a map for which something better is known: a constant of value `to` against value `from`. */
+struct lip__shortcut {
+    size_t from, to;
+    double constant;
+};
+
+/* lip__map_shortened: the map's constant where n shortcuts count too. of: n_values, out. */
+double lip__map_shortened(const struct lip__map *map, const struct lip__shortcut *cut, size_t n, double *of);
+
 /* lip__map_error: how far values computed in an arithmetic may be from the real ones. size: a bound of the norm of each
  * real value; with `computed`, of each computed one. error: n_values, out. */
 void lip__map_error(const struct lip__map *map, const struct lip__arithmetic *arithmetic, const double *size, bool computed,

@@ -2,13 +2,11 @@
 #include <float.h>
 #include <string.h>
 
-#include "bounds/liplt.h"
-#include "bounds/lipsdp.h"
-#include "bounds/local.h"
 #include "bounds/pairs.h"
 #include "bounds/secant.h"
+#include "bounds/upper.h"
 
-enum { TRIES = 400, WIDEST = 2048 };
+enum { TRIES = 400 };
 
 /* ---- a layer ------------------------------------------------------------------------------------------- */
 
@@ -59,7 +57,7 @@ static void describe(const struct lip__stage *s, lip_layer_bound *b)
 static lip_err slot_lower(const struct lip__map *c, double single, double *lower, lip_error *err)
 {
     const struct lip__stage *inner = &c->stage[0], *slot = &c->stage[1];
-    double whole, one;
+    struct lip__below below;
     lip_err rc;
 
     if (inner->kind == LIP__STAGE_COPY)
@@ -67,9 +65,9 @@ static lip_err slot_lower(const struct lip__map *c, double single, double *lower
     else if (slot->kind == LIP__STAGE_SORT || slot->kind == LIP__STAGE_MAX_MIN || slot->kind == LIP__STAGE_COPY) /* isometric almost everywhere */
         *lower = lip__times_down(inner->norm.lower, slot->norm.lower);
     else {
-        if ((rc = lip__secant(c, &(struct lip__effort){.tries = 0}, &whole, &one, NULL, err)) != LIP_OK)
+        if ((rc = lip__secant(c, &(struct lip__effort){.tries = 0}, &below, err)) != LIP_OK)
             return rc;
-        *lower = fmax(whole, single);
+        *lower = fmax(below.whole, single);
     }
     return LIP_OK;
 }
@@ -196,61 +194,6 @@ const char *lip_bound_method_name(lip_bound_method method)
     return (unsigned)method < LIP_BOUND_METHODS ? names[method] : "none";
 }
 
-static bool wanted(const lip_bound_options *o, lip_bound_method method)
-{
-    return !o->methods || o->methods & 1u << method;
-}
-
-/* What the chain at the end says: lipsdp, and pairs (n, n; NULL: not wanted), each the smaller of two passes. */
-static lip_err bound_chain(const struct lip__map *c, const double *constant, uint64_t deadline, double *pairs,
-                           lip_network_bound *network, lip_error *err)
-{
-    size_t n = lip__map_outputs(c);
-    struct lip__local local;
-    double *q = NULL;
-    bool found = true, complete;
-    lip_err rc = lip__local_open(c, constant, &local, err);
-
-    if (!rc && local.chain.n_links && isfinite(local.base)) {
-        q = lip__alloc(n, n * sizeof *q);
-        if (!q)
-            rc = lip__nomem(err, n * n * sizeof *q);
-        for (int descend = 0; !rc && found && descend < 2; descend++) {
-            lip_interval norm;
-
-            rc = lip__lipsdp(&local.chain, local.gram, descend ? deadline : 1, q, &found, &complete, err);
-            if (rc || !found || (rc = lip__enclose(q, n, n, &norm, NULL, err)))
-                break;
-            network->by[LIP_LIPSDP] =
-                fmin(network->by[LIP_LIPSDP], lip__times_up(local.base, lip__up(sqrt(norm.upper)))); /* fmin drops a NAN */
-            network->complete = network->complete && complete;
-            for (size_t i = 0; pairs && n > 1 && i < n * n; i++)
-                if (i / n != i % n)
-                    pairs[i] = fmin(pairs[i], lip__times_up(local.base, lip__shape_pair(n, q, i / n, i % n)));
-            if (pairs && n == 1)
-                pairs[0] = fmin(pairs[0], network->by[LIP_LIPSDP]);
-        }
-    }
-    lip__free(q);
-    lip__local_close(&local);
-    return rc;
-}
-
-static lip_err bound_sums(const struct lip__map *c, const double *constant, lip_network_bound *network, lip_error *err)
-{
-    struct lip__chain chain;
-    double upper = NAN;
-    lip_err rc = lip__chain_open(c, WIDEST, &chain, err);
-
-    if (!rc && chain.n_links && isfinite(constant[chain.start])) {
-        rc = lip__liplt(&chain, &upper, err);
-        if (isfinite(upper))
-            network->by[LIP_LIPLT] = lip__times_up(constant[chain.start], upper);
-    }
-    lip__chain_close(&chain);
-    return rc;
-}
-
 /* Constants of pairs of outputs; NAN where there are none. */
 static lip_err bound_pairs(const struct lip__map *c, const double *constant, double *pairs, lip_error *err)
 {
@@ -270,21 +213,21 @@ static lip_err bound_pairs(const struct lip__map *c, const double *constant, dou
     return rc;
 }
 
-/* The lower bound: some moves of the best point, or as many as there is time for. */
-static lip_err bound_below(const struct lip__map *c, const lip_bound_options *o, uint64_t deadline, lip_network_bound *network,
-                           double *single, lip_error *err)
+/* The lower bound: some moves of the best point, or as many as there is time for; none yet. */
+static lip_err bound_below(const struct lip__map *c, const lip_bound_options *o, uint64_t deadline, size_t tries,
+                           lip_network_bound *network, double *single, lip_error *err)
 {
-    struct lip__effort effort = {.deadline = deadline, .tries = TRIES, .n_points = o->n_points, .points = o->points};
-    bool complete;
-    lip_err rc;
+    struct lip__effort effort = {.deadline = deadline, .tries = tries, .n_points = o->n_points, .points = o->points,
+                                 .enough = network->upper};
+    struct lip__below below;
+    lip_err rc = lip__secant(c, &effort, &below, err);
 
-    if (deadline)
-        effort.tries *= 100;
-    if (o->methods == 1u << LIP_PRODUCT)
-        effort.tries = 0;
-    rc = lip__secant(c, &effort, &network->lower, single, &complete, err);
-    network->complete = network->complete && complete;
-    network->lower_method = network->lower > 0 ? "secant" : "none";
+    network->complete = network->complete && below.complete;
+    *single = fmax(*single, below.single);
+    if (!rc && !(below.whole < network->lower)) {
+        network->lower = below.whole;
+        network->lower_method = below.method;
+    }
     return rc;
 }
 
@@ -307,6 +250,7 @@ lip_err lip_bound_network(const lip_snapshot *snapshot, const lip_bound_options 
     const lip_model *m = snapshot->model;
     uint64_t begun = lip__now_ns();
     uint64_t deadline = options && options->max_seconds > 0 ? begun + (uint64_t)(options->max_seconds * 1e9) : 0;
+    unsigned methods = options && options->methods ? options->methods : (1u << LIP_BOUND_METHODS) - 1;
     double *constant = lip__alloc(m->n_values, sizeof *constant), single = 0;
     struct lip__map c = {0};
     lip_err rc = constant ? lip__map_open(snapshot, &c, err) : lip__nomem(err, m->n_values * sizeof *constant);
@@ -335,14 +279,15 @@ lip_err lip_bound_network(const lip_snapshot *snapshot, const lip_bound_options 
         if (options->pairs)
             rc = bound_pairs(&c, constant, options->pairs, err);
     }
-    if (!rc && wanted(options, LIP_LIPLT))
-        rc = bound_sums(&c, constant, network, err);
-    if (!rc && wanted(options, LIP_LIPSDP))
-        rc = bound_chain(&c, constant, deadline ? begun + (deadline - begun) / 2 : 0, options->pairs, network, err);
-    if (!rc) /* with the time that is left */
-        rc = bound_below(&c, options, deadline, network, &single, err);
-    if (!rc) {
+    if (!rc)
+        rc = bound_below(&c, options, deadline, 0, network, &single, err);
+    if (!rc && methods != 1u << LIP_PRODUCT)
+        rc = lip__upper(&c, constant, methods, deadline ? begun + (deadline - begun) / 2 : 0, options->pairs, network, err);
+    if (!rc)
         choose(network);
+    if (!rc && methods != 1u << LIP_PRODUCT && !(network->lower * (1 + LIP_CLAIM_TOLERANCE) >= network->upper))
+        rc = bound_below(&c, options, deadline, deadline ? 100 * TRIES : TRIES, network, &single, err); /* with the time that is left */
+    if (!rc) {
         network->deviation = isfinite(network->deviation) ? lip__times_up(2, network->deviation) : NAN;
         if (network->lower > 0)
             network->tightness = network->upper / network->lower;

@@ -16,7 +16,7 @@
 #include "bounds/tangent.h"
 #include "tensor/gemm.h"
 
-enum { STARTS = 6, PROBES = 6, REFINEMENTS = 12, MOST_POINTS = 64, FEW = 16 };
+enum { STARTS = 6, PROBES = 6, REFINEMENTS = 12, MOST_POINTS = 64, FEW = 16, MOST_PAIRS = 4, PULLS = 12 };
 
 struct search {
     const struct lip__map *map;
@@ -25,6 +25,7 @@ struct search {
     struct lip__tangent tangent;
     lip_random random;
     double *x, *v, *u, *y, *moved, *y_moved, *best_x, *best_v, *best_u, *size, *error;
+    double *end[2], *pull[2], *kept[2]; /* a pair of points, where they are drawn to, the best so far */
     double *jacobian, *gram, *work; /* few outputs */
     double best, scale;      /* the stretch at best_x; how far noise moves */
 };
@@ -33,7 +34,9 @@ static lip_err search_open(const struct lip__map *map, struct search *s)
 {
     const lip_model *m = map->snapshot->model;
     size_t in = lip__map_inputs(map), out = lip__map_outputs(map);
-    double **of_inputs[] = {&s->x, &s->v, &s->moved, &s->best_x, &s->best_v}, **of_outputs[] = {&s->u, &s->best_u, &s->y, &s->y_moved};
+    double **of_inputs[] = {&s->x,      &s->v,       &s->moved,   &s->best_x,  &s->best_v, &s->end[0],
+                            &s->end[1], &s->pull[0], &s->pull[1], &s->kept[0], &s->kept[1]};
+    double **of_outputs[] = {&s->u, &s->best_u, &s->y, &s->y_moved};
     bool whole = true;
 
     *s = (struct search){.map = map, .in = in, .out = out, .random = {.seed = 5}};
@@ -55,8 +58,8 @@ static lip_err search_open(const struct lip__map *map, struct search *s)
 
 static void search_close(struct search *s)
 {
-    double *all[] = {s->x, s->v, s->u, s->y, s->moved, s->y_moved, s->best_x, s->best_v, s->best_u, s->size, s->error, s->jacobian,
-                     s->gram, s->work};
+    double *all[] = {s->x,      s->v,      s->u,       s->y,       s->moved,   s->y_moved, s->best_x, s->best_v, s->best_u, s->size,
+                     s->error,  s->jacobian, s->gram,  s->work,    s->end[0],  s->end[1],  s->pull[0], s->pull[1], s->kept[0], s->kept[1]};
 
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         lip__free(all[i]);
@@ -295,47 +298,174 @@ static bool late(const struct lip__effort *e)
     return e->deadline && lip__now_ns() >= e->deadline;
 }
 
-lip_err lip__secant(const struct lip__map *map, const struct lip__effort *effort, double *whole, double *single, bool *complete,
-                    lip_error *err)
-{
-    size_t points = effort->n_points < MOST_POINTS ? effort->n_points : MOST_POINTS, tries = 0;
-    struct search s;
+/* ---- pairs ------------------------------------------------------------------------------------------------------- */
 
-    *whole = *single = 0;
-    if (complete)
-        *complete = true;
+/* |f(a) - f(b)| / |a - b| of both ends, what its logarithm grows with at each of them in pull. */
+static double stretch_of_pair(struct search *s)
+{
+    double length = 0, moved;
+
+    value(s, s->end[0], s->y, NULL);
+    value(s, s->end[1], s->y_moved, NULL);
+    for (size_t j = 0; j < s->out; j++)
+        s->u[j] = s->y[j] - s->y_moved[j];
+    moved = normalise(s->u, s->out);
+    for (size_t j = 0; j < s->in; j++) {
+        s->v[j] = s->end[0][j] - s->end[1][j];
+        length += s->v[j] * s->v[j];
+    }
+    if (!(moved > 0) || !(length > 0) || !isfinite(moved / length))
+        return 0;
+    for (int side = 0; side < 2; side++) {
+        double sign = side ? -1 : 1;
+
+        lip__tangent_at(&s->tangent, s->end[side]);
+        lip__tangent_back(&s->tangent, s->u, s->pull[side]);
+        for (size_t j = 0; j < s->in; j++)
+            s->pull[side][j] = sign * (s->pull[side][j] / moved - s->v[j] / length);
+    }
+    return moved / sqrt(length);
+}
+
+/* Both ends moved where the pair stretches more, by shares of their distance; the best of them stay. */
+static void stretch_pair(struct search *s)
+{
+    double best = 0, scale = 0.3;
+
+    for (int i = 0; i < PULLS; i++) {
+        double now = stretch_of_pair(s), distance = length_of(s->v, s->in);
+        double pull = hypot(length_of(s->pull[0], s->in), length_of(s->pull[1], s->in));
+
+        if (now > best) {
+            best = now;
+            for (int side = 0; side < 2; side++)
+                memcpy(s->kept[side], s->end[side], s->in * sizeof *s->x);
+        } else {
+            scale /= 3;
+        }
+        if (!(pull > 0) || !isfinite(pull))
+            break;
+        for (int side = 0; side < 2; side++)
+            for (size_t j = 0; j < s->in; j++)
+                s->end[side][j] = s->kept[side][j] + scale * distance / pull * s->pull[side][j];
+    }
+}
+
+/* A pair from each two points, or from random ones: proved, and both ends tried as places of large derivatives. */
+static void try_pair(struct search *s, struct lip__below *below)
+{
+    double whole = 0;
+
+    stretch_pair(s);
+    memcpy(s->x, s->kept[0], s->in * sizeof *s->x);
+    for (size_t j = 0; j < s->in; j++)
+        s->v[j] = s->kept[1][j] - s->kept[0][j];
+    prove(s, 1, &whole, &below->single);
+    if (whole > below->whole) {
+        below->whole = whole;
+        below->method = "secant";
+    }
+    for (int side = 0; side < 2; side++) {
+        memcpy(s->x, s->kept[side], s->in * sizeof *s->x);
+        draw(s, s->v, s->in);
+        normalise(s->v, s->in);
+        keep(s, stretch_at(s, PROBES));
+    }
+}
+
+/* ---- all --------------------------------------------------------------------------------------------------------- */
+
+static void prove_point(struct search *s, struct lip__below *below)
+{
+    double whole = 0;
+
+    prove_best(s, &whole, &below->single);
+    if (whole >= below->whole && whole > 0) {
+        below->whole = whole;
+        below->method = "jacobian";
+    }
+}
+
+static bool enough(const struct lip__effort *e, double lower)
+{
+    return e->enough > 0 && lower * (1 + LIP_CLAIM_TOLERANCE) >= e->enough;
+}
+
+/* Moves of the best point. Whether they came to their end. */
+static bool climb_on(struct search *s, const struct lip__effort *e, struct lip__below *below)
+{
+    double proven = 0;
+
+    s->scale = 0.3 * (1e-3 + length_of(s->best_x, s->in));
+    for (size_t tries = 0; tries < e->tries; tries++) {
+        if (late(e))
+            return false;
+        if (enough(e, s->best) && s->best > proven) {
+            proven = s->best;
+            prove_point(s, below);
+            if (enough(e, below->whole))
+                return true;
+        }
+        if (try_move(s, tries % 2))
+            s->scale *= 1.5;
+        else if (s->scale > 1e-4 * length_of(s->best_x, s->in))
+            s->scale *= 0.98;
+        else /* again with large steps */
+            s->scale = 0.3 * (1e-3 + length_of(s->best_x, s->in));
+    }
+    return true;
+}
+
+static void take_point(struct search *s, const struct lip__effort *e, size_t points, size_t i, double *to)
+{
+    for (size_t j = 0; j < s->in; j++)
+        to[j] = e->points[i * (e->n_points / points) * s->in + j];
+}
+
+static void search(struct search *s, const struct lip__effort *e, struct lip__below *below)
+{
+    size_t points = e->n_points < MOST_POINTS ? e->n_points : MOST_POINTS, pairs = e->tries ? MOST_PAIRS : 1;
+
+    for (int which = 0; which < STARTS; which++) {
+        start(s, which);
+        keep(s, stretch_at(s, PROBES));
+    }
+    for (size_t i = 0; i < points && !late(e); i++) {
+        take_point(s, e, points, i, s->x);
+        draw(s, s->v, s->in);
+        normalise(s->v, s->in);
+        keep(s, stretch_at(s, PROBES));
+    }
+    for (size_t i = 0; i < pairs && !late(e); i++) {
+        for (int side = 0; side < 2; side++) {
+            start(s, (int)i);
+            if (points > 1)
+                take_point(s, e, points, (2 * i + (size_t)side) % points, s->x);
+            memcpy(s->end[side], s->x, s->in * sizeof *s->x);
+        }
+        try_pair(s, below);
+    }
+    if (!(s->best > 0))
+        return;
+    prove_point(s, below);
+    if (e->tries && !enough(e, below->whole)) {
+        below->complete = climb_on(s, e, below);
+        prove_point(s, below);
+    }
+}
+
+lip_err lip__secant(const struct lip__map *map, const struct lip__effort *effort, struct lip__below *below, lip_error *err)
+{
+    struct search s;
+    lip_err rc = LIP_OK;
+
+    *below = (struct lip__below){.method = "none", .complete = true};
     if (!lip__map_known(map))
         return LIP_OK;
-    if (search_open(map, &s)) {
-        search_close(&s);
-        return lip__nomem(err, (s.in + s.out) * sizeof(double));
-    }
-    for (int which = 0; which < STARTS; which++) {
-        start(&s, which);
-        keep(&s, stretch_at(&s, PROBES));
-    }
-    for (size_t i = 0; i < points && !late(effort); i++) {
-        for (size_t j = 0; j < s.in; j++)
-            s.x[j] = effort->points[i * (effort->n_points / points) * s.in + j];
-        draw(&s, s.v, s.in);
-        normalise(s.v, s.in);
-        keep(&s, stretch_at(&s, PROBES));
-    }
-    if (s.best > 0) {
-        prove_best(&s, whole, single);
-        s.scale = 0.3 * (1e-3 + length_of(s.best_x, s.in));
-        for (; tries < effort->tries && !late(effort); tries++)
-            if (try_move(&s, tries % 2))
-                s.scale *= 1.5;
-            else if (s.scale > 1e-4 * length_of(s.best_x, s.in))
-                s.scale *= 0.98;
-            else /* again with large steps */
-                s.scale = 0.3 * (1e-3 + length_of(s.best_x, s.in));
-        if (tries)
-            prove_best(&s, whole, single);
-        if (complete)
-            *complete = tries == effort->tries;
-    }
+    if (search_open(map, &s))
+        rc = lip__nomem(err, (s.in + s.out) * sizeof(double));
+    else
+        search(&s, effort, below);
     search_close(&s);
-    return LIP_OK;
+    return rc;
 }

@@ -8,6 +8,7 @@
 #include <onelip/onelip.h>
 
 #include "bounds/conv.h"
+#include "bounds/ends.h"
 #include "layers/layer.h"
 #include "tensor/gemm.h"
 #include "check_main.h"
@@ -927,6 +928,183 @@ START_TEST(no_activation_pattern_beats_a_bound)
 }
 END_TEST
 
+/* The matrix of convolution `layer` of a model on images of h x w. */
+static double *layer_matrix(const struct served *s, size_t layer, size_t h, size_t w, size_t stride, size_t *m, size_t *n)
+{
+    const lip_layer *l = lip_model_layer(s->model, layer);
+    const lip_shape *kernel = &lip_model_variable(s->model, lip_layer_first_variable(l))->shape;
+    struct lip__convolution k = {
+        .g = {.h = h, .w = w, .c = kernel->dim[2], .kh = kernel->dim[0], .kw = kernel->dim[1], .sh = stride, .sw = stride},
+        .f = kernel->dim[3]};
+    double *wide = lip__widen(lip_snapshot_kernel(s->snapshot, layer), lip_shape_count(kernel)), *a;
+    lip_error err = {0};
+
+    ck_assert(lip__windows_set(&k.g, true));
+    k.kernel = wide;
+    OK(lip__conv_matrix(&k, &a, m, n, &err));
+    lip__free(wide);
+    return a;
+}
+
+#define STACKED(first, second)                                                                                        \
+    "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"stacked\",\"layers\":["                                    \
+    "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,7,6,2],\"name\":\"x\"}},"                  \
+    "{\"class_name\":\"Conv2D\",\"config\":{\"filters\":4,\"kernel_size\":3,\"strides\":" first ",\"padding\":\"same\","  \
+    "\"name\":\"c1\"}}," second "{\"class_name\":\"Conv2D\",\"config\":{\"filters\":5,\"kernel_size\":[2,3],\"padding\":\"same\"," \
+    "\"activation\":\"relu\",\"name\":\"c2\"}},"                                                                       \
+    "{\"class_name\":\"Conv2D\",\"config\":{\"filters\":3,\"kernel_size\":3,\"padding\":\"same\",\"name\":\"c3\"}}]}}"
+
+/* Convolutions with slopes between: no slopes that the functions can have, at any places, stretch more than any method says. */
+START_TEST(stacks_of_convolutions_are_never_underestimated)
+{
+    static const struct {
+        const char *json;
+        size_t stride, second;
+        double least; /* slope behind the first */
+    } stacks[] = {
+        {STACKED("1", "{\"class_name\":\"ReLU\",\"config\":{\"name\":\"r\"}},"), 1, 3, 0},
+        {STACKED("2", "{\"class_name\":\"LeakyReLU\",\"config\":{\"alpha\":-0.5,\"name\":\"r\"}},"), 2, 3, -0.5},
+        {STACKED("1", "{\"class_name\":\"LeakyReLU\",\"config\":{\"alpha\":0.3,\"name\":\"r\"}},"), 1, 3, 0.3},
+        {STACKED("3", ""), 3, 2, 1},
+    };
+    lip_layer_bound layers[8];
+    lip_network_bound network;
+    lip_error err = {0};
+    struct served s;
+    size_t h = (7 + stacks[_i % 4].stride - 1) / stacks[_i % 4].stride, w = (6 + stacks[_i % 4].stride - 1) / stacks[_i % 4].stride;
+    size_t m[3], n[3], count;
+    double *a[3], *two, *three, most = 0;
+
+    noise = (lip_random){.seed = 19, .stream = (uint64_t)_i};
+    serve(&s, stacks[_i % 4].json, 1 + (uint64_t)_i);
+    OK(lip_bound_network(s.snapshot, NULL, layers, &count, &network, &err));
+    ck_assert_double_le(network.lower, network.upper);
+    ck_assert(network.by[LIP_FOURIER] > 0 && network.by[LIP_LIPLT] > 0 && network.by[LIP_RESCALED] > 0);
+    ck_assert_double_le(network.upper, network.by[LIP_PRODUCT]);
+    obeys(&s, &network);
+    a[0] = layer_matrix(&s, 1, 7, 6, stacks[_i % 4].stride, &m[0], &n[0]);
+    a[1] = layer_matrix(&s, stacks[_i % 4].second, h, w, 1, &m[1], &n[1]);
+    a[2] = layer_matrix(&s, stacks[_i % 4].second + 1, h, w, 1, &m[2], &n[2]);
+    ck_assert(n[0] == m[1] && n[1] == m[2]);
+    two = malloc(m[0] * n[1] * sizeof *two);
+    three = malloc(m[0] * n[2] * sizeof *three);
+    for (int trial = 0; trial < 12; trial++) {
+        double *scaled[2] = {malloc(m[1] * n[1] * sizeof(double)), malloc(m[2] * n[2] * sizeof(double))};
+        lip_interval norm;
+
+        for (int k = 0; k < 2; k++)
+            for (size_t i = 0; i < m[k + 1]; i++) {
+                bool steep = trial < 2 ? trial == 0 : below(4) > 0;
+                double slope = steep ? 1 : k ? 0 : stacks[_i % 4].least;
+
+                for (size_t j = 0; j < n[k + 1]; j++)
+                    scaled[k][i * n[k + 1] + j] = slope * a[k + 1][i * n[k + 1] + j];
+            }
+        lip__dgemm(false, false, m[0], n[1], m[1], 1, a[0], n[0], scaled[0], n[1], 0, two, n[1]);
+        lip__dgemm(false, false, m[0], n[2], m[2], 1, two, n[1], scaled[1], n[2], 0, three, n[2]);
+        OK(lip__enclose(three, m[0], n[2], &norm, NULL, &err));
+        most = fmax(most, norm.lower);
+        free(scaled[0]);
+        free(scaled[1]);
+    }
+    for (int i = 0; i < LIP_BOUND_METHODS; i++)
+        ck_assert(isnan(network.by[i]) || network.by[i] >= most * (1 - 1e-9));
+    /* No empty statement: shapes of all frequencies see that the convolutions do not stretch the same images. (On smaller ones the
+     * periodic grid costs what that gains.) */
+    ck_assert_msg(_i % 4 || network.by[LIP_FOURIER] < 0.97 * network.by[LIP_PRODUCT], "fourier %g, product %g, truly above %g",
+                  network.by[LIP_FOURIER], network.by[LIP_PRODUCT], most);
+    for (int k = 0; k < 3; k++)
+        lip__free(a[k]);
+    free(three);
+    free(two);
+    stop(&s);
+}
+END_TEST
+
+/* The factor that scaling a neuron up and down again costs the product is found: rows and columns of any sizes. */
+START_TEST(scaling_neurons_does_not_change_the_rescaled_product)
+{
+    static const char json[] = "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"m\",\"layers\":["
+                               "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,5],\"name\":\"x\"}},"
+                               "{\"class_name\":\"Dense\",\"config\":{\"units\":8,\"name\":\"a\"}},"
+                               "{\"class_name\":\"%s\",\"config\":{%s\"name\":\"s\"}},"
+                               "{\"class_name\":\"Dense\",\"config\":{\"units\":4,\"name\":\"b\"}}]}}";
+    static const char *const between[][2] = {{"ReLU", ""}, {"GroupSort2", ""}, {"MaxMin", ""}, {"GroupSort", "\"n\":4,"}, {"FullSort", ""}};
+    static const size_t groups[] = {1, 2, 1, 4, 8};
+    lip_network_bound network[2];
+    lip_layer_bound layers[4];
+    char text[1024];
+    lip_error err = {0};
+    struct served s;
+    float *a, *b;
+    size_t n, rows;
+
+    noise = (lip_random){.seed = 20, .stream = (uint64_t)_i};
+    snprintf(text, sizeof text, json, between[_i][0], between[_i][1]);
+    serve(&s, text, 1);
+    rows = lip_model_variable(s.model, lip_model_find_variable(s.model, "b/kernel"))->shape.dim[0];
+    a = malloc(5 * 8 * sizeof *a);
+    b = malloc(rows * 4 * sizeof *b);
+    for (int scaled = 0; scaled < 2; scaled++) {
+        memcpy(a, lip_snapshot_kernel(s.snapshot, 1), 5 * 8 * sizeof *a);
+        memcpy(b, lip_snapshot_kernel(s.snapshot, 3), rows * 4 * sizeof *b);
+        for (size_t j = 0; scaled && j < 8; j++) {
+            float d = ldexpf(1, (int)(j / groups[_i] * 3 % 8) - 4);
+
+            for (size_t i = 0; i < 5; i++)
+                a[i * 8 + j] *= d;
+            for (size_t r = j; r < rows; r += 8)
+                for (size_t i = 0; i < 4; i++)
+                    b[r * 4 + i] /= d;
+        }
+        put(&s, "a/kernel", a);
+        put(&s, "b/kernel", b);
+        OK(lip_bound_network(s.snapshot, NULL, layers, &n, &network[scaled], &err));
+    }
+    if (groups[_i] == 8) { /* one factor for all is none */
+        ck_assert(isnan(network[0].by[LIP_RESCALED]));
+    } else {
+        ck_assert_double_le(network[0].by[LIP_RESCALED], network[0].by[LIP_PRODUCT]);
+        ck_assert_double_gt(network[1].by[LIP_PRODUCT], 1.5 * network[0].by[LIP_PRODUCT]);
+        ck_assert_double_eq_tol(network[1].by[LIP_RESCALED], network[0].by[LIP_RESCALED], 0.06 * network[0].by[LIP_RESCALED]); /* descents */
+    }
+    free(b);
+    free(a);
+    stop(&s);
+}
+END_TEST
+
+/* Whatever is asked for, asking for more never gives more; the smallest figure is the bound. */
+START_TEST(more_methods_never_widen)
+{
+    static const char *const models[] = {MLP, CNN, GRAPH, SHARED, STACKED("1", "")};
+    lip_network_bound one, all;
+    lip_layer_bound layers[16];
+    lip_error err = {0};
+    struct served s;
+    size_t n;
+
+    noise = (lip_random){.seed = 22, .stream = (uint64_t)_i};
+    serve(&s, models[_i], 3);
+    unconstrain(&s, 0.5);
+    OK(lip_bound_network(s.snapshot, NULL, layers, &n, &all, &err));
+    for (unsigned methods = 1; methods < 1u << LIP_BOUND_METHODS; methods++) {
+        double least = INFINITY;
+
+        OK(lip_bound_network(s.snapshot, &(lip_bound_options){.methods = methods}, layers, &n, &one, &err));
+        for (int i = 0; i < LIP_BOUND_METHODS; i++) {
+            least = fmin(least, one.by[i]);
+            ck_assert(methods >> i & 1 || i == LIP_PRODUCT || isnan(one.by[i]));
+        }
+        ck_assert_double_eq(one.upper, least);
+        ck_assert_double_le(all.upper, one.upper * (1 + LIP_CLAIM_TOLERANCE)); /* nobody looks on where lower is as near */
+        ck_assert_double_le(one.lower, all.upper);
+        ck_assert_double_le(all.lower, one.upper);
+    }
+    stop(&s);
+}
+END_TEST
+
 #define DEEP                                                                                                           \
     "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"deep\",\"k_coef_lip\":1.0,\"layers\":["                     \
     "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,64],\"name\":\"x\"}},"                     \
@@ -1123,6 +1301,39 @@ START_TEST(spectra_are_those_of_the_operators)
 }
 END_TEST
 
+/* Lanczos' ends of the spectrum against all of it; of the rows and columns of a kernel of ones every value comes twice. */
+START_TEST(the_ends_of_a_spectrum_are_its_ends)
+{
+    enum { ENDS = 6 };
+    struct lip__convolution k = {.g = {.h = 12, .w = 12, .c = 2, .kh = 3, .kw = 3, .sh = 1 + (size_t)_i % 2, .sw = 1 + (size_t)_i % 2},
+                                 .f = 1 + (size_t)_i};
+    double kernel[3 * 3 * 2 * 6], *a, value[2 * ENDS], *truth;
+    lip_error err = {0};
+    size_t m, n, few;
+
+    noise = (lip_random){.seed = 42, .stream = (uint64_t)_i};
+    ck_assert(lip__windows_set(&k.g, true));
+    for (size_t i = 0; i < lip__window_size(&k.g) * k.f; i++) {
+        float x;
+
+        normal(&x, 1);
+        kernel[i] = _i == 4 ? 1 + (double)(i / k.f % 2) : x;
+    }
+    k.kernel = kernel;
+    OK(lip__conv_ends(&k, ENDS, value, &err));
+    OK(lip__conv_matrix(&k, &a, &m, &n, &err));
+    few = m < n ? m : n;
+    truth = malloc(few * sizeof *truth);
+    ck_assert_int_eq(lip__singular_values(m, n, a, truth), 0);
+    for (size_t i = 0; i < ENDS; i++) {
+        ck_assert_double_eq_tol(value[i], truth[i], 1e-7 * truth[0]); /* squares are exact to 1e-15 of the largest one */
+        ck_assert_double_eq_tol(value[2 * ENDS - 1 - i], truth[few - 1 - i], 2e-7 * truth[0]);
+    }
+    free(truth);
+    lip__free(a);
+}
+END_TEST
+
 /* Flatten, sorting and the norm pooling are no matrices; an image of 64 x 64 x 8 makes too large a one. */
 START_TEST(what_has_no_spectrum_is_an_error)
 {
@@ -1144,6 +1355,15 @@ START_TEST(what_has_no_spectrum_is_an_error)
     serve(&s, large, 1);
     ck_assert_int_eq(lip_bound_spectrum(s.snapshot, 1, false, 0, &spectrum, &err), LIP_EUNSUPPORTED);
     ck_assert_ptr_nonnull(strstr(err.text, "too large"));
+    err = (lip_error){0};
+    ck_assert_int_eq(lip_bound_spectrum(s.snapshot, 1, false, 100000, &spectrum, &err), LIP_EUNSUPPORTED);
+    err = (lip_error){0};
+    OK(lip_bound_spectrum(s.snapshot, 1, false, 2, &spectrum, &err)); /* but it has ends */
+    ck_assert_str_eq(spectrum.method, "lanczos");
+    ck_assert(spectrum.count == 64 * 64 * 8 && spectrum.largest == 2 && spectrum.smallest == 2);
+    ck_assert_double_le(spectrum.value[0], spectrum.norm.upper);
+    ck_assert_double_ge(spectrum.value[0], spectrum.norm.lower * (1 - 1e-6));
+    lip_free(spectrum.value);
     err = (lip_error){0};
     OK(lip_bound_spectrum(s.snapshot, 1, true, 0, &spectrum, &err));
     ck_assert_uint_eq(spectrum.count, 8);
@@ -1172,12 +1392,16 @@ static Suite *suite(void)
     tcase_add_loop_test(core, what_has_no_rule_has_no_bound, 0, (int)(sizeof boundless / sizeof *boundless));
     tcase_add_loop_test(core, joins_are_bounded, 0, (int)(sizeof joins / sizeof *joins));
     tcase_add_loop_test(core, no_activation_pattern_beats_a_bound, 0, 24);
+    tcase_add_loop_test(core, stacks_of_convolutions_are_never_underestimated, 0, 8);
+    tcase_add_loop_test(core, scaling_neurons_does_not_change_the_rescaled_product, 0, 5);
+    tcase_add_loop_test(core, more_methods_never_widen, 0, 5);
     tcase_add_test(core, the_interval_closes_for_gradient_norm_preserving_networks);
     tcase_add_test(core, a_report_survives_every_lost_allocation);
     tcase_add_test(core, a_claim_that_is_exceeded_is_reported);
     tcase_add_test(core, a_linear_model_is_its_matrix);
     tcase_add_test(core, a_dead_layer_bounds_the_network_by_nothing);
     tcase_add_test(core, spectra_are_those_of_the_operators);
+    tcase_add_loop_test(core, the_ends_of_a_spectrum_are_its_ends, 0, 6);
     tcase_add_test(core, what_has_no_spectrum_is_an_error);
     suite_add_tcase(s, core);
     return s;

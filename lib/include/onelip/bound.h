@@ -51,14 +51,19 @@ typedef struct lip_layer_bound {
  * lip_model_layer, not an InputLayer. Returns LIP_OK, LIP_ENONFINITE (naming the tensor), LIP_ENOMEM. Threads: safe. */
 lip_err lip_bound_layer(const lip_snapshot *snapshot, size_t layer, lip_layer_bound *bound, lip_error *err);
 
-/* Ways to bound a network from above; each is sound, the smallest counts (certify.md C4).
+/* Ways to bound a network from above; each is sound, the smallest counts (certify.md C4). Beyond the product each looks for parts of
+ * the graph that it knows more about, anywhere in it, and is NAN where there is none.
  *
  * product   constants of the layers, multiplied along the graph
- * rescaled  the same with neurons scaled so that the product is least: not computed yet
- * lipsdp    multipliers of LipSDP by descent on their logarithms, proved by Cholesky: the dense layers at the end of a model and
- *           what activates them (ReLU and its like, GroupSort2, MaxMin, smooth functions), times the product in front of them
- * liplt     sums over the norms of composed linear parts (2310.00116), for the same layers
- * fourier   a shape matrix for each frequency of convolutions: not computed yet */
+ * rescaled  the same with channels scaled so that the product is least: paths of dense and convolutional layers with ReLU and its
+ *           like, sorting and pooling between them. A descent on the logarithms of the factors
+ * lipsdp    multipliers of LipSDP by descent on their logarithms, proved by Cholesky: dense layers one behind the other and what
+ *           activates them (ReLU and its like, GroupSort2, MaxMin, smooth functions)
+ * liplt     sums over the norms of composed linear parts (2310.00116): the same layers, and convolutions of stride 1 one behind
+ *           the other (the first of any stride) with functions of one number between them, composed frequency by frequency
+ * fourier   a shape matrix for each frequency of such convolutions
+ *
+ * The smallest of them, but the product, is given what the others know of other parts. */
 typedef enum lip_bound_method {
     LIP_PRODUCT,
     LIP_RESCALED,
@@ -85,9 +90,12 @@ typedef struct lip_network_bound {
     double tightness;             /* upper / lower; NAN */
     int sound_claim;
     const char *method;                /* of upper: lip_bound_method_name, "none" */
-    const char *lower_method;          /* "secant": a pair of points, rounding taken off; "none" */
+    const char *lower_method; /* "jacobian": along the singular vector of the derivative at a point; "secant": from a search for the
+                               * pair of points that stretches most; "none". The map was computed at two points for either, and
+                               * rounding taken off */
     double by[LIP_BOUND_METHODS];      /* NAN: does not apply to the model, was not asked for, or had no time */
-    bool complete;                     /* false: max_seconds ended something that could have gone on */
+    bool complete; /* false: max_seconds ended something that could have gone on. Nothing goes on once lower and upper agree to
+                    * LIP_CLAIM_TOLERANCE */
     double deviation; /* float32 rounding for inputs of norm up to input_norm (certify.md C1); NAN: unknown */
     double input_norm;
 } lip_network_bound;
