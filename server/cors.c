@@ -29,7 +29,7 @@ static const char methods[] = "GET, HEAD, POST, PUT, PATCH, DELETE";
 /* What they may read: without the first of these a binary answer cannot be taken apart. */
 static const char read_by_pages[] =
     "Inference-Header-Content-Length, ETag, Location, Retry-After, Content-Disposition, Repr-Digest, Preference-Applied, "
-    "X-Request-Id, Idempotency-Replayed, Onelip-Weights-Revision, Onelip-Transfer-Deviation, Server-Timing";
+    "X-Request-Id, Idempotency-Replayed, Onelip-Weights-Revision, Onelip-Transfer-Deviation, Onelip-Verify-Deviation, Server-Timing";
 
 void cors_headers(struct config *config, const char *origin, struct reply *rp)
 {

@@ -37,6 +37,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/notify.c \
 	%D%/npy.c \
 	%D%/number.c \
+	%D%/probe.c \
 	%D%/once.c \
 	%D%/recipe.c \
 	%D%/repository.c \

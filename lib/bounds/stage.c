@@ -763,7 +763,8 @@ double lip__stage_error(const struct lip__stage *s, const struct lip__arithmetic
     double out = s->absolute * size + s->added, error;
 
     /* In narrower operands a variance may become 0: what its root does then has no bound. */
-    if (s->kind == LIP__STAGE_UNKNOWN || (s->kind == LIP__STAGE_AFFINE && how->operand > 0) || !(n * how->u < 0.5) || !(out * (1 + gamma) < how->most / 2))
+    if (s->kind == LIP__STAGE_UNKNOWN || (s->kind == LIP__STAGE_AFFINE && how->operand > 0) || !(n * how->u < 0.5) ||
+        !(out * (1 + gamma) < how->most / 2) || (s->kernel && how->operand > 0 && !(s->absolute < how->most / 2)))
         return INFINITY;
     if (s->squares) {
         if (!(size * size * (1 + gamma) < how->most / 2))

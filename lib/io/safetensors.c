@@ -2,6 +2,7 @@
 #include <onelip/io.h>
 
 #include <jansson.h>
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,20 +19,19 @@ struct lip_safetensors {
     float *converted; /* what could not be used in place */
 };
 
-enum dtype { F16, BF16, F32, F64 };
+enum dtype { F32 = LIP_DTYPE_F32, F16 = LIP_DTYPE_F16, BF16 = LIP_DTYPE_BF16, F64 };
+#define DTYPES 4
+
+static const struct {
+    const char *name;
+    size_t size;
+} dtypes[DTYPES] = {[F32] = {"F32", 4}, [F16] = {"F16", 2}, [BF16] = {"BF16", 2}, [F64] = {"F64", 8}};
 
 static bool find_dtype(const char *name, enum dtype *type, size_t *size)
 {
-    static const struct {
-        const char *name;
-        enum dtype type;
-        size_t size;
-    } known[] = {{"F32", F32, 4}, {"F64", F64, 8}, {"F16", F16, 2}, {"BF16", BF16, 2}};
-
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (!strcmp(known[i].name, name)) {
-            *type = known[i].type;
-            *size = known[i].size;
+    for (*type = 0; *type < DTYPES; ++*type)
+        if (!strcmp(dtypes[*type].name, name)) {
+            *size = dtypes[*type].size;
             return true;
         }
     return false;
@@ -279,7 +279,7 @@ const char *lip_safetensors_metadata(const lip_safetensors *f, const char *key)
 
 /* ---- writing ------------------------------------------------------------------------------------------- */
 
-static json_t *make_header(const lip_named *tensors, size_t n, const char *const *metadata, size_t n_metadata)
+static json_t *make_header(const lip_named *tensors, size_t n, enum dtype type, const char *const *metadata, size_t n_metadata)
 {
     json_t *header = json_object(), *about = json_object();
     size_t at = 0;
@@ -292,11 +292,11 @@ static json_t *make_header(const lip_named *tensors, size_t n, const char *const
         json_decref(about);
     for (size_t i = 0; i < n; i++) {
         json_t *shape = json_array();
-        size_t bytes = lip_shape_count(&tensors[i].shape) * sizeof(float);
+        size_t bytes = lip_shape_count(&tensors[i].shape) * dtypes[type].size;
         for (size_t d = 0; d < tensors[i].shape.rank; d++)
             json_array_append_new(shape, json_integer((json_int_t)tensors[i].shape.dim[d]));
         json_object_set_new(header, tensors[i].name,
-                            json_pack("{s:s, s:o, s:[I, I]}", "dtype", "F32", "shape", shape, "data_offsets", (json_int_t)at,
+                            json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtypes[type].name, "shape", shape, "data_offsets", (json_int_t)at,
                                       (json_int_t)(at + bytes)));
         at += bytes;
     }
@@ -308,15 +308,51 @@ static json_t *make_header(const lip_named *tensors, size_t n, const char *const
     return header;
 }
 
-void *lip_safetensors_write(const lip_named *tensors, size_t n, const char *const *metadata, size_t n_metadata, size_t *size)
+static uint16_t to_half(float x)
 {
-    json_t *header = make_header(tensors, n, metadata, n_metadata);
+    uint32_t bits, sign, size;
+
+    memcpy(&bits, &x, sizeof bits);
+    sign = bits >> 16 & 0x8000;
+    size = bits & 0x7fffffff;
+    if (size > 0x7f800000)
+        return (uint16_t)(sign | 0x7e00);
+    if (size < 0x38800000) /* below 2^-14: a whole number of 2^-24 */
+        return (uint16_t)(sign | (uint32_t)rintf(fabsf(x) * 0x1p24f));
+    size = ((size + 0xfff + (size >> 13 & 1)) >> 13) - (112 << 10); /* another bias of the exponent */
+    return (uint16_t)(sign | (size < 0x7c00 ? size : 0x7c00));
+}
+
+static uint16_t to_bfloat(float x)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &x, sizeof bits);
+    return (uint16_t)(isnan(x) ? 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+static void put(enum dtype type, const float *x, size_t n, unsigned char *at)
+{
+    if (type == F32 && n)
+        memcpy(at, x, n * sizeof *x);
+    for (size_t i = 0; type != F32 && i < n; i++) {
+        uint16_t bits = type == F16 ? to_half(x[i]) : to_bfloat(x[i]);
+
+        at[2 * i] = (unsigned char)bits;
+        at[2 * i + 1] = (unsigned char)(bits >> 8);
+    }
+}
+
+static void *write_as(const lip_named *tensors, size_t n, enum dtype type, const char *const *metadata, size_t n_metadata,
+                      size_t *size)
+{
+    json_t *header = make_header(tensors, n, type, metadata, n_metadata);
     char *text = header ? json_dumps(header, JSON_COMPACT) : NULL;
     unsigned char *file = NULL;
     size_t length = text ? strlen(text) : 0, padded = (length + 7) & ~(size_t)7, data = 0;
 
     for (size_t i = 0; i < n; i++)
-        data += lip_shape_count(&tensors[i].shape) * sizeof(float);
+        data += lip_shape_count(&tensors[i].shape) * dtypes[type].size;
     if (text)
         file = lip__alloc(8 + padded + data, 1);
     if (file) {
@@ -326,10 +362,9 @@ void *lip_safetensors_write(const lip_named *tensors, size_t n, const char *cons
         memset(file + 8, ' ', padded);
         memcpy(file + 8, text, length);
         for (size_t i = 0; i < n; i++) {
-            size_t bytes = lip_shape_count(&tensors[i].shape) * sizeof(float);
-            if (bytes)
-                memcpy(at, tensors[i].data, bytes);
-            at += bytes;
+            size_t count = lip_shape_count(&tensors[i].shape);
+            put(type, tensors[i].data, count, at);
+            at += count * dtypes[type].size;
         }
         *size = 8 + padded + data;
     }
@@ -338,23 +373,38 @@ void *lip_safetensors_write(const lip_named *tensors, size_t n, const char *cons
     return file;
 }
 
+void *lip_safetensors_write(const lip_named *tensors, size_t n, const char *const *metadata, size_t n_metadata, size_t *size)
+{
+    return write_as(tensors, n, F32, metadata, n_metadata, size);
+}
+
 void *lip_state_save(const lip_state *state, size_t *size)
+{
+    return lip_state_save_as(state, LIP_DTYPE_F32, NULL, 0, size);
+}
+
+void *lip_state_save_as(const lip_state *state, lip_dtype dtype, const char *const *more, size_t n_more, size_t *size)
 {
     const lip_model *m = lip_state_model(state);
     size_t n = lip_model_variables(m);
     lip_named *tensors = lip__alloc(n + 1, sizeof *tensors);
+    const char **metadata = lip__alloc(2 * (n_more + 1), sizeof *metadata);
     char *definition = lip_model_definition(m, false);
     void *file = NULL;
 
-    if (tensors && definition) {
-        const char *metadata[] = {"definition", definition};
+    if (tensors && definition && metadata) {
+        metadata[0] = "definition";
+        metadata[1] = definition;
+        for (size_t i = 0; i < 2 * n_more; i++)
+            metadata[2 + i] = more[i];
         for (size_t v = 0; v < n; v++) {
             const lip_variable *var = lip_model_variable(m, v);
             tensors[v] = (lip_named){var->name, var->shape, lip_state_data(state, v)};
         }
-        file = lip_safetensors_write(tensors, n, metadata, 1, size);
+        file = write_as(tensors, n, (enum dtype)dtype, metadata, n_more + 1, size);
     }
     lip_free(definition);
+    lip__free(metadata);
     lip__free(tensors);
     return file;
 }

@@ -5,59 +5,7 @@
 
 #include "common.h"
 #include "handlers.h"
-
-enum { PROBE = 256 };
-
-/* PROBE samples of each input or output, one behind the other; NULL: out of memory. */
-static float **probe_room(const lip_model *m, bool inputs)
-{
-    size_t n = inputs ? lip_model_inputs(m) : lip_model_outputs(m), sum = 0;
-    float **all = calloc(n, sizeof *all);
-
-    for (size_t i = 0; i < n; i++)
-        sum += lip_shape_count(inputs ? lip_model_input_shape(m, i) : lip_model_output_shape(m, i));
-    if (!all || !(all[0] = calloc(PROBE * sum + 1, sizeof **all))) {
-        free(all);
-        return NULL;
-    }
-    for (size_t i = 1; i < n; i++)
-        all[i] = all[i - 1] + PROBE * lip_shape_count(inputs ? lip_model_input_shape(m, i - 1) : lip_model_output_shape(m, i - 1));
-    return all;
-}
-
-static void probe_free(float **all)
-{
-    if (all)
-        free(all[0]);
-    free(all);
-}
-
-/* How far the outputs moved: the largest |f_new(x) - f_old(x)| over PROBE points of the unit cube, the same ones always. */
-static bool output_change(const lip_snapshot *old, const lip_snapshot *new, double *most, lip_error *err)
-{
-    const lip_model *m = lip_snapshot_model(old);
-    float **x = probe_room(m, true), **a = probe_room(m, false), **b = probe_room(m, false);
-    lip_workspace *ws = thread_workspace();
-    lip_random random = {.stream = lip_random_stream("condense probe")};
-    bool ok = false;
-
-    if (!x || !a || !b || !ws) {
-        err->code = LIP_ENOMEM;
-    } else {
-        for (size_t i = 0; i < lip_model_inputs(m); i++)
-            lip_random_uniform(&random, x[i], PROBE * lip_shape_count(lip_model_input_shape(m, i)));
-        ok = !lip_predict_graph(old, ws, PROBE, (const float *const *)x, a, err) &&
-             !lip_predict_graph(new, ws, PROBE, (const float *const *)x, b, err);
-    }
-    *most = 0;
-    for (size_t i = 0; ok && i < lip_model_outputs(m); i++)
-        for (size_t j = 0; j < PROBE * lip_shape_count(lip_model_output_shape(m, i)); j++)
-            *most = fmax(*most, fabs((double)b[i][j] - (double)a[i][j]));
-    probe_free(x);
-    probe_free(a);
-    probe_free(b);
-    return ok;
-}
+#include "probe.h"
 
 /* One change of every layer, tried on a copy: on disk and published, or nothing has happened. */
 static void change(struct ctx *ctx, const struct request *rq, struct reply *rp, bool condense)
@@ -92,7 +40,7 @@ static void change(struct ctx *ctx, const struct request *rq, struct reply *rp, 
                          "layers", changes_json(changes, n, condense ? "kernel_distance" : "change", condense));
         if (condense && json) {
             after = model_now(model);
-            if (after && output_change(before->snapshot, after->snapshot, &moved, &err))
+            if (after && probe_change(before->snapshot, after->snapshot, &moved, NULL, &err))
                 json_object_set_new(json, "max_abs_output_change", codec_real(moved));
             else
                 json_object_set_new(json, "max_abs_output_change", json_null());

@@ -49,6 +49,80 @@ START_TEST(what_is_written_reads_back)
 }
 END_TEST
 
+/* Every finite number of a 16-bit format by its bits, as the reader sees it. */
+static float sixteen(const char *type, unsigned bits)
+{
+    const unsigned char data[] = {(unsigned char)bits, (unsigned char)(bits >> 8)};
+    char header[80];
+    lip_safetensors *f = NULL;
+    size_t size;
+    float x;
+
+    snprintf(header, sizeof header, "{\"x\":{\"dtype\":\"%s\",\"shape\":[],\"data_offsets\":[0,2]}}", type);
+    unsigned char *file = forge(header, data, 2, &size);
+    ck_assert_int_eq(lip_safetensors_read(file, size, &f, NULL), LIP_OK);
+    x = *lip_safetensors_find(f, "x")->data;
+    lip_safetensors_free(f);
+    free(file);
+    return x;
+}
+
+/* The numbers of a format stay as they are; those between two of them go to the nearer, ties to the even one. */
+START_TEST(sixteen_bits_round_to_the_nearest)
+{
+    const char *type = _i ? "BF16" : "F16";
+    unsigned last = _i ? 0x7f7f : 0x7bff; /* the largest finite one */
+    size_t n = 8 * (size_t)last + 4, size;
+    float *in = calloc(n, sizeof *in), *out = calloc(n, sizeof *out);
+    char definition[400];
+    lip_model *model = NULL;
+    lip_state *state = NULL;
+    lip_safetensors *f = NULL;
+    const char *more[] = {"transfer", "yes"};
+
+    for (unsigned b = 0; b <= last; b++) {
+        float low = sixteen(type, b), high = b < last ? sixteen(type, b + 1) : INFINITY;
+        float middle = low / 2 + high / 2, even = b % 2 ? high : low;
+
+        for (int sign = 0; sign < 2; sign++) {
+            size_t at = 8 * (size_t)b + 4 * (size_t)sign;
+            const float x[] = {low, middle, nextafterf(middle, 0), nextafterf(middle, INFINITY)}, y[] = {low, even, low, high};
+
+            for (size_t i = 0; i < (b < last ? 4 : 1); i++) {
+                in[at - (b == last && sign ? 3 : 0) + i] = sign ? -x[i] : x[i];
+                out[at - (b == last && sign ? 3 : 0) + i] = sign ? -y[i] : y[i];
+            }
+        }
+    }
+    snprintf(definition, sizeof definition,
+             "{\"class_name\":\"Sequential\",\"config\":{\"layers\":["
+             "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,%zu],\"name\":\"x\"}},"
+             "{\"class_name\":\"Dense\",\"config\":{\"units\":1,\"use_bias\":false,\"name\":\"y\"}}]}}", n);
+    ck_assert_int_eq(lip_model_read(definition, strlen(definition), false, &model, NULL), LIP_OK);
+    ck_assert_int_eq(lip_state_new(model, 1, &state, NULL), LIP_OK);
+    ck_assert_int_eq(lip_state_load(state, &(lip_named){"y/kernel", {2, {n, 1}}, in}, 1, false, NULL, NULL, NULL), LIP_OK);
+    void *bytes = lip_state_save_as(state, _i ? LIP_DTYPE_BF16 : LIP_DTYPE_F16, more, 1, &size);
+    ck_assert_uint_lt(size, 2 * n + 4096);
+    ck_assert_int_eq(lip_safetensors_read(bytes, size, &f, NULL), LIP_OK);
+    ck_assert_mem_eq(lip_safetensors_find(f, "y/kernel")->data, out, n * sizeof *out);
+    ck_assert_str_eq(lip_safetensors_metadata(f, "transfer"), "yes");
+    ck_assert_ptr_nonnull(strstr(lip_safetensors_metadata(f, "definition"), "Dense"));
+    lip_safetensors_free(f);
+    lip_free(bytes);
+    in[0] = 70000; /* beyond one format, not the other */
+    ck_assert_int_eq(lip_state_load(state, &(lip_named){"y/kernel", {2, {n, 1}}, in}, 1, false, NULL, NULL, NULL), LIP_OK);
+    bytes = lip_state_save_as(state, _i ? LIP_DTYPE_BF16 : LIP_DTYPE_F16, NULL, 0, &size);
+    ck_assert_int_eq(lip_safetensors_read(bytes, size, &f, NULL), LIP_OK);
+    ck_assert_float_eq(lip_safetensors_find(f, "y/kernel")->data[0], _i ? 70144 : INFINITY);
+    lip_safetensors_free(f);
+    lip_free(bytes);
+    lip_state_free(state);
+    lip_model_put(model);
+    free(out);
+    free(in);
+}
+END_TEST
+
 START_TEST(halves_and_doubles_are_converted)
 {
     const unsigned char data[] = {0x00, 0x3c, 0x00, 0xc0, 0x01, 0x00, 0x00, 0x7c, /* F16 1, -2, 2^-24, inf */
@@ -135,6 +209,7 @@ static Suite *suite(void)
     TCase *t = tcase_create("safetensors");
 
     tcase_add_test(t, what_is_written_reads_back);
+    tcase_add_loop_test(t, sixteen_bits_round_to_the_nearest, 0, 2);
     tcase_add_test(t, halves_and_doubles_are_converted);
     tcase_add_loop_test(t, damaged_files_are_refused, 0, sizeof bad / sizeof *bad);
     tcase_add_test(t, every_cut_is_refused);

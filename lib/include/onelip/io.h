@@ -36,6 +36,13 @@ const char *lip_safetensors_metadata(const lip_safetensors *file, const char *ke
 void *lip_safetensors_write(const lip_named *tensors, size_t n, const char *const *metadata, size_t n_metadata,
                             size_t *size);
 
+/* How a file keeps numbers. */
+typedef enum lip_dtype { LIP_DTYPE_F32, LIP_DTYPE_F16, LIP_DTYPE_BF16 } lip_dtype;
+
+/* lip_state_save_as: lip_state_save with further metadata (n_metadata pairs) and numbers rounded to dtype, to the nearest, ties to
+ * even; those beyond its range become infinite. NULL when out of memory. Memory: lip_free. */
+void *lip_state_save_as(const lip_state *state, lip_dtype dtype, const char *const *metadata, size_t n_metadata, size_t *size);
+
 /* lip_state_save: every variable of a state, the canonical definition in the metadata key "definition". NULL when out
  * of memory. Memory: lip_free. */
 void *lip_state_save(const lip_state *state, size_t *size);
