@@ -14,18 +14,7 @@
 
 #include <onelip/random.h>
 
-#include "http.h"
-#include "idx.h"
-
-struct options {
-    const char *url, *images, *labels;
-    long steps, batch;
-    unsigned long long seed;
-    double scale;
-    bool quiet;
-    char **word; /* the subcommand and what it takes */
-    int words;
-};
+#include "cli.h"
 
 struct command {
     const char *name, *takes, *help;
@@ -35,7 +24,7 @@ struct command {
 
 /* ---- printing ---------------------------------------------------------------------------------------- */
 
-static int print_json(json_t *json)
+int print_json(json_t *json)
 {
     int rc = json_dumpf(json, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
 
@@ -44,7 +33,7 @@ static int print_json(json_t *json)
     return rc ? EXIT_SERVER : EXIT_OK;
 }
 
-static int get_and_print(struct server *s, const char *path)
+int get_and_print(struct server *s, const char *path)
 {
     json_t *answer = NULL;
     int rc = server_call(s, "GET", path, NULL, &answer);
@@ -52,15 +41,20 @@ static int get_and_print(struct server *s, const char *path)
     return rc == EXIT_OK ? print_json(answer) : rc;
 }
 
-/* "/v2/models/NAME" + rest, what a name may not hold percent-encoded: refusing it is the server's business. */
-static const char *model_path(char *path, size_t size, const char *name, const char *rest)
+void add_name(char *path, size_t size, const char *name)
 {
-    size_t n = (size_t)snprintf(path, size, "/v2/models/");
+    size_t n = strlen(path);
 
-    for (; *name && n + 4 + strlen(rest) < size; name++)
+    for (; *name && n + 4 < size; name++)
         n += (size_t)snprintf(path + n, size - n, isalnum((unsigned char)*name) || strchr("._-", *name) ? "%c" : "%%%02X",
                               (unsigned char)*name);
-    snprintf(path + n, size - n, "%s", rest);
+}
+
+const char *model_path(char *path, size_t size, const char *name, const char *rest)
+{
+    snprintf(path, size, "/v2/models/");
+    add_name(path, size - strlen(rest), name);
+    snprintf(path + strlen(path), size - strlen(path), "%s", rest);
     return path;
 }
 
@@ -90,122 +84,6 @@ static int show(const struct options *o, struct server *s)
     return get_and_print(s, model_path(path, sizeof path, o->word[1], ""));
 }
 
-static int lipschitz(const struct options *o, struct server *s)
-{
-    char path[512];
-
-    return get_and_print(s, model_path(path, sizeof path, o->word[1], "/lipschitz"));
-}
-
-/* ---- data --------------------------------------------------------------------------------------------- */
-
-/* Images, labels and what the model calls its input. */
-struct data {
-    struct idx images, labels;
-    char input[300], shape[128]; /* "28,28,1" */
-    unsigned char *body;
-    size_t room;
-};
-
-static void data_clear(struct data *d)
-{
-    free(d->body);
-    idx_clear(&d->labels);
-    idx_clear(&d->images);
-}
-
-static int no_memory(size_t samples)
-{
-    fprintf(stderr, "onelip: out of memory for %zu samples\n", samples);
-    return EXIT_DATA;
-}
-
-/* The model's input: its name, and its shape when its size is that of an image. */
-static int ask_input(struct data *d, const struct options *o, struct server *s)
-{
-    char path[512];
-    json_t *answer = NULL, *size;
-    size_t i, count = 1;
-    int rc = server_call(s, "GET", model_path(path, sizeof path, o->word[1], ""), NULL, &answer);
-
-    if (rc != EXIT_OK)
-        return rc;
-    const json_t *input = json_array_get(json_object_get(answer, "inputs"), 0);
-    const char *name = json_string_value(json_object_get(input, "name"));
-    snprintf(d->input, sizeof d->input, "%s", name ? name : "");
-    json_array_foreach(json_object_get(input, "shape"), i, size) {
-        size_t n = strlen(d->shape);
-        if (i == 0)
-            continue;
-        count *= (size_t)json_integer_value(size);
-        snprintf(d->shape + n, sizeof d->shape - n, "%s%lld", i > 1 ? "," : "", (long long)json_integer_value(size));
-    }
-    json_decref(answer);
-    if (name && count == d->images.item)
-        return EXIT_OK;
-    fprintf(stderr, "onelip: an image of %s has %zu numbers, the input \"%s\" of %s takes %zu\n", o->images, d->images.item,
-            d->input, o->word[1], count);
-    return EXIT_DATA;
-}
-
-static int data_open(struct data *d, const struct options *o, struct server *s)
-{
-    memset(d, 0, sizeof *d);
-    if (!o->images || !o->labels) {
-        fprintf(stderr, "onelip: %s needs --images and --labels; see onelip --help\n", o->word[0]);
-        return EXIT_USAGE;
-    }
-    if (idx_read(&d->images, o->images) || idx_read(&d->labels, o->labels))
-        return EXIT_DATA;
-    if (d->labels.item != 1 || d->labels.dim[0] != d->images.dim[0]) {
-        fprintf(stderr, "onelip: %s has %zu images and %s %zu labels\n", o->images, d->images.dim[0], o->labels,
-                d->labels.dim[0]);
-        return EXIT_DATA;
-    }
-    return ask_input(d, o, s);
-}
-
-/* A request of n samples in the binary extension: a JSON header, float32 pixels, INT64 labels, little-endian. */
-static int make_body(struct data *d, const struct options *o, const size_t *sample, size_t n, struct body *body)
-{
-    size_t pixels = n * d->images.item * sizeof(float), labels = n * sizeof(int64_t), room = 1024 + pixels + labels;
-
-    if (d->room < room) {
-        free(d->body);
-        d->room = 0;
-        d->body = malloc(room);
-        if (!d->body)
-            return no_memory(n);
-        d->room = room;
-    }
-    json_t *head = json_pack("{s:[{s:s, s:s, s:s, s:{s:I}}, {s:s, s:[I], s:s, s:{s:I}}]}", "inputs", "name", d->input, "shape",
-                             "@", "datatype", "FP32", "parameters", "binary_data_size", (json_int_t)pixels, "name", "y_true",
-                             "shape", (json_int_t)n, "datatype", "INT64", "parameters", "binary_data_size", (json_int_t)labels);
-    char shape[160];
-    snprintf(shape, sizeof shape, "[%zu,%s]", n, d->shape);
-    json_t *dims = json_loads(shape, 0, NULL);
-    json_object_set_new(json_array_get(json_object_get(head, "inputs"), 0), "shape", dims);
-    body->json = json_dumpb(head, (char *)d->body, 1024, JSON_COMPACT);
-    json_decref(head);
-    if (!dims || !body->json || body->json > 1024) {
-        fprintf(stderr, "onelip: the input's name or shape is too long\n");
-        return EXIT_DATA;
-    }
-    unsigned char *at = d->body + body->json;
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j < d->images.item; j++, at += sizeof(float)) {
-            float x = (float)(d->images.data[sample[i] * d->images.item + j] * o->scale);
-            memcpy(at, &x, sizeof x);
-        }
-    for (size_t i = 0; i < n; i++, at += sizeof(int64_t)) {
-        int64_t y = d->labels.data[sample[i]];
-        memcpy(at, &y, sizeof y);
-    }
-    body->data = d->body;
-    body->bytes = body->json + pixels + labels;
-    return EXIT_OK;
-}
-
 /* ---- training ------------------------------------------------------------------------------------------ */
 
 /* Sample numbers in an order drawn anew for each epoch (Fisher and Yates). */
@@ -232,25 +110,32 @@ static double seconds(void)
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* A bar on a terminal, a line every hundred steps elsewhere. */
-static void progress(const struct options *o, long step, double loss, double accuracy, double start)
+void progress_line(const struct options *o, long step, long steps, bool line, const char *rest)
 {
     bool bar = isatty(STDERR_FILENO) && !getenv("NO_COLOR");
-    double rate = (double)step / (seconds() - start);
     char filled[31];
-    int n = (int)(30 * step / o->steps);
+    int n = steps > 0 ? (int)(30 * step / steps) : 0;
 
-    if (o->quiet || (!bar && step % 100 && step != o->steps))
+    if (o->quiet || (!bar && !line))
         return;
     memset(filled, '#', (size_t)n);
     memset(filled + n, '.', (size_t)(30 - n));
     filled[30] = '\0';
     if (bar)
         fprintf(stderr, "\r[%s] ", filled);
-    fprintf(stderr, "step %ld of %ld  loss %.4f", step, o->steps, loss);
+    fprintf(stderr, "step %ld of %ld%s%s", step, steps, rest, bar && step < steps ? "  " : "\n");
+}
+
+/* Elsewhere a line every hundred steps. */
+static void progress(const struct options *o, long step, double loss, double accuracy, double start)
+{
+    double rate = (double)step / (seconds() - start);
+    char rest[128], right[32] = "";
+
     if (!isnan(accuracy))
-        fprintf(stderr, "  accuracy %.4f", accuracy);
-    fprintf(stderr, "  %.1f steps/s%s", rate, bar && step < o->steps ? "  " : "\n");
+        snprintf(right, sizeof right, "  accuracy %.4f", accuracy);
+    snprintf(rest, sizeof rest, "  loss %.4f%s  %.1f steps/s", loss, right, rate);
+    progress_line(o, step, o->steps, step % 100 == 0 || step == o->steps, rest);
 }
 
 /* Smoothed over about fifty steps, so that a reader sees the trend. */
@@ -278,7 +163,7 @@ static int train_steps(const struct options *o, struct server *s, struct data *d
         int rc;
         if (r->at + (size_t)o->batch > r->n)
             shuffle(r);
-        rc = make_body(d, o, r->sample + r->at, (size_t)o->batch, &body);
+        rc = data_body(d, o, r->sample + r->at, (size_t)o->batch, NULL, &body);
         r->at += (size_t)o->batch;
         if (rc == EXIT_OK)
             rc = server_call(s, "POST", path, &body, &answer);
@@ -318,11 +203,27 @@ static int train(const struct options *o, struct server *s)
     return rc;
 }
 
+static int evaluate_dataset(const struct options *o, struct server *s)
+{
+    json_t *job = NULL, *result = NULL;
+    int rc = run_job(o, s, json_pack("{s:s, s:s, s:s}", "type", "evaluate", "model", o->word[1], "dataset", o->dataset), &job, &result);
+
+    if (rc == EXIT_OK)
+        rc = print_json(json_pack("{s:s, s:O, s:O}", "model_name", o->word[1], "samples",
+                                  json_object_get(json_object_get(result, "parameters"), "samples"), "metrics",
+                                  json_object_get(result, "metrics")));
+    json_decref(result);
+    json_decref(job);
+    return rc;
+}
+
 /* Means over all images, each batch weighing as many samples as it has. */
 static int evaluate(const struct options *o, struct server *s)
 {
+    if (o->dataset)
+        return evaluate_dataset(o, s);
     struct data d;
-    size_t *sample = calloc((size_t)o->batch, sizeof *sample), done = 0;
+    size_t *sample = calloc((size_t)o->batch, sizeof *sample), done = 0, all = 0;
     json_t *means = json_object();
     char path[512];
     int rc = data_open(&d, o, s);
@@ -330,14 +231,16 @@ static int evaluate(const struct options *o, struct server *s)
     model_path(path, sizeof path, o->word[1], "/evaluate");
     if (rc == EXIT_OK && (!sample || !means))
         rc = no_memory((size_t)o->batch);
-    while (rc == EXIT_OK && done < d.images.dim[0]) {
-        size_t n = d.images.dim[0] - done < (size_t)o->batch ? d.images.dim[0] - done : (size_t)o->batch;
+    if (rc == EXIT_OK)
+        all = data_samples(&d, o);
+    while (rc == EXIT_OK && done < all) {
+        size_t n = all - done < (size_t)o->batch ? all - done : (size_t)o->batch;
         struct body body;
         json_t *answer = NULL, *value;
         const char *name;
         for (size_t i = 0; i < n; i++)
             sample[i] = done + i;
-        rc = make_body(&d, o, sample, n, &body);
+        rc = data_body(&d, o, sample, n, NULL, &body);
         if (rc == EXIT_OK)
             rc = server_call(s, "POST", path, &body, &answer);
         json_object_foreach(json_object_get(answer, "metrics"), name, value) {
@@ -365,13 +268,21 @@ static const struct command commands[] = {
     {"ls", "", "the names of the models", 0, list},
     {"show", "MODEL", "the model document", 1, show},
     {"lipschitz", "MODEL", "the Lipschitz report", 1, lipschitz},
+    {"singular-values", "MODEL LAYER", "the spectrum of a layer", 2, singular_values},
+    {"tighten", "MODEL", "scale every layer to its proven norm", 1, tighten},
     {"train", "MODEL", "train on IDX files, one train_step a batch", 1, train},
-    {"evaluate", "MODEL", "loss and metrics over IDX files", 1, evaluate},
+    {"evaluate", "MODEL", "loss and metrics over IDX files or a dataset", 1, evaluate},
+    {"certify", "MODEL", "provable accuracy over IDX files or a dataset", 1, certify},
+    {"wasserstein", "MODEL", "the distance of two classes of images, enclosed", 1, wasserstein},
 };
 
 #define N_COMMANDS (sizeof commands / sizeof *commands)
 
-enum { OPTION_IMAGES = 256, OPTION_LABELS, OPTION_STEPS, OPTION_BATCH, OPTION_SEED, OPTION_SCALE };
+enum {
+    OPTION_IMAGES = 256, OPTION_LABELS, OPTION_STEPS, OPTION_BATCH, OPTION_SEED, OPTION_SCALE, OPTION_SAMPLES, OPTION_DATASET,
+    OPTION_EPSILONS, OPTION_NORM, OPTION_ARITHMETIC, OPTION_ATTACK, OPTION_NO_LOCAL, OPTION_METHOD, OPTION_MAX_SECONDS,
+    OPTION_INPUT_NORM, OPTION_PAIRS, OPTION_OF, OPTION_CLASSES, OPTION_INDEX
+};
 
 static const struct argp_option argp_options[] = {
     {"url", 'u', "URL", 0, "http://HOST:PORT or unix:PATH; default $ONELIP_URL, else http://127.0.0.1:8000", 0},
@@ -382,6 +293,21 @@ static const struct argp_option argp_options[] = {
     {"batch", OPTION_BATCH, "N", 0, "samples a request (128)", 1},
     {"seed", OPTION_SEED, "N", 0, "of the order of the samples (1)", 1},
     {"scale", OPTION_SCALE, "X", 0, "what a pixel is multiplied by (1/255)", 1},
+    {"samples", OPTION_SAMPLES, "N", 0, "only the first N images; wasserstein: of each class", 1},
+    {"dataset", OPTION_DATASET, "NAME", 0, "a dataset of the server's instead of files, as a job", 1},
+    {"epsilons", OPTION_EPSILONS, "LIST", 0, "certify: distances, like 36/255,0.5 (36/255,72/255,108/255,1)", 2},
+    {"norm", OPTION_NORM, "NORM", 0, "certify: l2, l1 or linf (l2)", 2},
+    {"arithmetic", OPTION_ARITHMETIC, "A", 0, "certify: float64, or float32 for what infer answers (float64)", 2},
+    {"attack", OPTION_ATTACK, NULL, 0, "certify: attack every sample, too", 2},
+    {"no-local", OPTION_NO_LOCAL, NULL, 0, "certify: leave the look at each ball out", 2},
+    {"method", OPTION_METHOD, "M", 0, "lipschitz: auto, product, rescaled, lipsdp, liplt or fourier (auto)", 2},
+    {"max-seconds", OPTION_MAX_SECONDS, "X", 0, "lipschitz, wasserstein: how long to look for better bounds (10)", 2},
+    {"input-norm", OPTION_INPUT_NORM, "X", 0, "lipschitz: of the inputs whose rounding is bounded", 2},
+    {"pairs", OPTION_PAIRS, NULL, 0, "lipschitz: the bound of every pair of outputs, too", 2},
+    {"count", 'k', "N", 0, "singular-values: N from each end (all, where that is quick)", 2},
+    {"of", OPTION_OF, "WHAT", 0, "singular-values: layer, or kernel (layer)", 2},
+    {"classes", OPTION_CLASSES, "A,B", 0, "wasserstein: whose images are compared", 2},
+    {"index", OPTION_INDEX, "N", 0, "wasserstein: the output that tells them apart", 2},
     {0},
 };
 
@@ -393,6 +319,17 @@ static long whole(struct argp_state *state, const char *name, const char *text, 
     if (*end || end == text || x < least || x > 1000000000)
         argp_error(state, "--%s is \"%s\", needs an integer from %ld to 1000000000", name, text, least);
     return x;
+}
+
+/* The text of a positive number. */
+static const char *positive(struct argp_state *state, const char *name, const char *text)
+{
+    char *end;
+    double x = strtod(text, &end);
+
+    if (*end || end == text || !(x > 0) || !isfinite(x))
+        argp_error(state, "--%s is \"%s\", needs a number above 0", name, text);
+    return text;
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -427,6 +364,51 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         if (*end || end == arg || !isfinite(o->scale))
             argp_error(state, "--scale is \"%s\", needs a finite number", arg);
         return 0;
+    case OPTION_SAMPLES:
+        o->samples = whole(state, "samples", arg, 1);
+        return 0;
+    case OPTION_ATTACK:
+        o->attack = true;
+        return 0;
+    case OPTION_NO_LOCAL:
+        o->no_local = true;
+        return 0;
+    case OPTION_PAIRS:
+        o->pairs = true;
+        return 0;
+    case OPTION_DATASET:
+        o->dataset = arg;
+        return 0;
+    case OPTION_EPSILONS:
+        o->epsilons = arg;
+        return 0;
+    case OPTION_NORM:
+        o->norm = arg;
+        return 0;
+    case OPTION_ARITHMETIC:
+        o->arithmetic = arg;
+        return 0;
+    case OPTION_METHOD:
+        o->method = arg;
+        return 0;
+    case OPTION_OF:
+        o->of = arg;
+        return 0;
+    case OPTION_CLASSES:
+        o->classes = arg;
+        return 0;
+    case OPTION_MAX_SECONDS:
+        o->max_seconds = positive(state, "max-seconds", arg);
+        return 0;
+    case OPTION_INPUT_NORM:
+        o->input_norm = positive(state, "input-norm", arg);
+        return 0;
+    case 'k':
+        whole(state, "count", o->k = arg, 1);
+        return 0;
+    case OPTION_INDEX:
+        whole(state, "index", o->index = arg, 0);
+        return 0;
     case ARGP_KEY_ARGS:
         o->word = state->argv + state->next;
         o->words = state->argc - state->next;
@@ -453,7 +435,7 @@ static char *help(int key, const char *text, void *input)
     for (size_t i = 0; i < N_COMMANDS; i++) {
         char usage[64];
         snprintf(usage, sizeof usage, "%s %s", commands[i].name, commands[i].takes);
-        fprintf(f, "  %-18s %s\n", usage, commands[i].help);
+        fprintf(f, "  %-27s %s\n", usage, commands[i].help);
     }
     fputs("\nExit status: 0 done, 2 wrong usage, 3 not found, 4 refused, 5 the server said no, 6 no server, 7 bad data files.", f);
     fclose(f);
@@ -464,7 +446,7 @@ const char *argp_program_version = PACKAGE_STRING;
 
 int main(int argc, char **argv)
 {
-    static const struct argp argp = {argp_options, parse, "COMMAND [MODEL]", "onelip talks to onelipd.\v\n", NULL, help, NULL};
+    static const struct argp argp = {argp_options, parse, "COMMAND [MODEL [LAYER]]", "onelip talks to onelipd.\v\n", NULL, help, NULL};
     const char *url = getenv("ONELIP_URL");
     struct options o = {.url = url && *url ? url : "http://127.0.0.1:8000", .steps = 1000, .batch = 128, .seed = 1,
                         .scale = 1.0 / 255};
