@@ -122,6 +122,60 @@ def training(check, d, url, labels, pixels):
     check("lines there with NO_COLOR", code == 0 and b"\r[" not in said and b"step 3 of 3" in said, said)
 
 
+def bounds(check, d, url, labels, pixels):
+    folder, m = pathlib.Path(d.folder), "/v2/models/demo"
+    files = ("--images", folder / "images", "--labels", folder / "labels")
+    x = [p / 255 for p in pixels]
+
+    def ask(*words):
+        code, out, err = onelip(*words, "--quiet", url=url)
+        check(f"{words[0]} ends well and quietly", code == 0 and not err, (code, out, err))
+        return json.loads(out) if code == 0 else {}
+
+    report = ask("lipschitz", "demo", "--method", "product", "--max-seconds", "2.5", "--input-norm", "3", "--pairs")
+    check("lipschitz with options", report["arithmetic"]["input_norm"] == 3 and len(report["pairs"]) == 3
+          and report["network"]["methods"]["lipsdp"] is None and report["network"]["upper"] == report["network"]["methods"]["product"], report)
+    spectrum = ask("singular-values", "demo", "hidden", "-k", "2", "--of", "kernel")
+    check("singular-values", spectrum == d.get(m + "/layers/hidden/singular_values?k=2&of=kernel").json | {
+        k: spectrum[k] for k in ("largest", "smallest", "enclosure")} and len(spectrum["largest"]) == 2, spectrum)
+
+    inputs = [tensor("image", [IMAGES, SIDE, SIDE, 1], x), tensor("y_true", [IMAGES], labels, "INT64")]
+    epsilons = [36 / 255, 0.5]
+    whole = d.post(m + "/certify", {"inputs": inputs, "epsilons": epsilons, "parameters": {"attack": True}}).json
+    whole["outputs"] = {o["name"]: o["data"] for o in whole["outputs"]}
+    ours = ask("certify", "demo", *files, "--batch", "20", "--epsilons", "36/255,0.5", "--attack")
+    same = all(abs(a - b) < 1e-8 for a, b in zip(ours["certificate"]["provable_accuracy"] + [ours["certificate"]["mean_radius"],
+               ours["certificate"]["reference"]["mean_radius"]], whole["certificate"]["provable_accuracy"] + [whole["certificate"]["mean_radius"],
+               whole["certificate"]["reference"]["mean_radius"]]))
+    check("certify is the mean of its batches", ours["samples"] == IMAGES and same, (ours, whole["certificate"]))
+    check("with the accuracy, and what no attack has moved", abs(ours["accuracy"] - sum(a == b for a, b in zip(labels, whole["outputs"]["label"])) / IMAGES) < 1e-9
+          and all(abs(a - sum(r == "Infinity" or r > e for r in whole["outputs"]["attack_radius"]) / IMAGES) < 1e-8
+                  and a >= p for a, e, p in zip(ours["attacked_accuracy"], epsilons, ours["certificate"]["provable_accuracy"])), ours)
+    few = ask("certify", "demo", *files, "--samples", "7", "--no-local", "--norm", "linf", "--arithmetic", "float32")
+    check("certify with options", few["samples"] == 7 and few["certificate"]["norm"] == "linf" and few["certificate"]["arithmetic"] == "float32"
+          and len(few["certificate"]["epsilons"]) == 4 and "attacked_accuracy" not in few, few)
+    d.put("/v2/datasets/pictures/image?scale=0.00392156862745098", (folder / "images").read_bytes(), Content_Type="application/x-idx")
+    d.put("/v2/datasets/pictures/y_true", (folder / "labels").read_bytes(), Content_Type="application/x-idx")
+    there = ask("certify", "demo", "--dataset", "pictures", "--epsilons", "36/255,0.5")
+    check("of a dataset, as a job", there["samples"] == IMAGES and there["accuracy"] == ours["accuracy"]
+          and there["certificate"]["provable_accuracy"] == ours["certificate"]["provable_accuracy"]
+          and d.get("/v2/jobs?type=certify").json["data"][0]["status"] == "succeeded", there)
+    judged = ask("evaluate", "demo", "--dataset", "pictures")
+    check("evaluate, too", judged["samples"] == IMAGES and judged["metrics"]["accuracy"] == ours["accuracy"], judged)
+    code, out, err = onelip("certify", "demo", "--dataset", "pictures", url=url)
+    check("which says how far it is", code == 0 and "step " in err, (code, out, err))
+
+    p, q = ([v for i, label in enumerate(labels) if label == c for v in x[16 * i:16 * i + 16]] for c in (0, 2))
+    w = ask("wasserstein", "demo", *files, "--classes", "0,2", "--index", "0", "--max-seconds", "5")["wasserstein"]
+    theirs = d.post(m + "/wasserstein", {"inputs": [tensor("p", [len(p) // 16, 4, 4, 1], p), tensor("q", [len(q) // 16, 4, 4, 1], q)],
+                                         "parameters": {"index": 0}}).json["wasserstein"]
+    check("wasserstein", all(abs(w[k] - theirs[k]) < 1e-6 for k in ("lower", "upper")) and (w["n"], w["m"]) == (labels.count(0), labels.count(2)), (w, theirs))
+    few = ask("wasserstein", "demo", *files, "--classes", "0,2", "--index", "0", "--samples", "3")["wasserstein"]
+    check("of some of each class", (few["n"], few["m"]) == (3, 3), few)
+    tight = ask("tighten", "demo")
+    check("tighten", [layer["name"] for layer in tight["layers"]] == ["hidden", "class"] and d.get(m).json["weights_revision"] == tight["weights_revision"], tight)
+
+
 def failing(check, d, url):
     folder = pathlib.Path(d.folder)
 
@@ -144,6 +198,15 @@ def failing(check, d, url):
     check("--steps must be a number", code == 2 and "many" in err, err)
     ends("a batch beyond the data", 2, "train", *data()[1:], "--batch", "51", word="50")
     ends("an address that is none", 2, "ls", at="ftp://127.0.0.1/")
+    ends("epsilons that are none", 2, "certify", *data()[1:], "--epsilons", "0.1,,2", word="0.1,,2")
+    ends("a norm that is none", 5, "certify", *data()[1:], "--norm", "l3", word="norm needs one of")
+    ends("a dataset that is none", 3, "certify", "demo", "--dataset", "none", word="no dataset")
+    ends("classes that are none", 2, "wasserstein", *data()[1:], "--classes", "0;2", word="--classes")
+    ends("classes without images", 5, "wasserstein", *data()[1:], "--classes", "0,7", "--index", "0", word="at least one sample")
+    ends("an output that is none", 5, "wasserstein", *data()[1:], "--classes", "0,1", word="index")
+    ends("a layer that is none", 3, "singular-values", "demo", "nobody")
+    code, _, err = onelip("lipschitz", "demo", "--max-seconds", "-1", url=url)
+    check("--max-seconds must be above 0", code == 2 and "-1" in err, err)
     ends("an unknown model", 3, "show", "nobody", word="onelip ls")
     ends("a name that no model can have", 5, "show", "a/../b c?", word="400")
     ends("evaluate before there is a loss", 5, *data(model="untrained"), word="40")
@@ -189,6 +252,7 @@ def plan(check):
         reading(check, d, url, m)
         d.create("untrained", MODEL)
         training(check, d, url, labels, pixels)
+        bounds(check, d, url, labels, pixels)
         failing(check, d, url)
         check("the daemon lives", d.alive)
     strangers(check)
