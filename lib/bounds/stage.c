@@ -23,6 +23,16 @@ static double number(const lip_layer *l, const char *name)
     return *(const double *)option(l, name);
 }
 
+/* With zeros in its gaps and between its groups a kernel is one without; none larger than this is made. */
+#define MOST_NUMBERS ((size_t)1 << 24)
+
+static bool has_gaps(const lip_layer *l)
+{
+    const struct lip__conv *c = (const struct lip__conv *)l;
+
+    return l->kind->op != LIP__MATRIX && l->kind->op != LIP__ANALYTIC && (c->groups > 1 || c->dilation[0] > 1 || c->dilation[1] > 1);
+}
+
 static lip_err open_conv(struct lip__stage *s, lip_error *err)
 {
     const struct lip__conv *c = (const struct lip__conv *)s->layer;
@@ -35,14 +45,18 @@ static lip_err open_conv(struct lip__stage *s, lip_error *err)
     s->conv = (struct lip__convolution){.g = {.h = image[0],
                                               .w = image[1],
                                               .c = image[2],
-                                              .kh = c->kernel[0],
-                                              .kw = c->kernel[1],
+                                              .kh = lip__reach(c->kernel[0], c->dilation[0]),
+                                              .kw = lip__reach(c->kernel[1], c->dilation[1]),
                                               .sh = c->strides[0],
                                               .sw = c->strides[1]},
                                         .f = adjoint ? l->in.dim[2] : (size_t)c->filters};
     lip__windows_set(&s->conv.g, !(c->padding && !strcmp(c->padding, "valid")));
     s->m = lip__window_size(&s->conv.g);
     s->n = s->conv.f;
+    if (has_gaps(l) && s->m > MOST_NUMBERS / s->n) {
+        s->kind = LIP__STAGE_UNKNOWN;
+        s->m = 0;
+    }
     s->rows = adjoint ? image[0] * image[1] : s->conv.g.oh * s->conv.g.ow;
     return LIP_OK;
 }
@@ -58,6 +72,9 @@ static lip_err open_padded(struct lip__stage *s, lip_error *err)
     if (!padding || !strcmp(padding, "same") || !strcmp(padding, "valid"))
         return rc;
     k->g = lip__pad_windows(l);
+    k->g.kh = lip__reach(k->g.kh, k->g.dh);
+    k->g.kw = lip__reach(k->g.kw, k->g.dw);
+    k->g.dh = k->g.dw = 1;
     s->rows = k->g.oh * k->g.ow;
     if (!strcmp(padding, "constant")) {
         k->g.top = (k->g.h - l->in.dim[0]) / 2;
@@ -548,6 +565,27 @@ static bool has_kernel(const struct lip__stage *s)
     return s->kind == LIP__STAGE_MATRIX || s->kind == LIP__STAGE_CONV || s->kind == LIP__STAGE_ADJOINT;
 }
 
+/* Each number of a kernel (kh, kw, c / groups, f) at its place among the zeros. */
+static lip_err widen_gaps(struct lip__stage *s, lip_error *err)
+{
+    const struct lip__conv *c = (const struct lip__conv *)s->layer;
+    const struct lip__windows *g = &s->conv.g;
+    size_t few = g->c / (size_t)c->groups, filters = s->n / (size_t)c->groups;
+    const float *from = s->weight[0];
+
+    s->kernel = lip__alloc(s->m * s->n, sizeof *s->kernel);
+    if (!s->kernel)
+        return lip__nomem(err, s->m * s->n * sizeof *s->kernel);
+    for (size_t a = 0; a < c->kernel[0]; a++)
+        for (size_t b = 0; b < c->kernel[1]; b++)
+            for (size_t i = 0; i < few; i++)
+                for (size_t o = 0; o < s->n; o++, from++) {
+                    size_t tap = a * c->dilation[0] * g->kw + b * c->dilation[1];
+                    s->kernel[(tap * g->c + o / filters * few + i) * s->n + o] = (double)*from;
+                }
+    return LIP_OK;
+}
+
 /* What the step reads, all of it finite. */
 static lip_err gather(const lip_snapshot *snapshot, const struct lip__step *step, struct lip__stage *s, lip_error *err)
 {
@@ -582,7 +620,7 @@ lip_err lip__stage_open(const lip_snapshot *snapshot, size_t index, struct lip__
     if (!rc)
         rc = classify(stage, err);
     if (!rc && stage->m)
-        rc = widen(stage->weight[0], stage->m * stage->n, &stage->kernel, err);
+        rc = has_gaps(stage->layer) ? widen_gaps(stage, err) : widen(stage->weight[0], stage->m * stage->n, &stage->kernel, err);
     if (!rc && has_kernel(stage))
         rc = widen(stage->weight[1], stage->kind == LIP__STAGE_ADJOINT ? stage->conv.g.c : stage->n, &stage->bias, err);
     stage->conv.kernel = stage->kernel;

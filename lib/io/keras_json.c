@@ -543,8 +543,9 @@ static json_t *wrap(const struct lip__class *cls, json_t *config, bool legacy)
     snprintf(name, sizeof name, "%s%s%s", cls->package ? cls->package : "", cls->package ? ">" : "", cls->name);
     if (legacy)
         return json_pack("{s:s, s:o}", "class_name", name, "config", config);
-    return json_pack("{s:s, s:s, s:o, s:s?}", "module", cls->module, "class_name", cls->name, "config", config,
-                     "registered_name", cls->package ? name : NULL);
+    /* Keras registers what its public modules do not have under its bare name. */
+    return json_pack("{s:s, s:s, s:o, s:s?}", "module", cls->module, "class_name", cls->name, "config", config, "registered_name",
+                     cls->package || !strncmp(cls->module, "keras.src.", 10) ? name : NULL);
 }
 
 json_t *lip__object_write(const struct lip__object *object, bool legacy)
@@ -811,10 +812,25 @@ static json_t *write_ends(const struct lip__graph *g, const struct lip__source *
 
 static json_t *write_graph(const struct lip__graph *g, bool legacy);
 
+/* What a nested model was built on, where its InputLayers tell. */
+static json_t *write_model_built(const struct lip__graph *g)
+{
+    json_t *list;
+
+    if (g->n_inputs == 1)
+        return write_shape(&g->entry[g->input[0]].layer->in);
+    list = json_array();
+    for (size_t i = 0; i < g->n_inputs; i++)
+        json_array_append_new(list, write_shape(&g->entry[g->input[i]].layer->in));
+    return list;
+}
+
 static json_t *write_entry(const struct lip__graph *g, const struct lip__entry *e, bool legacy)
 {
     json_t *entry = e->layer ? write_layer(e->layer, legacy) : write_graph(e->graph, legacy);
 
+    if (entry && e->graph && e->graph->n_inputs && !legacy)
+        json_object_set_new(entry, "build_config", json_pack("{s:o}", "input_shape", write_model_built(e->graph)));
     if (entry && strcmp(g->class_name, "Sequential")) {
         json_object_set_new(entry, "name", json_string(entry_name(e)));
         json_object_set_new(entry, "inbound_nodes", write_nodes(g, e, legacy));

@@ -1,6 +1,6 @@
-/* conv2d.c: y[p, r, f] = b[f] + sum over a, b, c of x[p s0 + a - top, r s1 + b - left, c] K[a, b, c, f]; Conv2D, and
- * SpectralConv2D
- * and FrobeniusConv2D, which differ only in how K comes from the kernel. tensor/conv.c has the arithmetic.
+/* conv2d.c: y[p, r, f] = b[f] + sum over a, b, c of x[p s0 + a d0 - top, r s1 + b d1 - left, c] K[a, b, c, f]; Conv2D, and
+ * SpectralConv2D and FrobeniusConv2D, which differ only in how K comes from the kernel, and have neither groups nor dilation.
+ * tensor/ has the arithmetic.
  *
  * Source: deel-lip and TensorFlow (semantics.md 5.2).
  */
@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "layers/family.h"
-#include "tensor/conv.h"
+#include "tensor/group_conv.h"
 
 static const struct lip__conv *conv(const lip_layer *l)
 {
@@ -24,7 +24,7 @@ static struct lip__windows windows(const lip_layer *l)
 {
     const struct lip__conv *c = conv(l);
     struct lip__windows g = {.h = l->in.dim[0], .w = l->in.dim[1], .c = l->in.dim[2], .kh = c->kernel[0], .kw = c->kernel[1],
-                             .sh = c->strides[0], .sw = c->strides[1]};
+                             .sh = c->strides[0], .sw = c->strides[1], .dh = c->dilation[0], .dw = c->dilation[1]};
 
     lip__windows_set(&g, !valid(l));
     return g;
@@ -33,6 +33,11 @@ static struct lip__windows windows(const lip_layer *l)
 static size_t filters(const lip_layer *l)
 {
     return (size_t)conv(l)->filters;
+}
+
+static size_t groups(const lip_layer *l)
+{
+    return (size_t)conv(l)->groups;
 }
 
 /* ---- definition --------------------------------------------------------------------------------------- */
@@ -75,12 +80,15 @@ static lip_err build(lip_layer *l, lip_error *err)
         return rc;
     g = windows(l);
     if (!g.oh || !g.ow)
-        return lip__layer_fail(l, err, LIP_ESHAPE, "its input has shape %s, smaller than kernel_size [%zu,%zu]",
-                               lip_shape_text(lip_layer_input_shape(l), text, sizeof text), c->kernel[0], c->kernel[1]);
+        return lip__layer_fail(l, err, LIP_ESHAPE, "its input has shape %s, smaller than kernel_size [%zu,%zu]%s",
+                               lip_shape_text(lip_layer_input_shape(l), text, sizeof text), c->kernel[0], c->kernel[1],
+                               lip__dilated(&g) ? " with its dilation_rate" : "");
+    if ((rc = lip__groups_check(l, err)) != LIP_OK)
+        return rc;
     l->out = LIP__SHAPE(g.oh, g.ow, filters(l));
     if (l->kind->flags & LIP__LIPSCHITZ && (rc = lip__conv_set_coefficient(l, g.h, g.w, err)) != LIP_OK)
         return rc;
-    lip__declare_kernel(l, &LIP__SHAPE(c->kernel[0], c->kernel[1], g.c, filters(l)), filters(l), c->use_bias,
+    lip__declare_kernel(l, &LIP__SHAPE(c->kernel[0], c->kernel[1], g.c / groups(l), filters(l)), filters(l), c->use_bias,
                         c->kernel_initializer, c->bias_initializer);
     return LIP_OK;
 }
@@ -91,14 +99,14 @@ static size_t scratch(const lip_layer *l)
 {
     struct lip__windows g = windows(l);
 
-    return lip__conv_scratch(&g, filters(l));
+    return lip__group_conv_scratch(&g, groups(l), filters(l));
 }
 
 static void forward(const lip_layer *l, const struct lip__pass *p, const float *x, float *y)
 {
     struct lip__windows g = windows(l);
 
-    lip__conv(&g, p->n, x, p->w[0], filters(l), p->w[1], y, p->scratch);
+    lip__group_conv(&g, groups(l), p->n, x, p->w[0], filters(l), p->w[1], y, p->scratch);
 }
 
 static void backward(const lip_layer *l, const struct lip__pass *p, const float *x, const float *y, const float *dy,
@@ -107,7 +115,7 @@ static void backward(const lip_layer *l, const struct lip__pass *p, const float 
     struct lip__windows g = windows(l);
 
     (void)x, (void)y;
-    lip__conv_adjoint(&g, p->n, dy, p->w[0], filters(l), NULL, dx, p->scratch);
+    lip__group_conv_adjoint(&g, groups(l), p->n, dy, p->w[0], filters(l), dx, p->scratch);
 }
 
 static void gradient(const lip_layer *l, const struct lip__pass *p, const float *x, const float *dy)
@@ -115,14 +123,14 @@ static void gradient(const lip_layer *l, const struct lip__pass *p, const float 
     struct lip__windows g = windows(l);
 
     if (p->dw[0])
-        lip__conv_gradient(&g, p->n, x, dy, filters(l), p->dw[0], p->scratch);
+        lip__group_conv_gradient(&g, groups(l), p->n, x, dy, filters(l), p->dw[0], p->scratch);
     if (p->dw[1])
         lip__sum_columns(dy, p->n * g.oh * g.ow, filters(l), p->dw[1]);
 }
 
 static double flops(const lip_layer *l)
 {
-    return 2.0 * (double)lip_shape_count(&l->out) * (double)(conv(l)->kernel[0] * conv(l)->kernel[1] * l->in.dim[2]);
+    return 2.0 * (double)lip_shape_count(&l->out) * (double)(conv(l)->kernel[0] * conv(l)->kernel[1] * l->in.dim[2] / groups(l));
 }
 
 static double claims_nothing(const lip_layer *l)

@@ -1,7 +1,7 @@
 /* conv2d_transpose.c: the adjoint of a strided convolution, plus a bias; Conv2DTranspose, and SpectralConv2DTranspose, which
  * differs in how K comes from the kernel.
  *
- *     y[i s0 + a - top, j s1 + b - left, f] += x[i, j, c] K[a, b, f, c]      'same': output h s0 x w s1
+ *     y[i s0 + a d0 - top, j s1 + b d1 - left, f] += x[i, j, c] K[a, b, f, c]      'same': output h s0 x w s1
  *
  * The windows are those of the convolution from y to x. K is stored (kh, kw, filters, channels), and SpectralConv2DTranspose
  * makes the matrix (kh kw channels, filters) 1-Lipschitz, so it swaps the last two axes first: in the forward pass as
@@ -39,13 +39,26 @@ static struct lip__windows windows(const lip_layer *l)
 {
     const struct lip__conv *c = conv(l);
     struct lip__windows g = {.h = l->out.dim[0], .w = l->out.dim[1], .c = filters(l), .kh = c->kernel[0], .kw = c->kernel[1],
-                             .sh = c->strides[0], .sw = c->strides[1]};
+                             .sh = c->strides[0], .sw = c->strides[1], .dh = c->dilation[0], .dw = c->dilation[1]};
 
     lip__windows_set(&g, !valid(l));
     return g;
 }
 
 /* ---- definition --------------------------------------------------------------------------------------- */
+
+/* What TensorFlow has of it. */
+static lip_err check_plain(lip_layer *l, lip_error *err)
+{
+    const struct lip__conv *c = conv(l);
+
+    if (c->groups != 1)
+        return lip__layer_fail(l, err, LIP_EUNSUPPORTED, "groups is %ld, a transposed convolution has only 1", c->groups);
+    if (c->dilation[0] != c->dilation[1])
+        return lip__layer_fail(l, err, LIP_EDEFINITION, "dilation_rate is [%zu,%zu], needs equal ones", c->dilation[0],
+                               c->dilation[1]);
+    return lip__conv_check(l, err);
+}
 
 static lip_err check_spectral(lip_layer *l, lip_error *err)
 {
@@ -77,8 +90,8 @@ static lip_err build(lip_layer *l, lip_error *err)
     if (c->strides[0] > limit / l->in.dim[0] || c->strides[1] > limit / l->in.dim[1])
         return lip__layer_fail(l, err, LIP_ESHAPE, "strides [%zu,%zu] make its input %s too large", c->strides[0], c->strides[1],
                                lip_shape_text(lip_layer_input_shape(l), text, sizeof text));
-    l->out = LIP__SHAPE(length(l->in.dim[0], c->strides[0], c->kernel[0], valid(l)),
-                        length(l->in.dim[1], c->strides[1], c->kernel[1], valid(l)), filters(l));
+    l->out = LIP__SHAPE(length(l->in.dim[0], c->strides[0], lip__reach(c->kernel[0], c->dilation[0]), valid(l)),
+                        length(l->in.dim[1], c->strides[1], lip__reach(c->kernel[1], c->dilation[1]), valid(l)), filters(l));
     if (l->kind->flags & LIP__LIPSCHITZ && (rc = lip__conv_set_coefficient(l, l->in.dim[0], l->in.dim[1], err)) != LIP_OK)
         return rc;
     lip__declare_kernel(l, &LIP__SHAPE(c->kernel[0], c->kernel[1], filters(l), channels(l)), filters(l), c->use_bias,
@@ -205,7 +218,7 @@ static const struct lip__field spectral_fields[] = {
 const struct lip__kind lip__conv2d_transpose = {
     .cls = {.name = "Conv2DTranspose", .module = "keras.layers", .size = sizeof(struct lip__conv), .fields = fields},
     .op = LIP__ADJOINT,
-    .check = lip__conv_check,
+    .check = check_plain,
     .build = build,
     .forward = forward,
     .backward = backward,

@@ -47,12 +47,28 @@ lip_err lip__conv_check(lip_layer *l, lip_error *err)
             return lip__layer_fail(l, err, LIP_EDEFINITION, "strides is [%zu,%zu], needs integers >= 1 and <= %d",
                                    c->strides[0], c->strides[1], INT32_MAX);
     }
-    if (c->groups != 1)
-        return lip__layer_fail(l, err, LIP_EUNSUPPORTED, "groups is %ld; only 1 is built in", c->groups);
-    if (c->dilation[0] != 1 || c->dilation[1] != 1)
-        return lip__layer_fail(l, err, LIP_EUNSUPPORTED, "dilation_rate is [%zu,%zu]; only 1 is built in", c->dilation[0],
+    if (c->groups < 1 || c->filters % c->groups)
+        return lip__layer_fail(l, err, LIP_EDEFINITION, "groups is %ld, needs an integer >= 1 that divides filters, which is %ld",
+                               c->groups, c->filters);
+    if (c->groups != 1 && l->kind->flags & LIP__LIPSCHITZ) /* deel-lip computes with them, and with a factor that ignores them */
+        return lip__layer_fail(l, err, LIP_EUNSUPPORTED, "groups is %ld, a constrained convolution has only 1", c->groups);
+    if (!c->dilation[0] || !c->dilation[1])
+        return lip__layer_fail(l, err, LIP_EDEFINITION, "dilation_rate is [%zu,%zu], needs integers >= 1", c->dilation[0],
                                c->dilation[1]);
+    if ((c->strides[0] > 1 || c->strides[1] > 1) && (c->dilation[0] > 1 || c->dilation[1] > 1))
+        return lip__layer_fail(l, err, LIP_EDEFINITION, "strides is [%zu,%zu] and dilation_rate [%zu,%zu], one of them needs to be 1",
+                               c->strides[0], c->strides[1], c->dilation[0], c->dilation[1]);
     return LIP_OK;
+}
+
+lip_err lip__groups_check(const lip_layer *l, lip_error *err)
+{
+    const struct lip__conv *c = (const struct lip__conv *)l;
+
+    if (l->in.dim[2] % (size_t)c->groups == 0)
+        return LIP_OK;
+    return lip__layer_fail(l, err, LIP_ESHAPE, "groups is %ld, needs to divide the channels of its input, which are %zu", c->groups,
+                           l->in.dim[2]);
 }
 
 lip_err lip__image_check(const lip_layer *l, lip_error *err)

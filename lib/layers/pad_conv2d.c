@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "layers/family.h"
-#include "tensor/conv.h"
+#include "tensor/group_conv.h"
 
 enum way { SAME, VALID, CONSTANT, REFLECT, SYMMETRIC, CIRCULAR };
 
@@ -42,6 +42,11 @@ static size_t filters(const lip_layer *l)
     return (size_t)conv(l)->filters;
 }
 
+static size_t groups(const lip_layer *l)
+{
+    return (size_t)conv(l)->groups;
+}
+
 /* Rows or columns added on each side. */
 static size_t edge(const lip_layer *l, int axis)
 {
@@ -53,7 +58,8 @@ struct lip__windows lip__pad_windows(const lip_layer *l)
 {
     const struct lip__conv *c = conv(l);
     struct lip__windows g = {.h = l->in.dim[0] + 2 * edge(l, 0), .w = l->in.dim[1] + 2 * edge(l, 1), .c = l->in.dim[2],
-                             .kh = c->kernel[0], .kw = c->kernel[1], .sh = c->strides[0], .sw = c->strides[1]};
+                             .kh = c->kernel[0], .kw = c->kernel[1], .sh = c->strides[0], .sw = c->strides[1],
+                             .dh = c->dilation[0], .dw = c->dilation[1]};
 
     lip__windows_set(&g, way(l) == SAME);
     return g;
@@ -78,8 +84,10 @@ static lip_err build(lip_layer *l, lip_error *err)
                                lip_shape_text(lip_layer_input_shape(l), text, sizeof text), g.kh, g.kw);
     if (lip_shape_check(&LIP__SHAPE(g.h, g.w, g.c), sizeof(float), INT32_MAX, NULL))
         return lip__layer_fail(l, err, LIP_ESHAPE, "its padded input of %zux%zux%zu is too large", g.h, g.w, g.c);
+    if ((rc = lip__groups_check(l, err)) != LIP_OK)
+        return rc;
     l->out = LIP__SHAPE(g.oh, g.ow, filters(l));
-    lip__declare_kernel(l, &LIP__SHAPE(g.kh, g.kw, g.c, filters(l)), filters(l), c->use_bias, c->kernel_initializer,
+    lip__declare_kernel(l, &LIP__SHAPE(g.kh, g.kw, g.c / groups(l), filters(l)), filters(l), c->use_bias, c->kernel_initializer,
                         c->bias_initializer);
     return LIP_OK;
 }
@@ -146,11 +154,11 @@ static void unpad(const lip_layer *l, const float *padded, float *image)
 
 /* ---- arithmetic --------------------------------------------------------------------------------------- */
 
-static size_t kernel_size(const lip_layer *l)
+static size_t kernel_count(const lip_layer *l)
 {
     struct lip__windows g = lip__pad_windows(l);
 
-    return pads(l) ? up(lip__window_size(&g) * filters(l)) : 0;
+    return lip__window_size(&g) / groups(l) * filters(l);
 }
 
 /* A padded image, one image's gradient of the kernel, and what the convolution needs. */
@@ -158,7 +166,7 @@ static size_t scratch(const lip_layer *l)
 {
     struct lip__windows g = lip__pad_windows(l);
 
-    return padded_size(l) + kernel_size(l) + lip__conv_scratch(&g, filters(l));
+    return padded_size(l) + (pads(l) ? up(kernel_count(l)) : 0) + lip__group_conv_scratch(&g, groups(l), filters(l));
 }
 
 static void forward(const lip_layer *l, const struct lip__pass *p, const float *x, float *y)
@@ -167,12 +175,12 @@ static void forward(const lip_layer *l, const struct lip__pass *p, const float *
     float *rest = p->scratch + padded_size(l);
 
     if (!pads(l)) {
-        lip__conv(&g, p->n, x, p->w[0], filters(l), p->w[1], y, rest);
+        lip__group_conv(&g, groups(l), p->n, x, p->w[0], filters(l), p->w[1], y, rest);
         return;
     }
     for (size_t i = 0; i < p->n; i++) {
         pad(l, x + i * lip_shape_count(&l->in), p->scratch);
-        lip__conv(&g, 1, p->scratch, p->w[0], filters(l), p->w[1], y + i * lip_shape_count(&l->out), rest);
+        lip__group_conv(&g, groups(l), 1, p->scratch, p->w[0], filters(l), p->w[1], y + i * lip_shape_count(&l->out), rest);
     }
 }
 
@@ -184,12 +192,12 @@ static void backward(const lip_layer *l, const struct lip__pass *p, const float 
 
     (void)x, (void)y;
     if (!pads(l)) {
-        lip__conv_adjoint(&g, p->n, dy, p->w[0], filters(l), NULL, dx, rest);
+        lip__group_conv_adjoint(&g, groups(l), p->n, dy, p->w[0], filters(l), dx, rest);
         return;
     }
     memset(dx, 0, p->n * lip_shape_count(&l->in) * sizeof *dx);
     for (size_t i = 0; i < p->n; i++) {
-        lip__conv_adjoint(&g, 1, dy + i * lip_shape_count(&l->out), p->w[0], filters(l), NULL, p->scratch, rest);
+        lip__group_conv_adjoint(&g, groups(l), 1, dy + i * lip_shape_count(&l->out), p->w[0], filters(l), p->scratch, rest);
         unpad(l, p->scratch, dx + i * lip_shape_count(&l->in));
     }
 }
@@ -197,28 +205,28 @@ static void backward(const lip_layer *l, const struct lip__pass *p, const float 
 static void gradient(const lip_layer *l, const struct lip__pass *p, const float *x, const float *dy)
 {
     struct lip__windows g = lip__pad_windows(l);
-    float *dk = p->scratch + padded_size(l), *rest = dk + kernel_size(l);
+    float *dk = p->scratch + padded_size(l), *rest = dk + (pads(l) ? up(kernel_count(l)) : 0);
 
     if (p->dw[1])
         lip__sum_columns(dy, p->n * g.oh * g.ow, filters(l), p->dw[1]);
     if (!p->dw[0])
         return;
     if (!pads(l)) {
-        lip__conv_gradient(&g, p->n, x, dy, filters(l), p->dw[0], rest);
+        lip__group_conv_gradient(&g, groups(l), p->n, x, dy, filters(l), p->dw[0], rest);
         return;
     }
-    memset(p->dw[0], 0, lip__window_size(&g) * filters(l) * sizeof *p->dw[0]);
+    memset(p->dw[0], 0, kernel_count(l) * sizeof *p->dw[0]);
     for (size_t i = 0; i < p->n; i++) {
         pad(l, x + i * lip_shape_count(&l->in), p->scratch);
-        lip__conv_gradient(&g, 1, p->scratch, dy + i * lip_shape_count(&l->out), filters(l), dk, rest);
-        for (size_t j = 0; j < lip__window_size(&g) * filters(l); j++)
+        lip__group_conv_gradient(&g, groups(l), 1, p->scratch, dy + i * lip_shape_count(&l->out), filters(l), dk, rest);
+        for (size_t j = 0; j < kernel_count(l); j++)
             p->dw[0][j] += dk[j];
     }
 }
 
 static double flops(const lip_layer *l)
 {
-    return 2.0 * (double)lip_shape_count(&l->out) * (double)(conv(l)->kernel[0] * conv(l)->kernel[1] * l->in.dim[2]);
+    return 2.0 * (double)lip_shape_count(&l->out) * (double)(conv(l)->kernel[0] * conv(l)->kernel[1] * l->in.dim[2] / groups(l));
 }
 
 static double nothing(const lip_layer *l)

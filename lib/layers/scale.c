@@ -68,7 +68,7 @@ const struct lip__kind lip__rescaling = {
 };
 
 const struct lip__kind lip__multiply_by = {
-    .cls = {.name = "TFOpLambda", .module = "keras.layers", .size = sizeof(struct scale), .fields = multiply_fields},
+    .cls = {.name = "TFOpLambda", .module = "keras.src.layers.core.tf_op_layer", .size = sizeof(struct scale), .fields = multiply_fields},
     .flags = LIP__POINTWISE,
     .build = multiply_build,
     .forward = forward,

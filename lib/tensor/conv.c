@@ -90,7 +90,7 @@ void lip__sum_columns(const float *a, size_t rows, size_t n, float *sum)
 
 static bool is_small(const struct lip__windows *g)
 {
-    return !is_matrix(g) && lip__small_conv_fits(g);
+    return !is_matrix(g) && !lip__dilated(g) && lip__small_conv_fits(g);
 }
 
 static size_t forward_scratch(const struct lip__windows *g, size_t f)
@@ -129,8 +129,9 @@ static bool turns(const struct lip__windows *g)
 
 static struct lip__windows turned(const struct lip__windows *g, size_t f)
 {
-    return (struct lip__windows){.h = g->oh, .w = g->ow, .c = f, .kh = g->kh, .kw = g->kw, .sh = 1, .sw = 1, .oh = g->h,
-                                 .ow = g->w, .top = g->kh - 1 - g->top, .left = g->kw - 1 - g->left};
+    return (struct lip__windows){.h = g->oh, .w = g->ow, .c = f, .kh = g->kh, .kw = g->kw, .sh = 1, .sw = 1, .dh = g->dh,
+                                 .dw = g->dw, .oh = g->h, .ow = g->w, .top = lip__reach(g->kh, g->dh) - 1 - g->top,
+                                 .left = lip__reach(g->kw, g->dw) - 1 - g->left};
 }
 
 /* to (kh, kw, f, c) <- k (kh, kw, c, f), both spatial axes backwards. */

@@ -1,6 +1,7 @@
 /* im2col.c: windows of images to rows of a matrix, and back. */
 #include "tensor/im2col.h"
 
+#include <stdint.h>
 #include <string.h>
 
 /* One axis: n pixels, window q, step s. */
@@ -21,9 +22,9 @@ static bool axis(size_t n, size_t q, size_t s, bool same, size_t *out, size_t *b
 
 bool lip__windows_set(struct lip__windows *g, bool same)
 {
-    bool rows = axis(g->h, g->kh, g->sh, same, &g->oh, &g->top);
+    bool rows = axis(g->h, lip__reach(g->kh, g->dh), g->sh, same, &g->oh, &g->top);
 
-    return axis(g->w, g->kw, g->sw, same, &g->ow, &g->left) && rows;
+    return axis(g->w, lip__reach(g->kw, g->dw), g->sw, same, &g->ow, &g->left) && rows;
 }
 
 size_t lip__window_size(const struct lip__windows *g)
@@ -58,10 +59,46 @@ static struct view look(const struct lip__windows *g, size_t first)
     return v;
 }
 
+/* Where in the images pixel (a, b) of a window lies; SIZE_MAX: outside. */
+static size_t pixel(const struct lip__windows *g, size_t window, size_t a, size_t b)
+{
+    size_t r = window % g->ow, p = window / g->ow % g->oh, image = window / g->ow / g->oh;
+    size_t row = p * g->sh + a * (g->dh ? g->dh : 1) - g->top, column = r * g->sw + b * (g->dw ? g->dw : 1) - g->left;
+
+    return row < g->h && column < g->w ? ((image * g->h + row) * g->w + column) * g->c : SIZE_MAX; /* or it wrapped */
+}
+
+/* Of windows with gaps, pixel by pixel. */
+static void spread(const struct lip__windows *g, const float *x, size_t first, size_t rows, float *panel)
+{
+    for (size_t i = 0; i < rows; i++)
+        for (size_t tap = 0; tap < g->kh * g->kw; tap++, panel += g->c) {
+            size_t at = pixel(g, first + i, tap / g->kw, tap % g->kw);
+            if (at == SIZE_MAX)
+                memset(panel, 0, g->c * sizeof *panel);
+            else
+                memcpy(panel, x + at, g->c * sizeof *panel);
+        }
+}
+
+static void gather(const struct lip__windows *g, const float *panel, size_t first, size_t rows, float *dx)
+{
+    for (size_t i = 0; i < rows; i++)
+        for (size_t tap = 0; tap < g->kh * g->kw; tap++, panel += g->c) {
+            size_t at = pixel(g, first + i, tap / g->kw, tap % g->kw);
+            for (size_t j = 0; at != SIZE_MAX && j < g->c; j++)
+                dx[at + j] += panel[j];
+        }
+}
+
 void lip__im2col(const struct lip__windows *g, const float *x, size_t first, size_t rows, float *panel)
 {
     size_t line = g->kw * g->c, size = g->kh * line;
 
+    if (lip__dilated(g)) {
+        spread(g, x, first, rows, panel);
+        return;
+    }
     for (size_t i = 0; i < rows; i++, panel += size) {
         struct view v = look(g, first + i);
         if (v.rows < g->kh || v.columns < g->kw)
@@ -76,6 +113,10 @@ void lip__col2im(const struct lip__windows *g, const float *panel, size_t first,
 {
     size_t line = g->kw * g->c, size = g->kh * line;
 
+    if (lip__dilated(g)) {
+        gather(g, panel, first, rows, dx);
+        return;
+    }
     for (size_t i = 0; i < rows; i++, panel += size) {
         struct view v = look(g, first + i);
         for (size_t a = 0; a < v.rows; a++) {

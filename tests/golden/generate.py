@@ -2,7 +2,7 @@
 """Golden vectors: what deel-lip computes, one safetensors file per case, for tests/unit/check_golden.c.
 
     python3.11 -m venv VENV && VENV/bin/pip install -r tests/golden/requirements.txt
-    VENV/bin/python tests/golden/generate.py [group ...]      # norm layer loss training steps model optimizer trajectory; all
+    VENV/bin/python tests/golden/generate.py [group ...]      # norm layer graph loss training steps model optimizer trajectory; all
     VENV/bin/python tests/golden/generate.py layer-pad        # the cases whose names begin so
 
 cases.txt lists the files, so that a lost one is noticed. The same machine type gives the same bytes: seeds are fixed,
@@ -28,6 +28,9 @@ TensorFlow runs on one thread without oneDNN. All tensors are F32. All metadata 
                (steps), each step's own, before its update; step<k>/<layer>/<variable> after step k. deel-lip's wbar
                lags: step<k>'s wbar is the effective kernel of step k's own forward, not of the kernel beside it.
     steps      as training, with every loss and every optimizer.
+    graph      as layer, of functional models: joined branches, layers and nested models that are used twice. Inputs, outputs
+               and their gradients are x, x/1, …, y_infer, y_infer/1, … in the model's order. vanilla_definition only where
+               no plain Keras model is nested, which deel-lip would leave as it is.
     model      definition, definition_legacy, vanilla_definition; weights/..., x; y_infer; after one training-mode
                forward: y_train, after/<layer>/{u,sigma,wbar}, y_vanilla; then condense:
                condensed/<layer>/{kernel,u,sigma} (deel-lip leaves wbar), y_condensed in training mode.
@@ -41,7 +44,8 @@ TensorFlow runs on one thread without oneDNN. All tensors are F32. All metadata 
 
 deel-lip freezes a layer's k in traced functions and, in its Sequential, takes factors from the model's input shape.
 Neither is wanted here, so the numbers never come from the model that wrote the JSON: its layers are read back from the
-JSON and called one after the other, each built on its own input with the k of its own config.
+JSON and called one after the other, each built on its own input with the k of its own config; a functional model is
+read back whole, which traces its layers with the k of their configs and builds each on its own input.
 """
 import copy
 import json
@@ -305,46 +309,27 @@ def read_layer(entry):
     return layer
 
 
-class Chain:
-    """The layers of a definition, read back from it, with weights by name."""
+class Leaves:
+    """The layers of a definition, read back from it, with weights by name: (path, layer, names of its variables)."""
 
-    def __init__(self, text, weights, dtype="float32"):
-        config = json.loads(text)["config"]
-        self.dtype = dtype
-        self.layers = []
-        for entry in config["layers"]:
-            if entry["class_name"] == "InputLayer":
-                continue
-            layer = read_layer(with_dtype(entry, dtype))
-            wanted = layer.name
-            if hasattr(layer, "k_coef_lip"):
-                assert layer.k_coef_lip == entry["config"]["k_coef_lip"]
-            names = variables(entry)
-            values = [np.asarray(weights[f"{wanted}/{n}"], dtype) for n in names]
-            assert len(values) == len(layer.get_weights()), wanted
+    def __init__(self, leaves, weights, dtype):
+        self.dtype, self.leaves = dtype, leaves
+        for path, layer, names in leaves:
+            values = [np.asarray(weights[f"{path}/{n}"], dtype) for n in names]
+            assert len(values) == len(layer.get_weights()), path
             if values:
                 layer.set_weights(values)
-            layer.onelip_names = names
-            self.layers.append(layer)
-
-    def __call__(self, x, training):
-        x = tf.cast(x, self.dtype)
-        for layer in self.layers:
-            x = layer(x, training=training) if layer.weights else layer(x)
-        return x
 
     def get(self, prefix, only=None):
-        return {f"{prefix}{layer.name}/{n}": v
-                for layer in self.layers for n, v in zip(layer.onelip_names, layer.get_weights())
+        return {f"{prefix}{path}/{n}": v for path, layer, names in self.leaves for n, v in zip(names, layer.get_weights())
                 if only is None or n in only}
 
     def trainable(self):
         """(name, variable) of every kernel and bias."""
-        return [(f"{layer.name}/{n}", v) for layer in self.layers
-                for n, v in zip(layer.onelip_names, layer.trainable_weights)]
+        return [(f"{path}/{n}", v) for path, layer, names in self.leaves for n, v in zip(names, layer.trainable_weights)]
 
     def condense(self):
-        for layer in self.layers:
+        for _, layer, _ in self.leaves:
             if isinstance(layer, SpectralConv2DTranspose):
                 # Its own condense takes the kernel without the axis swap of its forward pass, and fails or changes
                 # the function: this is condense on the matrix of the forward pass.
@@ -356,6 +341,71 @@ class Chain:
                 layer.sig.assign(sigma)
             elif hasattr(layer, "condense"):
                 layer.condense()
+
+
+class Chain(Leaves):
+    """A Sequential, one layer after the other."""
+
+    def __init__(self, text, weights, dtype="float32"):
+        leaves = []
+        for entry in json.loads(text)["config"]["layers"]:
+            if entry["class_name"] == "InputLayer":
+                continue
+            layer = read_layer(with_dtype(entry, dtype))
+            if hasattr(layer, "k_coef_lip"):
+                assert layer.k_coef_lip == entry["config"]["k_coef_lip"]
+            leaves.append((layer.name, layer, variables(entry)))
+        super().__init__(leaves, weights, dtype)
+
+    def __call__(self, x, training):
+        x = tf.cast(x, self.dtype)
+        for _, layer, _ in self.leaves:
+            takes = layer.weights or isinstance(layer, KL.Dropout)
+            x = layer(x, training=training) if takes else layer(x)
+        return x
+
+
+NESTED = ("Sequential", "Functional", "Model")
+
+
+def find_leaves(model, config, prefix=""):
+    """Those of a model, in its order, the layers of nested models by their paths."""
+    out = []
+    for entry in config["layers"]:
+        name = entry["config"]["name"]
+        if entry["class_name"] in NESTED:
+            out += find_leaves(model.get_layer(name), entry["config"], f"{prefix}{name}/")
+        elif entry["class_name"] != "InputLayer":
+            out.append((prefix + name, model.get_layer(name), variables(entry)))
+    return out
+
+
+class Graph(Leaves):
+    """A functional model."""
+
+    def __init__(self, text, weights, dtype="float32"):
+        tf.keras.backend.clear_session()
+        self.model = tf.keras.models.model_from_json(json.dumps(with_dtype(json.loads(text), dtype)))
+        super().__init__(find_leaves(self.model, json.loads(text)["config"]), weights, dtype)
+
+    def __call__(self, x, training):
+        x = [tf.cast(v, self.dtype) for v in x] if isinstance(x, list) else tf.cast(x, self.dtype)
+        return self.model(x, training=training)
+
+
+def reader(text):
+    return Chain if json.loads(text)["class_name"] == "Sequential" else Graph
+
+
+def shapes_of(text):
+    """(path, names, shapes) of the variables of every layer of a definition."""
+    read = json.loads(text)
+    if read["class_name"] == "Sequential":
+        leaves = [(e["config"]["name"], read_layer(e), variables(e)) for e in read["config"]["layers"] if variables(e)]
+    else:
+        tf.keras.backend.clear_session()
+        leaves = find_leaves(tf.keras.models.model_from_json(text), read["config"])
+    return [(path, names, [w.shape for w in layer.get_weights()]) for path, layer, names in leaves if names]
 
 
 def variables(entry):
@@ -382,12 +432,8 @@ def draw_weights(rng, text, start="gauss"):
     """Weights for every layer of a definition: gaussian kernels of singular value about 1, small biases, random u,
     sigma 1, and, so that nobody can mistake it for a computed one, a wbar that has nothing to do with the kernel."""
     weights = {}
-    for entry in json.loads(text)["config"]["layers"]:
-        names = variables(entry)
-        if not names:
-            continue
-        layer = read_layer(entry)
-        shape = dict(zip(names, (w.shape for w in layer.get_weights())))
+    for path, names, shapes in shapes_of(text):
+        shape = dict(zip(names, shapes))
         m = int(np.prod(shape.get("kernel", (1, 1))[:-1]))
         for name in names:
             n = name.rpartition("/")[2]
@@ -406,7 +452,7 @@ def draw_weights(rng, text, start="gauss"):
                 value = 0.25 + np.square(normal(rng, *shape[n]))
             else:
                 value = np.ones(shape[n], np.float32)
-            weights[f"{entry['config']['name']}/{name}"] = value
+            weights[f"{path}/{name}"] = value
     return weights
 
 
@@ -420,49 +466,58 @@ def named(prefix, weights):
 def unbias(chain, weights, shape, out):
     """TensorFlow fuses the normalisation of images along their channels in float32 only, and then the moving variance follows
     the batch's with N - 1 in the divisor: float64 is made to do the same."""
-    for layer in chain.layers:
-        if isinstance(layer, KL.BatchNormalization) and len(shape) == 4 and layer.axis[0] == 3:
-            n, name = np.prod(shape[:-1]), f"{layer.name}/moving_variance"
+    for _, layer, _ in chain.leaves:
+        if isinstance(layer, KL.BatchNormalization) and len(shape) == 4 and layer.axis[0] in (1, 3):
+            n, name = np.prod(shape) // shape[layer.axis[0]], f"{layer.name}/moving_variance"
             old = np.asarray(weights[name], np.float64) * layer.momentum
             out["after/" + name] = old + (out["after/" + name] - old) * n / (n - 1)
 
 
+def several(name, values):
+    """name, name/1, …: of one thing, or of each of a list."""
+    return {f"{name}/{i}" if i else name: v for i, v in enumerate(values if isinstance(values, list) else [values])}
+
+
+def arrays(values):
+    return [v.numpy() for v in values] if isinstance(values, list) else values.numpy()
+
+
 def one_pass(text, weights, x, dy, dtype):
-    chain = Chain(text, weights, dtype)
-    out = {"y_infer": chain(x, False).numpy()}
+    chain = reader(text)(text, weights, dtype)
+    out = several("y_infer", arrays(chain(x, False)))
     before = chain.get("")
     for name, value in before.items():
         assert np.array_equal(value, np.asarray(weights[name], dtype)), name  # inference changes nothing
-    x = tf.constant(x, dtype)
+    x = [tf.constant(v, dtype) for v in x] if isinstance(x, list) else tf.constant(x, dtype)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
         y = chain(x, True)
-        product = tf.reduce_sum(y * tf.constant(dy, dtype))
-    out["y_train"] = y.numpy()
-    out["dx"] = tape.gradient(product, x).numpy()
+        up = zip(y, dy) if isinstance(y, list) else [(y, dy)]
+        product = tf.add_n([tf.reduce_sum(a * tf.constant(b, dtype)) for a, b in up])
+    out.update(several("y_train", arrays(y)))
+    out.update(several("dx", arrays(tape.gradient(product, x))))
     for name, variable in chain.trainable():
         out["grad/" + name] = tape.gradient(product, variable).numpy()
     out.update(chain.get("after/", ("u", "sigma", "wbar", "moving_mean", "moving_variance")))
-    if dtype == "float64":
+    if dtype == "float64" and not isinstance(x, list):
         unbias(chain, weights, x.shape, out)
     trained = chain.get("")
     if any(name.endswith("/wbar") for name in trained):
-        out["y_vanilla"] = chain(x, False).numpy()
+        out.update(several("y_vanilla", arrays(chain(x, False))))
         chain.condense()
         out.update(chain.get("condensed/", ("kernel", "u", "sigma")))
-        out["y_condensed"] = chain(x, True).numpy()
+        out.update(several("y_condensed", arrays(chain(x, True))))
     return out, trained
 
 
 def export(text, trained):
     """deel-lip's own export of the model as Keras reads it back, with the weights after the training forward."""
     tf.keras.backend.clear_session()
-    loaded = tf.keras.models.model_from_json(text)
-    assert type(loaded) is tf.keras.Sequential
-    for layer in loaded.layers:
-        values = [v for name, v in trained.items() if name.startswith(layer.name + "/")]
-        if values:
-            layer.set_weights(values)
+    known = {"Model": lip.Model} if json.loads(text)["class_name"] == "Model" else {}
+    loaded = tf.keras.models.model_from_json(text, custom_objects=known)
+    for path, layer, names in find_leaves(loaded, json.loads(text)["config"]):
+        if names:
+            layer.set_weights([trained[f"{path}/{n}"] for n in names])
     return vanillaModel(loaded)
 
 
@@ -476,11 +531,25 @@ def turned(value):
     return np.moveaxis(value, -1, 1) if np.ndim(value) > 2 else value
 
 
+def rewritten(text):
+    """The definition of one layer with its channels first."""
+    read = json.loads(text)
+    for entry in read["config"]["layers"]:
+        for at, key in ((entry.get("build_config"), "input_shape"), (entry["config"], "batch_input_shape")):
+            if at and key in at:
+                at[key] = at[key][:1] + list(first(at[key][1:]))
+        if "data_format" in entry["config"]:
+            entry["config"]["data_format"] = "channels_first"
+    return json.dumps(read)
+
+
 def layer():
-    def one(case, seed, make_layer, shape, k=1.0, batch=4, x=None, limit=1e-5, turn=None, **ours):
-        """turn: makes the same layer with channels_first; shape and x stay those of channels_last."""
+    def one(case, seed, make_layer, shape, k=1.0, batch=4, x=None, limit=1e-5, turn=None, random=False, **ours):
+        """turn: makes the same layer with channels_first, or says "rewrite" where deel-lip cannot build that; shape and x
+        stay those of channels_last. random: what training
+        computes is drawn, so only inference is told."""
         text = definition([make_layer()], shape, k)
-        said = definition([turn()], first(shape), k) if turn else text
+        said = rewritten(text) if turn == "rewrite" else definition([turn()], first(shape), k) if turn else text
         written = json.loads(said)
         written["config"]["layers"][-1]["config"].update(ours)  # keys that only onelip has
 
@@ -498,6 +567,8 @@ def layer():
                 assert np.max(np.abs(y - got["y_vanilla"])) <= 1e-6 * np.max(np.abs(y))
                 got["y_vanilla"] = y
                 more["vanilla_definition"] = export(said, trained).to_json()
+            if random:
+                given, got, more = {"x": xs}, {"y_infer": got["y_infer"]}, {"training": "random"}
             found = floors(got, exact)
             if turn:
                 given, got = ({name: turned(v) if name in ("x", "dx", "dy") or name.startswith("y_") else v
@@ -801,6 +872,189 @@ def layer():
         lambda: SpectralConv2D(3, 3, activation=MaxMin(name="split"), name="c1"), (3, 4, 2), batch=2,
         turn=lambda: SpectralConv2D(3, 3, activation=MaxMin(name="split", data_format="channels_first"), name="c1",
                                     data_format="channels_first"))
+
+    # Three shapes of every kind in every format, so that check_golden.c finds them.
+    seeds = iter(range(80000, 99999, 20))
+    for case, make_layer, shapes in [
+        ("activation-relu", lambda: KL.Activation("relu", name="act"), [(2, 3)]),
+        ("activation-linear", lambda: KL.Activation("linear", name="act"), [(2, 3, 4)]),
+        ("dense", lambda: KL.Dense(3, activation="tanh", name="d1"), [(2, 3, 4)]),
+        ("elu", lambda: KL.ELU(0.5, name="act"), [(2, 3), (3, 2, 2)]),
+        ("leaky_relu", lambda: KL.LeakyReLU(name="act"), [(2, 3), (3, 2, 2)]),
+        ("thresholded_relu", lambda: KL.ThresholdedReLU(0.25, name="act"), [(2, 3), (3, 2, 2)]),
+        ("re_lu", lambda: KL.ReLU(name="act"), [(2, 3), (3, 2, 2)]),
+        ("softmax", lambda: KL.Softmax(name="act"), [(5,)]),
+        ("group_sort2", lambda: GroupSort2(name="sort"), [(3, 6)]),
+        ("reshape", lambda: KL.Reshape((-1,), name="move"), [(3, 2, 2)]),
+        ("reshape-image", lambda: KL.Reshape((2, -1, 2), name="move"), [(12,)]),
+        ("permute", lambda: KL.Permute((2, 1), name="move"), [(3, 4)]),
+        ("permute-image", lambda: KL.Permute((2, 3, 1), name="move"), [(3, 2, 5)]),
+        ("rescaling", lambda: KL.Rescaling(0.5, name="move"), [(5,), (3, 2, 2)]),
+        ("rescaling-offset", lambda: KL.Rescaling(1 / 127.5, -1.0, name="move"), [(2, 3)]),
+        ("batch_normalization-image-axis1", lambda: KL.BatchNormalization(name="bn", axis=1), [(3, 2, 4)]),
+    ]:
+        for shape in shapes:
+            one(f"{case}-{'x'.join(map(str, shape))}", next(seeds), make_layer, shape, batch=3)
+    for shape in [(7,), (2, 3), (3, 2, 2)]:
+        one(f"dropout-{'x'.join(map(str, shape))}", next(seeds), lambda: KL.Dropout(0.25, name="thin"), shape, random=True)
+    one("dropout-none", next(seeds), lambda: KL.Dropout(0.0, name="thin"), (4, 2))
+
+    def both(case, kind, arguments, shape, last=True, batch=2):
+        """The same with both formats, or with channels_first alone."""
+        make_layer = lambda: kind(name="c1", **arguments)  # noqa: E731
+        if last:
+            one(case, next(seeds), make_layer, shape, batch=batch)
+        one(case + "-first", next(seeds), make_layer, shape, batch=batch,
+            turn="rewrite" if kind is PadConv2D else lambda: kind(name="c1", data_format="channels_first", **arguments))
+
+    for case, kind, last, variants in [
+        ("average_pooling2d", KL.AveragePooling2D, (True, False), [
+            (dict(pool_size=(2, 3), strides=(3, 2)), (7, 4, 2)), (dict(pool_size=(1, 2)), (3, 6, 1))]),
+        ("max_pooling2d", KL.MaxPooling2D, (True, False), [
+            (dict(pool_size=(2, 3), strides=(3, 2)), (7, 4, 2)), (dict(pool_size=(1, 2)), (3, 6, 1))]),
+        ("global_average_pooling2d", KL.GlobalAveragePooling2D, (True, True), [({}, (1, 6, 2)), (dict(keepdims=True), (4, 3, 3))]),
+        ("global_max_pooling2d", KL.GlobalMaxPooling2D, (True, True), [({}, (1, 6, 2)), (dict(keepdims=True), (4, 3, 3))]),
+        ("flatten", KL.Flatten, (True, True), [({}, (4, 3, 2)), ({}, (1, 5, 3))]),
+        ("zero_padding2d", KL.ZeroPadding2D, (True, True), [(dict(padding=(1, 2)), (3, 4, 2)), (dict(padding=1), (1, 2, 3))]),
+        ("scaled_average_pooling2d", ScaledAveragePooling2D, (False, False), [
+            (dict(pool_size=(3, 1), k_coef_lip=2.0), (7, 3, 2)), (dict(pool_size=2), (4, 6, 3))]),
+        ("scaled_l2_norm_pooling2d", ScaledL2NormPooling2D, (False, False), [
+            (dict(pool_size=(1, 3), k_coef_lip=2.0), (3, 7, 2)), (dict(pool_size=2), (4, 6, 3))]),
+        ("scaled_global_average_pooling2d", ScaledGlobalAveragePooling2D, (False, False), [({}, (1, 6, 2)), ({}, (5, 2, 3))]),
+        ("scaled_global_l2_norm_pooling2d", ScaledGlobalL2NormPooling2D, (False, False), [({}, (1, 6, 2)), ({}, (5, 2, 3))]),
+        ("max_min", MaxMin, (False, False), [({}, (2, 5, 3)), ({}, (4, 1, 2))]),
+        ("invertible_down_sampling", InvertibleDownSampling, (True, False), [
+            (dict(pool_size=(3, 1)), (6, 5, 1)), (dict(pool_size=(2, 2)), (4, 2, 1))]),
+        ("invertible_up_sampling", InvertibleUpSampling, (True, False), [
+            (dict(pool_size=(4, 1)), (1, 4, 4)), (dict(pool_size=(1, 2)), (4, 2, 2))]),
+        ("conv2d", KL.Conv2D, (False, False), [
+            (dict(filters=2, kernel_size=(4, 2), strides=(1, 3), padding="same"), (5, 7, 3))]),
+        ("conv2d_transpose", KL.Conv2DTranspose, (True, False), [
+            (dict(filters=2, kernel_size=(2, 4)), (4, 3, 2)), (dict(filters=3, kernel_size=(4, 3), strides=(1, 3), padding="same"),
+                                                              (3, 2, 1))]),
+        ("frobenius_conv2d", FrobeniusConv2D, (False, False), [
+            (dict(filters=3, kernel_size=4, k_coef_lip=2.0), (5, 7, 2)), (dict(filters=2, kernel_size=3), (6, 4, 1))]),
+        ("spectral_conv2d_transpose", SpectralConv2DTranspose, (False, False), [
+            (dict(filters=3, kernel_size=(2, 4), strides=(1, 3), k_coef_lip=2.0), (3, 2, 3)),
+            (dict(filters=2, kernel_size=3, activation="relu"), (4, 5, 2))]),
+        ("pad_conv2d", PadConv2D, (False, False), [
+            (dict(filters=3, kernel_size=(4, 3), strides=(1, 2), padding="reflect"), (5, 4, 2)),
+            (dict(filters=2, kernel_size=(2, 5), strides=(3, 1), padding="circular"), (6, 7, 1)),
+            (dict(filters=2, kernel_size=3, padding="symmetric"), (3, 5, 2))]),
+        ("conv2d-groups", KL.Conv2D, (True,), [
+            (dict(filters=6, kernel_size=(2, 3), strides=(2, 1), groups=3, padding="same"), (5, 4, 6))]),
+        ("conv2d-gaps", KL.Conv2D, (True, True), [
+            (dict(filters=3, kernel_size=(3, 2), dilation_rate=(2, 3), activation="relu"), (7, 6, 2)),
+            (dict(filters=4, kernel_size=(3, 4), dilation_rate=(1, 2), groups=2, padding="same"), (4, 9, 2))]),
+        ("conv2d_transpose-gaps", KL.Conv2DTranspose, (True, True), [
+            (dict(filters=3, kernel_size=(3, 2), dilation_rate=2), (3, 5, 2)),
+            (dict(filters=2, kernel_size=(2, 4), dilation_rate=3, padding="same"), (4, 5, 3))]),
+        ("pad_conv2d-groups", PadConv2D, (True,), [
+            (dict(filters=4, kernel_size=(3, 2), groups=2, padding="constant"), (4, 3, 2))]),
+        ("pad_conv2d-gaps", PadConv2D, (True,), [
+            (dict(filters=2, kernel_size=3, dilation_rate=(2, 1), padding="circular"), (6, 4, 2))]),
+    ]:
+        for i, (arguments, shape) in enumerate(variants):
+            both(f"{case}-{'x'.join(map(str, shape))}", kind, arguments, shape, last[i] if i < 2 else False)
+
+
+# ---- graph -----------------------------------------------------------------------------------------
+
+
+def joined(*shape):
+    """Every way to join tensors, around a constrained layer."""
+    a, b = KL.Input(shape, name="a"), KL.Input(shape, name="b")
+    c = shape[-1]
+    d = (SpectralDense(c, name="d1") if len(shape) < 3 else SpectralConv2D(c, (2, 3), name="c1"))(a)
+    sum_ = KL.Add(name="sum")([d, b, a])
+    mean = KL.Average(name="mean")([sum_, b])
+    less = KL.Subtract(name="less")([mean, a])
+    times = KL.Multiply(name="times")([less, d, b])
+    half = times * 0.5
+    beside = KL.Concatenate(axis=1, name="beside")([half, b])
+    sorted_ = FullSort(name="sort")(sum_)
+    return tf.keras.Model([a, b], [beside, sorted_], name="net")
+
+
+def shared():
+    """A layer and a nested Sequential, used twice each, and a layer in between."""
+    x = KL.Input((6,), name="x")
+    d, sort = SpectralDense(6, activation="relu", name="d"), GroupSort2(name="sort")
+    tower = lip.Sequential([KL.Input((6,), name="in"), SpectralDense(4, name="e"), GroupSort2(name="s")], name="tower",
+                           k_coef_lip=2.0)
+    first = d(x)
+    again = d(sort(first)) * 0.5
+    y = FrobeniusDense(3, name="y")(KL.Add(name="sum")([tower(first), tower(again)]))
+    return tf.keras.Model(x, y, name="net")
+
+
+def shared_image():
+    """One convolution for three images, whose kernel gathers three gradients."""
+    images = [KL.Input((4, 5, 2), name=n) for n in "abc"]
+    conv, pool = SpectralConv2D(2, 3, name="c1"), ScaledL2NormPooling2D(2, name="pool")
+    made = [pool(conv(conv(v) if i == 2 else v)) for i, v in enumerate(images)]
+    y = SpectralDense(3, name="d1")(KL.Flatten(name="flat")(KL.Average(name="mean")(made)))
+    return tf.keras.Model(images, [y, made[2]], name="net")
+
+
+def residual(nested=True):
+    """Blocks that add to what they read; with plain Keras models nested twice deep."""
+    x = KL.Input((4, 6, 2), name="x")
+    v = SpectralConv2D(4, 3, name="c0")(x)
+    for i in range(2):
+        def block(v):
+            w = GroupSort2(name="sort%d" % i)(SpectralConv2D(4, (2, 3), name="c%d" % (i + 1))(v))
+            return KL.Average(name="mean%d" % i)([v, w])
+        if nested:
+            inside = KL.Input((4, 6, 4), name="in%d" % i)
+            inner = tf.keras.Model(inside, block(inside), name="inner%d" % i)
+            outside = KL.Input((4, 6, 4), name="out%d" % i)
+            v = tf.keras.Model(outside, inner(outside), name="outer%d" % i)(v)
+        else:
+            v = block(v)
+    y = FrobeniusDense(3, name="y")(ScaledGlobalAveragePooling2D(name="pool")(v))
+    return tf.keras.Model(x, y, name="net") if nested else lip.Model(x, y, name="net")
+
+
+GRAPHS = {
+    "joined-5": lambda: joined(5), "joined-2x3": lambda: joined(2, 3), "joined-3x4x2": lambda: joined(3, 4, 2),
+    "shared": shared, "shared-image": shared_image, "residual-nested": residual,
+    "residual": lambda: residual(False),
+}
+
+
+def graph_text(case):
+    tf.keras.backend.clear_session()
+    return GRAPHS[case]().to_json()
+
+
+def graph():
+    for i, case in enumerate(GRAPHS):
+        text = graph_text(case)
+        config = json.loads(text)["config"]
+        plain = not any(e["class_name"] == "Functional" or e["class_name"] == "Sequential" and not e["registered_name"]
+                        for e in config["layers"])
+
+        def make(seed):
+            rng = np.random.default_rng(seed)
+            weights = draw_weights(rng, text)
+            net = Graph(text, weights)
+            inputs = [normal(rng, 3, *v.shape[1:]) for v in net.model.inputs]
+            dy = [normal(rng, 3, *v.shape[1:]) for v in net.model.outputs]
+            xs, up = (v if len(v) > 1 else v[0] for v in (inputs, dy))
+            got, trained = one_pass(text, weights, xs, up, "float32")
+            exact, _ = one_pass(text, weights, xs, up, "float64")
+            more = {}
+            if plain:
+                made = export(text, trained)
+                for name, y in several("y_vanilla", arrays(made(xs, training=False))).items():
+                    assert np.max(np.abs(y - got[name])) <= 1e-6 * np.max(np.abs(y))
+                    got[name] = y
+                more["vanilla_definition"] = made.to_json()
+            return {**named("weights/", weights), **several("x", xs), **several("dy", up), **got}, {
+                "definition": text, **more, **floors(got, exact)}
+
+        settle("graph", case, 71000 + 100 * i, make, 2e-5)
 
 
 # ---- losses ----------------------------------------------------------------------------------------
@@ -1360,7 +1614,7 @@ def guard():
               reference=" ".join("%.6g" % v for v in got.ravel()))
 
 
-GROUPS = {f.__name__: f for f in (norm, layer, loss, training, steps, model, optimizer, trajectory, guard)}
+GROUPS = {f.__name__: f for f in (norm, layer, graph, loss, training, steps, model, optimizer, trajectory, guard)}
 if __name__ == "__main__":
     for argument in sys.argv[1:] or GROUPS:
         group, _, ONLY = argument.partition("-")
