@@ -232,6 +232,16 @@ struct job *job_get(struct jobs *jobs, const char *id)
     return job;
 }
 
+bool job_is_finished(struct job *job)
+{
+    bool is;
+
+    pthread_mutex_lock(&job->jobs->lock);
+    is = finished(job->status);
+    pthread_mutex_unlock(&job->jobs->lock);
+    return is;
+}
+
 /* Under the lock. Takes the caller's reference over on success. */
 static bool insert(struct jobs *jobs, struct job *job)
 {
@@ -1023,6 +1033,19 @@ struct jobs *jobs_open(struct ctx *ctx, const char *state_dir, char *why, size_t
     return NULL;
 }
 
+/* Without a history, or after it was taken away, nobody else would. */
+static void forget_lost(struct ctx *ctx)
+{
+    size_t n;
+    struct model **all = store_list(ctx->store, &n);
+
+    for (size_t i = 0; all && i < n; i++) {
+        train_job_forget(ctx, all[i]);
+        store_put(all[i]);
+    }
+    free(all);
+}
+
 bool jobs_start(struct jobs *jobs)
 {
     /* Nobody else is here yet but requests that make new ones: those stay behind what was there. */
@@ -1039,6 +1062,7 @@ bool jobs_start(struct jobs *jobs)
         take_up(job);
         job_put(job);
     }
+    forget_lost(jobs->ctx);
     for (; jobs->n_runners < RUNNERS; jobs->n_runners++)
         if (pthread_create(&jobs->runner[jobs->n_runners], NULL, runner, jobs))
             return jobs->n_runners > 0;

@@ -89,6 +89,7 @@ void jobs_respond_async(struct ctx *ctx, const struct request *rq, struct reply 
 
 struct job *job_get(struct jobs *jobs, const char *id); /* counted; NULL: there is none */
 void job_put(struct job *job);
+bool job_is_finished(struct job *job);
 json_t *job_json(struct job *job); /* api.md 3.11; NULL: out of memory */
 /* jobs_list: newest first, as JSON; NULLs select all. */
 json_t *jobs_list(struct jobs *jobs, const char *status, const char *model, const char *type);
@@ -123,5 +124,9 @@ void *job_take_aside(struct job *job);
 
 /* job_tell: an event of the job, also in the server's feed. data: taken over. latest: only the latest of its type counts. */
 void job_tell(struct job *job, json_t *data, bool latest);
+
+/* train_job_forget: what training jobs left in a model that was loaded just now, of those jobs that are finished or not known any
+ * more: its training resource is again what it was before them. */
+void train_job_forget(struct ctx *ctx, struct model *model);
 
 #endif

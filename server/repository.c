@@ -389,6 +389,19 @@ static bool is_kept(const struct repository *r, const char *name)
     return kept;
 }
 
+/* From the state directory, with nothing left of jobs that are over. */
+static bool load_kept(struct repository *r, const char *name, struct knobs *config, struct failure *f)
+{
+    struct model *m;
+
+    if (!store_reload(r->ctx->store, name, config, f))
+        return false;
+    if ((m = store_get(r->ctx->store, name)))
+        train_job_forget(r->ctx, m);
+    store_put(m);
+    return true;
+}
+
 bool repository_load(struct repository *r, const char *name, struct knobs *config, const json_t *files, struct failure *f)
 {
     bool kept = is_kept(r, name), ok;
@@ -399,7 +412,7 @@ bool repository_load(struct repository *r, const char *name, struct knobs *confi
     if (files)
         return load_given(r, name, files, config, f);
     if (kept)
-        return store_reload(r->ctx->store, name, config, f);
+        return load_kept(r, name, config, f);
     if ((fd = open_folder(r, name)) < 0)
         return failure_set(f, 404, "unknown_model", "failed to poll from model repository");
     ok = load_folder(r, name, fd, config, f);

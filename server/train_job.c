@@ -846,4 +846,29 @@ static void settled(struct ctx *ctx, struct job *job)
     store_put(model);
 }
 
+void train_job_forget(struct ctx *ctx, struct model *model)
+{
+    json_t *positions, *position;
+    const char *id;
+
+    if (store_read_only(ctx->store))
+        return;
+    model_lock(model);
+    positions = json_copy(model->positions);
+    json_object_foreach(positions, id, position) {
+        struct job *job = job_get(ctx->jobs, id);
+        struct failure f = {0};
+
+        if (!job || job_is_finished(job)) {
+            if (model->state && !leave(model, id, &f))
+                log_warning("model %s: the training resource before job %s: %s", model->name, id, f.text);
+            else
+                position_put(model, id, NULL);
+        }
+        job_put(job);
+    }
+    pthread_mutex_unlock(&model->writing);
+    json_decref(positions);
+}
+
 const struct job_type job_train = {"train", true, true, true, NULL, check, run, settled};

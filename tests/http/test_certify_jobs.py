@@ -1,6 +1,7 @@
 """Certificates of a dataset: at once and as a job, which tells how far it is, pauses, goes on, survives a crash and a drain."""
 
 import json
+import os
 
 from daemon import Daemon, run, tensor
 
@@ -121,6 +122,9 @@ def plan(check):
         d.post(f"/v2/jobs/{long}/cancel")
         check("cancel", wait(long)["status"] == "cancelled" and state(long)["progress"]["step"] < N // 4
               and d.get(f"/v2/jobs/{long}/result").status == 404, state(long))
+
+        if os.environ.get("WITH_SQLITE") == "0":
+            return  # without a history jobs end with the daemon: test_jobs.py
 
         # after a crash or a drain it begins again
         crashed, never = make(**slow).json["id"], make(resume="never", **slow).json["id"]
