@@ -1,4 +1,5 @@
-"""`make soak`: memory over a million requests, a thousand models made and deleted, and half an hour of everything.
+"""`make soak`: memory over a million requests, a thousand models made and deleted and a thousand times loaded and unloaded,
+a hundred reloads under load, and half an hour of everything.
 
     soak.py [MINUTES [REQUESTS [CYCLES]]]       30 1000000 1000
 
@@ -16,6 +17,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "http"))
 from daemon import MLP, Daemon, run, tensor  # noqa: E402
+import lifecycle  # noqa: E402
 
 MINUTES, REQUESTS, CYCLES = (float(sys.argv[i]) if len(sys.argv) > i else v for i, v in ((1, 30), (2, 1e6), (3, 1000)))
 IDLE_MIB = 30
@@ -54,6 +56,35 @@ def cycle(d, i):
     return answer.status
 
 
+def repository(check):
+    """Load and unload of a model of --model-dir."""
+    def definition(k):
+        return {"class_name": "Sequential", "config": {"layers": [
+            {"class_name": "InputLayer", "config": {"batch_input_shape": [None, 2], "name": "x"}},
+            {"class_name": "Dense", "config": {"units": 1, "name": "y", "use_bias": False,
+                                               "kernel_initializer": {"class_name": "Constant", "config": {"value": k}}}}]}}
+
+    def put(k):
+        new = models / "m" / ".new"
+        new.write_text(json.dumps(definition(k)))
+        new.rename(models / "m" / "model.json")
+
+    body = {"inputs": [tensor("x", [1, 2], [1, 2])]}
+    with Daemon() as d:
+        models = pathlib.Path(d.folder, "models")
+        (models / "m").mkdir(parents=True)
+        put(0)
+        d.stop()
+        d.options = ("--model-dir", models)
+        d.start()
+        growth = lifecycle.cycles(d, int(CYCLES), body)
+        print(f"# {growth:.0f} bytes for each of {CYCLES:.0f} times")
+        check("memory stays when a model is unloaded and loaded: less than 1 kB each time", growth < 1000, growth)
+        faults, answered = lifecycle.reloads(d, 101, put, body, lambda k: [{"name": "y", "datatype": "FP32", "shape": [1, 1], "data": [3 * k]}])
+        print(f"# {answered} requests were answered meanwhile")
+        check("100 reloads under load, no request failed or was answered by another model", not faults and answered > 100, faults[:3])
+
+
 def plan(check):
     with Daemon("--threads", "2") as d:
         d.create("mlp", DEFINITION)
@@ -75,6 +106,7 @@ def plan(check):
         check("models that come are served", set(statuses) == {200}, set(statuses))
         check("nor with models that come and go: less than 1 KiB each", ended - begun < CYCLES + 512, f"{begun} -> {ended} KiB")
         check("and no descriptor stays open", len(os.listdir(f"/proc/{d.process.pid}/fd")) < 100)
+    repository(check)
     end = time.monotonic() + MINUTES * 60
     rounds = failed = 0
     while time.monotonic() < end:
