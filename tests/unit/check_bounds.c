@@ -1211,6 +1211,33 @@ START_TEST(a_linear_model_is_its_matrix)
 }
 END_TEST
 
+/* Weights that a diverged training left behind are named, whatever reads them. */
+START_TEST(weights_that_are_not_finite_are_named)
+{
+    static const char *const layer[] = {"\"Dense\",\"config\":{\"units\":3,\"name\":\"a\"", "\"BatchNormalization\",\"config\":{\"name\":\"a\"",
+                                        "\"PReLU\",\"config\":{\"name\":\"a\""};
+    static const char *const name[] = {"a/bias", "a/moving_variance", "a/alpha"};
+    lip_layer_bound layers[4];
+    lip_network_bound network;
+    lip_certifier *certifier;
+    lip_error err = {0};
+    struct served s;
+    size_t n;
+
+    serve_one(&s, "[null,8]", layer[_i]);
+    ((float *)lip_state_data(s.state, lip_model_find_variable(s.model, name[_i])))[2] = NAN;
+    lip_snapshot_put(s.snapshot);
+    OK(lip_state_publish(s.state, &s.snapshot, &err));
+    ck_assert_int_eq(lip_bound_network(s.snapshot, NULL, layers, &n, &network, &err), LIP_ENONFINITE);
+    ck_assert_ptr_nonnull(strstr(err.text, name[_i]));
+    ck_assert_ptr_nonnull(strstr(err.text, "element 2"));
+    err = (lip_error){0};
+    ck_assert_int_eq(lip_certifier_new(s.snapshot, NULL, &certifier, &err), LIP_ENONFINITE);
+    ck_assert_ptr_nonnull(strstr(err.text, name[_i]));
+    stop(&s);
+}
+END_TEST
+
 START_TEST(a_dead_layer_bounds_the_network_by_nothing)
 {
     float zeros[6 * 8] = {0};
@@ -1399,6 +1426,7 @@ static Suite *suite(void)
     tcase_add_test(core, a_report_survives_every_lost_allocation);
     tcase_add_test(core, a_claim_that_is_exceeded_is_reported);
     tcase_add_test(core, a_linear_model_is_its_matrix);
+    tcase_add_loop_test(core, weights_that_are_not_finite_are_named, 0, 3);
     tcase_add_test(core, a_dead_layer_bounds_the_network_by_nothing);
     tcase_add_test(core, spectra_are_those_of_the_operators);
     tcase_add_loop_test(core, the_ends_of_a_spectrum_are_its_ends, 0, 6);

@@ -598,6 +598,7 @@ START_TEST(what_may_overflow_has_no_radius)
 {
     static const float huge[] = {1e30f, 0, 0, 1e30f}, tiny[] = {1e-30f, 0, 0, 1e-30f};
     float x[] = {3e9f, 1, 3, 1, INFINITY, 1, NAN, 0}, y[8];
+    const char *reason[4];
     double radius[4];
     lip_certifier *certifier;
     lip_error err = {0};
@@ -607,9 +608,12 @@ START_TEST(what_may_overflow_has_no_radius)
     put(&s, "d1/kernel", huge);
     put(&s, "d2/kernel", tiny);
     OK(lip_certifier_new(s.snapshot, &(lip_certifier_options){.norm = LIP_L2}, &certifier, &err));
-    OK(certify(certifier, s.ws, &(lip_certify_options){.arithmetic = LIP_FLOAT32}, 4, x, NULL, y, NULL, NULL, radius,
-                   &err));
+    OK(lip_certify(certifier, s.ws, &(lip_certify_options){.arithmetic = LIP_FLOAT32}, 4, x, NULL,
+                   &(lip_certificates){.y = y, .radius = radius, .reason = reason}, &err));
     ck_assert_double_eq(radius[0], 0); /* infinity - infinity is next door */
+    ck_assert_str_eq(reason[0], "an output could overflow within the ball");
+    ck_assert_ptr_null(reason[1]);
+    ck_assert_str_eq(reason[3], "the answer is not finite");
     ck_assert_double_eq_tol(radius[1], sqrt(2), 1e-4);
     ck_assert_double_eq(radius[2], 0);
     ck_assert_double_eq(radius[3], 0);
