@@ -17,6 +17,7 @@
 #include "bounds/liplt.h"
 #include "bounds/shape.h"
 
+enum { POWER = 12 };
 #define MOST_NUMBERS 3e7  /* of all shapes */
 #define MOST_FLOPS   2e10
 #define SLACK        (1 + 0x1p-48) /* rates of AFFINE are off by a few roundings */
@@ -224,10 +225,36 @@ static double flops(const struct spectral *s)
 
 /* ---- shapes ------------------------------------------------------------------------------------------------------- */
 
-/* shape->s for a link: squares times any row sum of any frequency's Q are at most `scale`; channels have one each. */
-static void share(const struct lip__link *link, const double *q, size_t many, double scale, double *s)
+/* About the largest eigenvalue of s Q s, (m, m), by a few steps from x. */
+static double stretch(const double *q, const double *s, size_t m, double *x, double *y)
+{
+    double length = 0;
+
+    for (size_t i = 0; i < m; i++)
+        x[i] = 1 + 0.5 * sin((double)(3 * i + 1));
+    for (int step = 0; step < POWER; step++) {
+        double square = 0;
+
+        for (size_t i = 0; i < m; i++) {
+            y[i] = 0;
+            for (size_t j = 0; j < m; j++)
+                y[i] += q[i * m + j] * s[j] * x[j];
+            y[i] *= s[i];
+            square += y[i] * y[i];
+        }
+        length = sqrt(square);
+        for (size_t i = 0; i < m && length > 0; i++)
+            x[i] = y[i] / length;
+    }
+    return length;
+}
+
+/* shape->s for a link: one for each channel, squares in proportion to 1 over the largest row sum of any frequency's Q, and such that
+ * the largest eigenvalue of any s Q s is about `scale`. Whether that is below 2 the step proves. */
+static void share(const struct lip__link *link, const double *q, size_t many, double scale, struct lip__shape *shape)
 {
     size_t m = link->m, half = m / 2;
+    double *s = shape->s, most = 0;
 
     memset(s, 0, m * sizeof *s);
     for (size_t i = 0; i < many * m; i++) {
@@ -238,7 +265,11 @@ static void share(const struct lip__link *link, const double *q, size_t many, do
         s[i % m % half] = fmax(s[i % m % half], sum);
     }
     for (size_t i = 0; i < half; i++)
-        s[i] = s[half + i] = s[i] > 0 ? sqrt(scale / s[i]) : 1;
+        s[i] = s[half + i] = s[i] > 0 ? sqrt(1 / s[i]) : 1;
+    for (size_t w = 0; w < many; w++)
+        most = fmax(most, stretch(q + w * m * m, s, m, shape->t, shape->h));
+    for (size_t i = 0; i < m && most > 0; i++)
+        s[i] *= sqrt(scale / most);
 }
 
 /* All shapes once through the links, in q (many, widest^2) and back. Returns the largest norm, INFINITY. */
@@ -257,7 +288,7 @@ static lip_err recursion(struct spectral *s, struct lip__shape *shape, double *q
         const struct lip__link *link = &c->link[k];
         double *swap = q;
 
-        share(link, q, s->many, scale, shape->s);
+        share(link, q, s->many, scale, shape);
         for (size_t w = 0; w < s->many; w++) {
             if (late(s))
                 return LIP_OK;

@@ -1011,7 +1011,7 @@ START_TEST(stacks_of_convolutions_are_never_underestimated)
         ck_assert(isnan(network.by[i]) || network.by[i] >= most * (1 - 1e-9));
     /* No empty statement: shapes of all frequencies see that the convolutions do not stretch the same images. (On smaller ones the
      * periodic grid costs what that gains.) */
-    ck_assert_msg(_i % 4 || network.by[LIP_FOURIER] < 0.97 * network.by[LIP_PRODUCT], "fourier %g, product %g, truly above %g",
+    ck_assert_msg(_i % 4 || network.by[LIP_FOURIER] < 0.8 * network.by[LIP_PRODUCT], "fourier %g, product %g, truly above %g",
                   network.by[LIP_FOURIER], network.by[LIP_PRODUCT], most);
     for (int k = 0; k < 3; k++)
         lip__free(a[k]);
