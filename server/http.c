@@ -1054,7 +1054,7 @@ static void check_work(struct exchange *x)
         too_large(x, limit);
     } else if ((x->coding = coding_named(x->guard.encoding)) == CODING_UNKNOWN) {
         reply_header(&x->rp, "Accept-Encoding", "gzip, deflate");
-        reply_error(&x->rp, 415, "unsupported_encoding", NULL, "content coding \"%.40s\" is neither gzip nor deflate",
+        reply_error(&x->rp, x->rq.route->flags & ROUTE_OIP ? 501 : 415, "unsupported_encoding", NULL, "content coding \"%.40s\" is neither gzip nor deflate",
                     x->guard.encoding);
     } else if (x->guard.length > SPOOLED && x->rq.route->flags & ROUTE_UPLOAD) {
         make_spool(x, x->guard.length);

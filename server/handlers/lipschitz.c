@@ -184,12 +184,9 @@ static void count_report(struct metrics *metrics, const char *model, const struc
     char labels[LABELS_MAX];
 
     labels_of(labels, model, now->version);
-    if (!isnan(network->claimed))
-        metrics_set(metrics, "onelip_lipschitz_claimed", labels, network->claimed);
-    if (!isnan(network->lower))
-        metrics_set(metrics, "onelip_lipschitz_lower", labels, network->lower);
-    if (!isnan(network->upper))
-        metrics_set(metrics, "onelip_lipschitz_upper", labels, network->upper);
+    metrics_set(metrics, "onelip_lipschitz_claimed", labels, network->claimed); /* NaN: unknown; no older figure stays */
+    metrics_set(metrics, "onelip_lipschitz_lower", labels, network->lower);
+    metrics_set(metrics, "onelip_lipschitz_upper", labels, network->upper);
 }
 
 static json_t *report(const char *model, const struct published *now, const struct options *o, const lip_layer_bound *bounds,

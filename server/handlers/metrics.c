@@ -1,5 +1,6 @@
 #include "metrics.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "common.h"
@@ -17,12 +18,14 @@ static const struct {
 static const char *const cache[] = {"nv_cache_num_hits_per_model", "nv_cache_num_misses_per_model", "nv_cache_hit_duration_per_model",
                                     "nv_cache_miss_duration_per_model"};
 
+static const char *const reasons[] = {"REJECTED", "CANCELED", "BACKEND", "OTHER"}; /* Triton's, of failures */
+
 /* What the statistics extension counts, under Triton's names. */
 static void show_model(struct metrics *metrics, struct model *model)
 {
     struct published *now = model_now(model);
     struct stats_totals t;
-    char labels[LABELS_MAX];
+    char labels[LABELS_MAX], failure[LABELS_MAX + 32];
 
     if (!now)
         return;
@@ -38,6 +41,10 @@ static void show_model(struct metrics *metrics, struct model *model)
             us[q] = t.quantile_ns[i][q] / 1e3;
         metrics_set(metrics, times[i].total, labels, (double)t.ns[i] / 1e3);
         metrics_quantiles(metrics, times[i].summary, labels, us, (double)t.ns[i] / 1e3, t.requests);
+    }
+    for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++) { /* the first one is a change from 0 */
+        snprintf(failure, sizeof failure, "%s,reason=\"%s\"", labels, reasons[i]);
+        metrics_add(metrics, "nv_inference_request_failure", failure, 0);
     }
     for (size_t i = 0; i < sizeof cache / sizeof *cache; i++)
         metrics_set(metrics, cache[i], labels, 0);

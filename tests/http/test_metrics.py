@@ -87,7 +87,8 @@ def plan(check):
         kinds, samples = read()
         check("every family is there, and no other", kinds == WANTED, sorted(set(kinds.items()) ^ set(WANTED.items())))
         check("inference is counted", [samples[n, ours] for n in ("nv_inference_request_success", "nv_inference_count", "nv_inference_exec_count")]
-              == [3, 8, 3] and samples["nv_inference_request_failure", (*ours, 'reason="OTHER"')] == 1, samples)
+              == [3, 8, 3] and [samples["nv_inference_request_failure", (*ours, f'reason="{r}"')]
+                                for r in ("REJECTED", "CANCELED", "BACKEND", "OTHER")] == [0, 0, 0, 1], samples)
         check("steps", any(samples.get(("onelip_train_steps_total", labels)) == 3 for labels in (ours, ours[:1])), samples)
         check("a state was published, three steps were not", samples["onelip_publish_total", ours] == 1
               and samples["onelip_publish_coalesced_total", ours] == 3,

@@ -1,127 +1,39 @@
 """server/openapi.json against the table of routes and against a real daemon: every route is described, nothing else is; every
 operation is asked with its own examples and the answer fits its schema, with no member that is not described."""
 
-import json
 import os
 import pathlib
 import re
-import struct
 
-from daemon import MLP, SOURCE, TRAINING, Daemon, batch, run
+from daemon import SOURCE, Daemon, run
 from schema import Schemas
-
-HEAD, FROZEN = "/v2/models/{m}", "/v2/models/{m}/versions/{v}"
-NESTED = {"class_name": "Sequential", "config": {"layers": [
-    {"class_name": "InputLayer", "config": {"batch_input_shape": [None, 4], "name": "x"}},
-    {"class_name": "Sequential", "config": {"name": "net", "layers": [
-        {"class_name": "InputLayer", "config": {"batch_input_shape": [None, 4], "name": "inner"}},
-        {"class_name": "SpectralDense", "config": {"units": 2, "name": "d1"}}]}}]}}
-
-
-def table():
-    """(method, path): whether it is built, of routes.c."""
-    text = pathlib.Path(SOURCE, "server/routes.c").read_text()
-    macros = dict(re.findall(r'^#define (\w+) (.*"[^"]*")$', text, re.M))
-    routes = {}
-
-    def joined(expression):
-        while (wider := re.sub(r'"[^"]*"|\b[A-Z]\w*\b', lambda m: macros.get(m[0], m[0]), expression)) != expression:
-            expression = wider
-        return "".join(re.findall(r'"([^"]*)"', expression))
-
-    for opening, method, path in re.findall(r'^    ((?:AT_ANY_)?LATER\(|AT_ANY\(|AT_HEAD\(|\{)"([A-Z]+)", ([^,)]+)[,)]', text, re.M):
-        for of in ("M ", "MV ", "ML ") if opening.startswith("AT_") else ("",):
-            routes[method.lower(), re.sub(r"{\w+}", "{}", joined(of + path))] = "LATER" not in opening
-    return routes
-
-
-def npy(*values):
-    head = b"{'descr': '<f4', 'fortran_order': False, 'shape': (%d,), }" % len(values)
-    head += b" " * (-(len(head) + 11) % 64) + b"\n"
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head + struct.pack(f"<{len(values)}f", *values)
-
-
-class Stage:
-    """What the examples find: the README's model with everything that an operation may name."""
-
-    def __init__(self, d, built):
-        self.d, self.built = d, built
-
-    def has(self, method, path):
-        return self.built.get((method, path))
-
-    def set(self):
-        d, has = self.d, self.has
-        d.delete("/v2/models/new")
-        d.delete("/v2/models/demo?force=true" if has("post", "/v2/jobs") else "/v2/models/demo")
-        d.create("demo", self.definition, TRAINING)
-        d.create("nested", NESTED)
-        if has("post", "/v2/models/{}/versions"):
-            d.post("/v2/models/demo/versions", {"labels": ["stable"]})
-        if has("post", "/v2/models/{}/checkpoints"):
-            d.post("/v2/models/demo/checkpoints", {"name": "before"})
-        if has("put", "/v2/datasets/{}"):
-            d.put("/v2/datasets/toy?label=label", "a,b,c,d,label\n1,2,3,4,0\n4,3,2,1,1\n0,1,0,1,2\n", Content_Type="text/csv")
-        if has("post", "/v2/jobs"):
-            self.job = d.post("/v2/jobs", {"type": "train", "model": "demo", "dataset": "toy", "epochs": 1, "batch_size": 3}).json["id"]
-            d.wait(lambda: d.get(f"/v2/jobs/{self.job}").json["status"] in ("succeeded", "failed", "cancelled"), "a finished job")
+from stage import description, requests, table
 
 
 def examples(check, d, api, built):
-    schemas, stage = Schemas(api), Stage(d, built)
-    stage.definition = api["paths"]["/v2/models"]["post"]["requestBody"]["content"]["application/json"]["example"]["definition"]
-    files = {"putWeights": lambda: (d.get("/v2/models/demo/weights").body, "application/x-safetensors"),
-             "putDataset": lambda: (b"a,label\n1,0\n2,1\n", "text/csv"),
-             "putDatasetTensor": lambda: (npy(1, 2, 3), "application/x-npy"),
-             "putTensor": lambda: (d.get("/v2/models/demo/weights/d1/kernel").body, "application/json"),
-             "putInnerTensor": lambda: (d.get("/v2/models/nested/weights/net/d1/kernel").body, "application/json")}
-    queries = {"putDataset": "?label=label"}
-    # /docs has files only where swagger-ui was built in; what a job leaves behind is asked for by other tests.
-    elsewhere = {"docsFile", "jobResult", "pauseJob", "resumeJob"}
-    for path, item in api["paths"].items():
-        for method, op in item.items():
-            name = op["operationId"]
-            if not built.get((method, re.sub(r"{\w+}", "{}", path))) or name in elsewhere:
-                continue
-            stage.set()
-            parameters = [schemas.resolve(p) for p in op.get("parameters", ())]
-            values = {p["name"]: p["example"] for p in parameters if p["in"] == "path"}
-            if "inner" in values:
-                values.update(m="nested", l="net", inner="d1")
-            if "id" in values:
-                values["id"] = stage.job
-            target = path.format(**values) + queries.get(name, "")
-            body = kind = None
-            if name == "deleteVersion":
-                d.delete("/v2/models/demo/labels/stable")
-            plain = re.sub("Of(Version|Label)$", "", name)
-            if plain in files:
-                body, kind = files[plain]()
-            elif "requestBody" in op:
-                kind = next(iter(op["requestBody"]["content"]))
-                media = op["requestBody"]["content"][kind]
-                body = media.get("example")
-                if body is None:
-                    check(f"{name} has an example", False)
-                    continue
-                faults = schemas.faults(body, media["schema"])
-                check(f"{name}: its example fits its schema", not faults, faults)
-            if "inner" in values and "{v}" in path or "inner" in values and "{label}" in path:
-                stage.has("post", "/v2/models/{}/versions") and d.post("/v2/models/nested/versions", {"labels": ["stable"]})
-            a = d.call(method.upper(), target, body, {"Content-Type": kind} if kind else {})
-            response = op["responses"].get(str(a.status))
-            check(f"{name}: {method.upper()} {target} is answered as described", response and (a.status < 400 or a.code == "version_frozen"), a)
-            if not response:
-                continue
-            content = schemas.resolve(response).get("content", {})
-            got = (a.headers["Content-Type"] or "").split(";")[0]
-            check(f"{name}: with a media type that is described", got in content or not content and not a.body, (got, list(content)))
-            if got == "application/json" and "schema" in content.get(got, ()):
-                faults = schemas.faults(a.json, content[got]["schema"])
-                check(f"{name}: with what is described", not faults, f"{faults}\n{a}")
-            missing = [h for h, about in schemas.resolve(response).get("headers", {}).items() if not a.headers[h]
-                       and schemas.resolve(about).get("required", h != "Inference-Header-Content-Length")]
-            check(f"{name}: with the headers that are described", not missing, (missing, a))
+    schemas = Schemas(api)
+    for r in requests(d, api, built, schemas, changes=lambda method: method != "get"):
+        media = r.operation.get("requestBody", {}).get("content", {}).get(r.kind, {})
+        if r.kind and r.body is None:
+            check(f"{r.name} has an example", False)
+            continue
+        if "example" in media:
+            faults = schemas.faults(r.body, media["schema"])
+            check(f"{r.name}: its example fits its schema", not faults, faults)
+        a = d.call(r.method, r.target, r.body, {"Content-Type": r.kind} if r.kind else {})
+        response = r.operation["responses"].get(str(a.status))
+        check(f"{r.name}: {r.method} {r.target} is answered as described", response and (a.status < 400 or a.code == "version_frozen"), a)
+        if not response:
+            continue
+        content = schemas.resolve(response).get("content", {})
+        got = (a.headers["Content-Type"] or "").split(";")[0]
+        check(f"{r.name}: with a media type that is described", got in content or not content and not a.body, (got, list(content)))
+        if got == "application/json" and "schema" in content.get(got, ()):
+            faults = schemas.faults(a.json, content[got]["schema"])
+            check(f"{r.name}: with what is described", not faults, f"{faults}\n{a}")
+        missing = [h for h, about in schemas.resolve(response).get("headers", {}).items() if not a.headers[h]
+                   and schemas.resolve(about).get("required", h != "Inference-Header-Content-Length")]
+        check(f"{r.name}: with the headers that are described", not missing, (missing, a))
 
 
 def failures(check, d, api):
@@ -158,7 +70,7 @@ def pages(check, d, api):
 
 
 def plan(check):
-    api = json.loads(pathlib.Path(SOURCE, "server/openapi.json").read_text())
+    api = description()
     routes = table()
     described = {(method, re.sub(r"{\w+}", "{}", path)) for path, item in api["paths"].items() for method in item}
     check("the table of routes was read", len(routes) > 100, len(routes))
