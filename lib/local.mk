@@ -28,7 +28,7 @@ noinst_HEADERS += \
 	%D%/layers/distributions.h %D%/layers/family.h %D%/layers/kinds.def %D%/layers/layer.h %D%/layers/slots.h %D%/layers/softmax.h \
 	%D%/losses/family.h %D%/losses/loss.h %D%/losses/losses.def %D%/losses/metric.h \
 	%D%/model/callbacks.h %D%/model/judge.h %D%/model/model.h %D%/model/slots.h %D%/model/tape.h %D%/model/train.h \
-	%D%/norm/eigen.h %D%/norm/polynomial.h %D%/norm/rko.h %D%/norm/rko_factor.h \
+	%D%/norm/eigen.h %D%/norm/polynomial.h %D%/norm/rko.h %D%/norm/rko_factor.h %D%/norm/schemes.def \
 	%D%/optim/family.h %D%/optim/optimizer.h %D%/optim/optimizers.def %D%/optim/schedule.h \
 	%D%/tensor/conv.h %D%/tensor/gemm.h %D%/tensor/group_conv.h %D%/tensor/im2col.h %D%/tensor/small_conv.h %D%/tensor/tile.h %D%/tensor/tile_unit.h
 
@@ -46,6 +46,6 @@ onelipinclude_HEADERS = \
 
 pkgconfigdir = $(libdir)/pkgconfig
 nodist_pkgconfig_DATA = %D%/onelip.pc
-EXTRA_DIST += %D%/libonelip.sym
+EXTRA_DIST += %D%/libonelip.sym %D%/norm/fit_schemes.py
 
 dist_man_MANS += %D%/onelip.3

@@ -2,7 +2,7 @@
  *
  * Three forms of the loop give the same numbers. "plain" is deel-lip's, product for product: for beta other than 1/2 and
  * where the smaller side k is too small or too large for the others to pay. The others work on the Gram matrix of the
- * smaller side. "polynomial" fits the k-th iterate on the spectrum's interval; it needs a loop that converges before its
+ * smaller side. "polynomial" takes the loop's limit on the spectrum's interval; it needs a loop that converges before its
  * cap, with a tolerance so small that one iteration more or less changes nothing, and singular values above WELL of the
  * largest. Everything else is "eigen": the stopping rule on exact singular values, in double.
  *
@@ -27,7 +27,7 @@ static const double safe_square = 3;
 
 /* Eigenvalues of W0'W0 that the polynomial form takes: rounding of the Gram matrix, 1e-7 of the largest eigenvalue, moves
  * q by that over twice the smallest one. */
-static const double least_square = 0.1, most_square = 1.2;
+static const double least_square = 0.1;
 
 /* With a stop below this change, the next change would be below 1.5 times its square. */
 static const double fine_eps = 1e-3;
@@ -48,7 +48,7 @@ bool lip__has_bjorck(const lip_rko_options *o)
 
 /* What a form on the Gram matrix hands to its gradient. */
 struct head {
-    struct lip__polynomial plan;
+    const struct lip__scheme *scheme;
     float t;
 };
 
@@ -257,18 +257,16 @@ static bool surely_converges(double e, size_t k, const lip_rko_options *o)
     return false;
 }
 
-/* A polynomial for this spectrum, or false. */
-static bool plan_polynomial(const struct lip__spectrum *e, size_t k, const lip_rko_options *o, struct lip__polynomial *plan,
-                            lip_rko_info *info)
+/* A polynomial for this spectrum, or NULL. */
+static const struct lip__scheme *plan_polynomial(const struct lip__spectrum *e, size_t k, const lip_rko_options *o, lip_rko_info *info)
 {
     double low = e->ritz[0] - e->low_residual - 2e-3, high = e->ritz[e->steps - 1];
 
     high += e->high_residual + 0.02 * (1 - high);
-    if (lip__rko_form == LIP__EIGEN || o->eps_bjorck > fine_eps || high > 1 - least_square || low < 1 - most_square ||
-        !surely_converges(high, k, o))
-        return false;
+    if (lip__rko_form == LIP__EIGEN || o->eps_bjorck > fine_eps || high > 1 - least_square || !surely_converges(high, k, o))
+        return NULL;
     info->bjorck_iterations = count_iterations(e, k, o, &info->residual);
-    return lip__polynomial_plan(plan, low, high, info->bjorck_iterations);
+    return lip__polynomial_plan(low, high);
 }
 
 /* |Q (I - E) Q v - v| / |v|. y, z: k floats. */
@@ -296,7 +294,7 @@ static bool evaluate(const struct gram_scratch *g, size_t k, float *work)
     const float *e = lip__polynomial_e(g->own, k), *high = work, *low = work + k, *start = work + 2 * k;
     float *y = work + 3 * k, *z = work + 4 * k;
 
-    lip__polynomial_value(&g->head->plan, k, g->own);
+    lip__polynomial_value(g->head->scheme, k, g->own);
     return deviation(k, g->own, e, high, y, z) < accepted && deviation(k, g->own, e, low, y, z) < accepted &&
            deviation(k, g->own, e, start, y, z) < accepted;
 }
@@ -309,7 +307,7 @@ void lip__factor_times(const float *w, size_t m, size_t n, float alpha, const fl
 /* What the polynomial's value stands for, with keep. */
 static struct lip__factor factor_of(const struct gram_scratch *g, size_t k, double coef)
 {
-    return (struct lip__factor){g->own, (float)(coef / g->head->t), lip__polynomial_direction(&g->head->plan, k, g->own)};
+    return (struct lip__factor){g->own, (float)(coef / g->head->t), lip__polynomial_direction(g->head->scheme, k, g->own)};
 }
 
 static lip_err run_on_gram(const float *w, size_t m, size_t n, double coef, const lip_rko_options *o, float *u, float *wbar,
@@ -332,7 +330,8 @@ static lip_err run_on_gram(const float *w, size_t m, size_t n, double coef, cons
             return rc;
     }
     g->head->t = s->t;
-    if (plan_polynomial(&spectrum, k, o, &g->head->plan, info) && evaluate(g, k, work)) {
+    g->head->scheme = plan_polynomial(&spectrum, k, o, info);
+    if (g->head->scheme && evaluate(g, k, work)) {
         info->form = polynomial;
         if (factor)
             *factor = factor_of(g, k, coef);
@@ -428,7 +427,7 @@ static double factor_backward(const float *w, size_t m, size_t n, double coef, c
     float *derivative;
 
     symmetrise(k, (float)(-coef / (2 * t)), factor->product);
-    derivative = lip__polynomial_derivative(&x.head->plan, k, x.own);
+    derivative = lip__polynomial_derivative(x.head->scheme, k, x.own);
     along = (along + 2 / t * lip__dot(derivative, x.gram, k * k)) / (t * t);
     for (size_t i = 0; i < k * k; i++)
         derivative[i] *= (float)(2 / (t * t));

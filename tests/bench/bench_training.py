@@ -19,6 +19,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "http"))
@@ -131,6 +132,7 @@ def race(folder, net, threads, peers):
                 print(f"{name}: skipped ({variable})")
         for _ in range(ROUNDS):
             for side in sides:
+                time.sleep(0.3)  # threads of the one before go to sleep
                 side.turn()
     finally:
         for side in sides:
