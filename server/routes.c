@@ -28,6 +28,7 @@ const struct route routes[] = {
 
     /* the API's description */
     {"GET", "/openapi.json", handle_openapi, ALWAYS, NULL},
+    {"GET", "/", handle_docs, ALWAYS, NULL},
     {"GET", "/docs", handle_docs, ALWAYS, NULL},
     {"GET", "/docs/{file}", handle_docs_file, ROUTE_OIP, NULL},
     {"GET", "/v2/problems/{code}", handle_problem, ALWAYS, NULL},
@@ -131,7 +132,6 @@ const struct route routes[] = {
     {"GET", "/v2/events", handle_events, ROUTE_INLINE, NULL},
 
     /* of the wire contract, not of this build */
-    LATER("GET", "/"),
     LATER("GET", "/ui"),
     LATER("GET", "/v2/repository/{repo}/index"),
     LATER("POST", "/v2/repository/{repo}/index"),

@@ -79,7 +79,7 @@ void handle_problem(struct ctx *ctx, const struct request *rq, struct reply *rp)
         reply_bytes(rp, 200, "text/html; charset=utf-8", page, strlen(page));
 }
 
-/* GET /docs  ->  its first page, whose links are relative */
+/* GET /, GET /docs  ->  the first page of the docs, whose links are relative */
 void handle_docs(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
     (void)rq;
