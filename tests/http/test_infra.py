@@ -109,7 +109,8 @@ def together(check, d):
                 continue
             revision = (answer.headers["ETag"], answer.json["parameters"]["weights_revision"])
             data = answer.json["outputs"][0]["data"]
-            if seen.setdefault(revision, data) != data:
+            # Alone and beside others the last bits differ; a step moves these numbers by a thousand times as much.
+            if any(abs(a - b) > 2e-6 * max(1, abs(b)) for a, b in zip(data, seen.setdefault(revision, data))):
                 trouble.append(f"{revision}: {seen[revision]} and {data}")
 
     def churn():

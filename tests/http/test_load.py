@@ -81,7 +81,8 @@ def hostile(check, d):
     # What the attackers do costs the same two cores; ten times the latency, and a scheduler's turn or two, would be starving.
     check("about as fast as before", e["latency_us"]["p99"] <= 10 * before["latency_us"]["p99"] + 50e3,
           (before["latency_us"], e["latency_us"]))
-    check("so are health checks", e["health_us"]["count"] > 5 and e["health_us"]["p99"] <= 10 * before["health_us"]["p99"] + 50e3,
+    # Of some fifty health checks p99 is the worst one, which a busy machine decides.
+    check("so are health checks", e["health_us"]["count"] > 5 and e["health_us"]["p95"] <= 10 * before["health_us"]["p95"] + 50e3,
           (before["health_us"], e["health_us"]))
     check("the daemon lives", d.alive and d.post("/v2/models/m/infer", INFER).status == 200)
 
