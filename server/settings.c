@@ -400,7 +400,7 @@ static bool set_json(struct config *c, const struct setting *s, const json_t *va
         c->source[s - settings] = (unsigned char)source;
         for (size_t i = 0; good && i < json_array_size(value); i++) {
             text = json_string_value(json_array_get(value, i));
-            if (!text || strchr(text, ','))
+            if (!text || !*text || strchr(text, ','))
                 return trouble(t, CONFIG, "%s: found %s, wanted an array of texts", place, shown);
             good = set_from(c, s, source, text, place, shown, t);
         }
@@ -786,7 +786,7 @@ static bool patch_one(struct config *fresh, const char *key, const json_t *value
     return false;
 }
 
-bool config_patch(struct config *c, const json_t *changes, struct settings_fault *fault)
+bool config_patch(struct config *c, const json_t *changes, bool dry, struct settings_fault *fault)
 {
     struct config fresh;
     const json_t *value;
@@ -797,7 +797,7 @@ bool config_patch(struct config *c, const json_t *changes, struct settings_fault
     json_object_foreach((json_t *)changes, key, value)
         if (!(good = patch_one(&fresh, key, value, fault)))
             break;
-    if (good) {
+    if (good && !dry) {
         pthread_rwlock_wrlock(&c->lock);
         json_object_foreach((json_t *)changes, key, value)
             swap(c, &fresh, key_named(key));

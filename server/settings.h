@@ -54,14 +54,14 @@ void config_clear(struct config *c);
 /* config_reload: read everything again and take over what is mutable; false, with one line in why, keeps the old. */
 bool config_reload(struct config *c, char *why, size_t size);
 
-/* config_patch: the settings of an object, all or none of them, until a restart or config_reload. On failure false and
- * fault. */
+/* config_patch: the settings of an object, all or none of them, until a restart or config_reload; dry: only look at them. On
+ * failure false and fault. */
 struct settings_fault {
     int status;
     const char *code; /* unknown_member, requires_restart, bad_parameter */
     char pointer[80], text[500];
 };
-bool config_patch(struct config *c, const json_t *changes, struct settings_fault *fault);
+bool config_patch(struct config *c, const json_t *changes, bool dry, struct settings_fault *fault);
 
 /* config_loads: whether --load-model names it. */
 bool config_loads(const struct config *c, const char *model);

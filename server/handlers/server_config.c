@@ -37,24 +37,29 @@ void handle_settings(struct ctx *ctx, const struct request *rq, struct reply *rp
         reply_json_tagged(rq, rp, document(ctx));
 }
 
+static bool patch(struct ctx *ctx, const json_t *changes, bool dry, struct reply *rp)
+{
+    struct settings_fault fault;
+    bool good = config_patch(ctx->config, changes, dry, &fault);
+
+    if (!good)
+        reply_at(rp, fault.status, fault.code, fault.pointer, "%s", fault.text);
+    return good;
+}
+
 /* PATCH /v2/config  {"log_level":"debug"}  ->  the same, until a restart or SIGHUP */
 void handle_settings_patch(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
     static const char *const none[] = {NULL};
-    struct settings_fault fault;
     json_t *body = NULL, *present = NULL;
 
     if (!codec_queries(rq, rp, none) || !(body = codec_document(rq, rp)))
         return;
     if (!(present = document(ctx))) {
         reply_no_memory(rp);
-    } else if (precondition_document(rq, present, rp)) {
-        if (!config_patch(ctx->config, body, &fault)) {
-            reply_at(rp, fault.status, fault.code, fault.pointer, "%s", fault.text);
-        } else {
-            settings_apply(ctx);
-            reply_json_tagged(rq, rp, document(ctx));
-        }
+    } else if (patch(ctx, body, true, rp) && precondition_document(rq, present, rp) && patch(ctx, body, false, rp)) {
+        settings_apply(ctx);
+        reply_json_tagged(rq, rp, document(ctx));
     }
     json_decref(present);
     json_decref(body);

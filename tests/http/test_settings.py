@@ -45,7 +45,8 @@ def settings(check):
                 ("a wrong range", {"checkpoint_seconds": 0}, 400, "bad_parameter", "/checkpoint_seconds"),
                 ("no choice", {"log_level": "loud"}, 400, "bad_parameter", "/log_level"),
                 ("nothing", {"log_level": None}, 400, "bad_parameter", "/log_level"),
-                ("no origin", {"cors_origins": ["https://a.example", "b.example"]}, 400, "bad_parameter", "/cors_origins")]:
+                ("no origin", {"cors_origins": ["https://a.example", "b.example"]}, 400, "bad_parameter", "/cors_origins"),
+                ("an empty one", {"cors_origins": [""]}, 400, "bad_parameter", "/cors_origins")]:
             bad = d.call("PATCH", "/v2/config", patch)
             check(f"{name} is {status}", bad.status == status and bad.code == code and bad.json["errors"][0]["pointer"] == pointer, bad)
         check("and nothing has changed", d.get("/v2/config").json == b.json)
