@@ -992,12 +992,13 @@ static void check_preflight(struct exchange *x)
 static void find_route(struct exchange *x)
 {
     struct http *http = x->server->http;
+    const char *prefix = x->server->listener->metrics ? "" : http->ctx->config->api_prefix;
 
     if (x->server->listener->metrics && strcmp(x->target, "/metrics")) {
         reply_error(&x->rp, 404, "not_found", NULL, "this address has /metrics and nothing else");
         return;
     }
-    switch (router_find(routes, x->rq.method, x->target, http->ctx->config->api_prefix, &x->match)) {
+    switch (router_find(routes, x->rq.method, x->target, prefix, &x->match)) {
     case ROUTE_FOUND:
         x->rq.route = x->match.route;
         x->rq.path = x->match.path;

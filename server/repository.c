@@ -442,7 +442,7 @@ bool repository_unload(struct repository *r, const char *name, struct failure *f
 static void noticed(struct repository *r, const char *name, bool is_new, int fd, struct folder *folder)
 {
     struct model *present = store_get(r->ctx->store, name);
-    bool load = is_new ? config_loads(r->ctx->config, name) : present && present->stage != MODEL_UNLOADED;
+    bool load = is_new ? config_loads(r->ctx->config, name) : present && model_stage(present, NULL, 0) != MODEL_UNLOADED;
     struct failure f = {0};
 
     if (present && present->kept) {
