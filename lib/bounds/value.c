@@ -112,15 +112,22 @@ static void move_value(const struct lip__stage *s, size_t n, const double *x, do
 
 static void sort_value(const struct lip__stage *s, size_t n, const double *x, double *y)
 {
+    double k = s->layer->k;
+
+    for (size_t i = 0; i < n * s->out && s->group == 2; i += 2) {
+        bool turned = x[i] > x[i + 1];
+        double low = turned ? x[i + 1] : x[i], high = turned ? x[i] : x[i + 1];
+
+        y[i] = k * low;
+        y[i + 1] = k * high;
+    }
+    if (s->group == 2)
+        return;
     memcpy(y, x, n * s->out * sizeof *y);
     for (size_t i = 0; i < n * s->out; i += s->group)
-        if (s->group == 2) {
-            y[i] = fmin(x[i], x[i + 1]);
-            y[i + 1] = fmax(x[i], x[i + 1]);
-        } else
-            qsort(y + i, s->group, sizeof *y, ascending);
+        qsort(y + i, s->group, sizeof *y, ascending);
     for (size_t i = 0; i < n * s->out; i++)
-        y[i] *= s->layer->k;
+        y[i] *= k;
 }
 
 static void sum_value(const struct lip__stage *s, size_t n, const double *const *x, double *y)
@@ -154,6 +161,17 @@ static void beside_value(const struct lip__stage *s, size_t n, const double *con
     }
 }
 
+/* The bias of every channel, where channels lie side by side or `step` apart. */
+static void add_bias(const struct lip__stage *s, size_t n, double *y)
+{
+    size_t channels = s->kind == LIP__STAGE_ADJOINT ? s->conv.g.c : s->n;
+
+    for (size_t i = 0; i < n * s->out; i += channels * s->step)
+        for (size_t c = 0; c < channels; c++)
+            for (size_t j = 0; j < s->step; j++)
+                y[i + c * s->step + j] += s->bias[c];
+}
+
 size_t lip__stage_scratch(const struct lip__stage *s)
 {
     return s->kind == LIP__STAGE_CONV || s->kind == LIP__STAGE_ADJOINT ? lip__conv_panel(&s->conv) : 0;
@@ -162,7 +180,6 @@ size_t lip__stage_scratch(const struct lip__stage *s)
 void lip__stage_value(const struct lip__stage *s, size_t n, const double *const *x, double *y, double *scratch)
 {
     const double *first = x[0];
-    size_t channels;
 
     switch (s->kind) {
     case LIP__STAGE_MATRIX:
@@ -224,7 +241,6 @@ void lip__stage_value(const struct lip__stage *s, size_t n, const double *const 
         memcpy(y, first, n * s->out * sizeof *y);
         break;
     }
-    channels = s->kind == LIP__STAGE_ADJOINT ? s->conv.g.c : s->n;
-    for (size_t i = 0; s->bias && i < n * s->out; i++)
-        y[i] += s->bias[i / s->step % channels];
+    if (s->bias)
+        add_bias(s, n, y);
 }
