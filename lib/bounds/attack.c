@@ -291,7 +291,7 @@ static void targets(const struct job *job, struct victim *v)
     }
 }
 
-/* p has another answer and lies where approach left it. */
+/* p lies where approach left it; its answer, computed among others than before, may be c again by the last bit. */
 static void count(const struct job *job, struct victim *v)
 {
     double d = distance(job, v->x, v->p);
@@ -301,7 +301,7 @@ static void count(const struct job *job, struct victim *v)
         for (size_t i = 0; i < job->in; i++)
             v->best[i] = (float)v->p[i];
     }
-    v->over = !v->other || d > v->nearest * (1 - 1e-4);
+    v->over = d > v->nearest * (1 - 1e-4);
     v->nearest = d;
 }
 
