@@ -17,6 +17,7 @@ unit_tests += %D%/unit/check_initializers
 unit_tests += %D%/unit/check_keys
 unit_tests += %D%/unit/check_layers
 unit_tests += %D%/unit/check_losses
+unit_tests += %D%/unit/check_memory
 unit_tests += %D%/unit/check_metrics
 unit_tests += %D%/unit/check_model
 unit_tests += %D%/unit/check_norm
@@ -76,6 +77,7 @@ script_tests += %D%/http/test_load.py
 script_tests += %D%/http/test_training.py
 script_tests += %D%/http/test_trajectory.py
 script_tests += %D%/http/test_versions.py
+script_tests += %D%/install/test_headers.py
 script_tests += %D%/install/test_install.sh
 benches += %D%/bench/bench_mlp
 benches += %D%/bench/bench_norm
@@ -132,7 +134,7 @@ check_PROGRAMS = $(unit_tests) $(benches) $(fuzzers) %D%/bench/trainer
 noinst_HEADERS += %D%/unit/check_main.h %D%/unit/models.h %D%/unit/norm_reference.h %D%/bench/bench.h
 EXTRA_DIST += $(script_tests) %D%/load/soak.py %D%/bench/bench_serving.py %D%/bench/bench_overload.py %D%/bench/bench_training.py %D%/bench/recipes.py %D%/bench/peers %D%/http/daemon.py %D%/http/lifecycle.py %D%/http/trajectory.py %D%/http/schema.py %D%/http/stage.py %D%/http/tls-1.key %D%/http/tls-1.pem %D%/http/tls-2.key %D%/http/tls-2.pem %D%/install/use.c %D%/golden %D%/clients %D%/fuzz/corpus %D%/fuzz/README
 
-noinst_HEADERS += %D%/unit/served.h
+noinst_HEADERS += %D%/unit/samples.h %D%/unit/served.h
 
 TESTS = $(unit_tests) $(fuzzers) $(script_tests)
 TEST_EXTENSIONS = .py .sh

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/json_text.h"
 #include "model/model.h"
 
 #define POINTER 160
@@ -585,7 +586,7 @@ static json_t *write_field(const struct lip__field *f, const void *object, bool 
             return json_null();
         json_t *array = json_array();
         for (size_t i = 0; array && i < list->n; i++)
-            if (json_array_append_new(array, json_integer(list->v[i]))) {
+            if (lip__json_add(array, json_integer(list->v[i]))) {
                 json_decref(array);
                 array = NULL;
             }
@@ -597,7 +598,7 @@ static json_t *write_field(const struct lip__field *f, const void *object, bool 
             return json_null();
         json_t *array = json_array();
         for (size_t i = 0; array && i < list->n; i++)
-            if (json_array_append_new(array, real(list->v[i]))) {
+            if (lip__json_add(array, real(list->v[i]))) {
                 json_decref(array);
                 array = NULL;
             }
@@ -607,7 +608,7 @@ static json_t *write_field(const struct lip__field *f, const void *object, bool 
         const struct lip__strings *list = (const struct lip__strings *)(const void *)at;
         json_t *array = json_array();
         for (size_t i = 0; array && i < list->n; i++)
-            if (json_array_append_new(array, json_string(list->v[i]))) {
+            if (lip__json_add(array, json_string(list->v[i]))) {
                 json_decref(array);
                 array = NULL;
             }
@@ -638,7 +639,7 @@ static json_t *write_field(const struct lip__field *f, const void *object, bool 
         const long *axes = (const long *)(const void *)at;
         json_t *list = axes[0] < 0 ? json_integer(axes[1]) : json_array();
         for (long i = 0; i < axes[0]; i++)
-            json_array_append_new(list, json_integer(axes[i + 1]));
+            lip__json_add(list, json_integer(axes[i + 1]));
         return list;
     }
     case LIP__NULL:
@@ -676,7 +677,7 @@ lip_err lip__fields_write(json_t *config, const struct lip__class *cls, const vo
         const char *unsaid = f->type == LIP__STRING && !*(char *const *)((const char *)object + f->offset)
                                  ? f->choices ? f->choices : !strcmp(f->name, "name") ? cls->name : NULL
                                  : NULL;
-        if (json_object_set_new(config, f->name, unsaid ? json_string(unsaid) : write_field(f, object, legacy)))
+        if (lip__json_set(config, f->name, unsaid ? json_string(unsaid) : write_field(f, object, legacy)))
             return LIP_ENOMEM;
     }
     return LIP_OK;
@@ -686,9 +687,9 @@ static json_t *write_shape(const lip_shape *shape)
 {
     json_t *a = json_array();
 
-    json_array_append_new(a, json_null());
+    lip__json_add(a, json_null());
     for (size_t i = 0; i < shape->rank; i++)
-        json_array_append_new(a, json_integer((json_int_t)shape->dim[i]));
+        lip__json_add(a, json_integer((json_int_t)shape->dim[i]));
     return a;
 }
 
@@ -703,18 +704,18 @@ static json_t *write_config(const lip_layer *l, bool legacy)
     json_t *config = json_object();
 
     if (lip_layer_is_input(l)) {
-        json_object_set_new(config, "batch_input_shape", write_shape(lip_layer_input_shape(l)));
-        json_object_set_new(config, "dtype", json_string("float32"));
-        json_object_set_new(config, "sparse", json_false());
-        json_object_set_new(config, "ragged", json_false());
-        json_object_set_new(config, "name", json_string(own_name(l)));
+        lip__json_set(config, "batch_input_shape", write_shape(lip_layer_input_shape(l)));
+        lip__json_set(config, "dtype", json_string("float32"));
+        lip__json_set(config, "sparse", json_false());
+        lip__json_set(config, "ragged", json_false());
+        lip__json_set(config, "name", json_string(own_name(l)));
         return config;
     }
-    json_object_set_new(config, "name", json_string(own_name(l)));
-    json_object_set_new(config, "trainable", json_boolean(l->trainable));
-    json_object_set_new(config, "dtype", json_string("float32"));
+    lip__json_set(config, "name", json_string(own_name(l)));
+    lip__json_set(config, "trainable", json_boolean(l->trainable));
+    lip__json_set(config, "dtype", json_string("float32"));
     if (l->has_batch_shape)
-        json_object_set_new(config, "batch_input_shape", write_shape(lip_layer_input_shape(l)));
+        lip__json_set(config, "batch_input_shape", write_shape(lip_layer_input_shape(l)));
     if (config && lip__fields_write(config, &l->kind->cls, l, legacy) != LIP_OK) {
         json_decref(config);
         return NULL;
@@ -731,7 +732,7 @@ static json_t *write_built(const lip_layer *l)
         return write_shape(lip_layer_input_shape(l));
     }
     for (size_t i = 0; i < l->n_merged; i++)
-        json_array_append_new(list, write_shape(&l->merged[i]));
+        lip__json_add(list, write_shape(&l->merged[i]));
     return list;
 }
 
@@ -740,17 +741,13 @@ static json_t *write_layer(const lip_layer *l, bool legacy)
     json_t *entry = wrap(&l->kind->cls, write_config(l, legacy), legacy);
 
     if (entry && !legacy && !lip_layer_is_input(l))
-        json_object_set_new(entry, "build_config", json_pack("{s:o}", "input_shape", write_built(l)));
+        lip__json_set(entry, "build_config", json_pack("{s:o}", "input_shape", write_built(l)));
     return entry;
 }
 
 static char *dump(json_t *json)
 {
-    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL, *copy = text ? lip__strdup(text) : NULL;
-
-    free(text);
-    json_decref(json);
-    return copy;
+    return lip__json_done(json, JSON_COMPACT);
 }
 
 char *lip_layer_config(const lip_layer *layer)
@@ -769,8 +766,8 @@ static json_t *write_call(const lip_layer *l, bool legacy)
     json_t *arguments = json_object();
 
     for (const struct lip__field *f = l ? l->kind->cls.fields : NULL; f && f->name; f++)
-        if (f->flags & LIP__CALL && json_object_set_new(arguments, f->name, write_field(f, l, legacy)) == 0)
-            json_object_set_new(arguments, "name", json_null()); /* as TensorFlow's functions have it */
+        if (f->flags & LIP__CALL && lip__json_set(arguments, f->name, write_field(f, l, legacy)) == 0)
+            lip__json_set(arguments, "name", json_null()); /* as TensorFlow's functions have it */
     return arguments;
 }
 
@@ -784,7 +781,7 @@ static json_t *write_nodes(const struct lip__graph *g, const struct lip__entry *
         for (size_t i = 0; i < e->use[u].n_from; i++) {
             const struct lip__source *from = &e->use[u].from[i];
             const struct lip__entry *source = &g->entry[from->entry];
-            json_array_append_new(node, json_pack("[s, I, I, o]", entry_name(source), (json_int_t)(source->node + from->use),
+            lip__json_add(node, json_pack("[s, I, I, o]", entry_name(source), (json_int_t)(source->node + from->use),
                                                   (json_int_t)from->tensor, write_call(e->layer, legacy)));
         }
         json_t *only = json_array_get(node, 0);
@@ -792,7 +789,7 @@ static json_t *write_nodes(const struct lip__graph *g, const struct lip__entry *
             json_array_append(nodes, only);
             json_decref(node);
         } else {
-            json_array_append_new(nodes, node);
+            lip__json_add(nodes, node);
         }
     }
     return nodes;
@@ -804,7 +801,7 @@ static json_t *write_ends(const struct lip__graph *g, const struct lip__source *
 
     for (size_t i = 0; i < n; i++) {
         const struct lip__entry *e = &g->entry[ends[i].entry];
-        json_array_append_new(list, json_pack("[s, I, I]", entry_name(e), (json_int_t)(e->node + ends[i].use),
+        lip__json_add(list, json_pack("[s, I, I]", entry_name(e), (json_int_t)(e->node + ends[i].use),
                                               (json_int_t)ends[i].tensor));
     }
     return list;
@@ -821,7 +818,7 @@ static json_t *write_model_built(const struct lip__graph *g)
         return write_shape(&g->entry[g->input[0]].layer->in);
     list = json_array();
     for (size_t i = 0; i < g->n_inputs; i++)
-        json_array_append_new(list, write_shape(&g->entry[g->input[i]].layer->in));
+        lip__json_add(list, write_shape(&g->entry[g->input[i]].layer->in));
     return list;
 }
 
@@ -830,10 +827,10 @@ static json_t *write_entry(const struct lip__graph *g, const struct lip__entry *
     json_t *entry = e->layer ? write_layer(e->layer, legacy) : write_graph(e->graph, legacy);
 
     if (entry && e->graph && e->graph->n_inputs && !legacy)
-        json_object_set_new(entry, "build_config", json_pack("{s:o}", "input_shape", write_model_built(e->graph)));
+        lip__json_set(entry, "build_config", json_pack("{s:o}", "input_shape", write_model_built(e->graph)));
     if (entry && strcmp(g->class_name, "Sequential")) {
-        json_object_set_new(entry, "name", json_string(entry_name(e)));
-        json_object_set_new(entry, "inbound_nodes", write_nodes(g, e, legacy));
+        lip__json_set(entry, "name", json_string(entry_name(e)));
+        lip__json_set(entry, "inbound_nodes", write_nodes(g, e, legacy));
     }
     return entry;
 }
@@ -844,26 +841,26 @@ static json_t *write_graph_config(const struct lip__graph *g, bool legacy)
     bool sequential = !strcmp(g->class_name, "Sequential");
     json_t *layers = json_array(), *config = json_object();
 
-    json_object_set_new(config, "name", json_string(g->name + g->path));
+    lip__json_set(config, "name", json_string(g->name + g->path));
     if (!sequential)
-        json_object_set_new(config, "trainable", json_true());
+        lip__json_set(config, "trainable", json_true());
     for (size_t i = 0; i < g->n_entries; i++)
-        if (json_array_append_new(layers, write_entry(g, &g->entry[i], legacy))) {
+        if (lip__json_add(layers, write_entry(g, &g->entry[i], legacy))) {
             json_decref(layers);
             json_decref(config);
             return NULL;
         }
-    json_object_set_new(config, "layers", layers);
+    lip__json_set(config, "layers", layers);
     if (g->deel)
-        json_object_set_new(config, "k_coef_lip", json_real(g->k));
+        lip__json_set(config, "k_coef_lip", json_real(g->k));
     if (g->sound)
-        json_object_set_new(config, "coefficient", json_string("sound"));
+        lip__json_set(config, "coefficient", json_string("sound"));
     if (!sequential) {
         struct lip__source input[LIP__MAX_JOINED] = {{0}};
         for (size_t i = 0; i < g->n_inputs; i++)
             input[i].entry = g->input[i];
-        json_object_set_new(config, "input_layers", write_ends(g, input, g->n_inputs));
-        json_object_set_new(config, "output_layers", write_ends(g, g->output, g->n_outputs));
+        lip__json_set(config, "input_layers", write_ends(g, input, g->n_inputs));
+        lip__json_set(config, "output_layers", write_ends(g, g->output, g->n_outputs));
     }
     return config;
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "io/json_text.h"
 
 /* The format's own limit on the header. */
 #define HEADER_LIMIT (size_t)100000000
@@ -285,22 +286,22 @@ static json_t *make_header(const lip_named *tensors, size_t n, enum dtype type, 
     size_t at = 0;
 
     for (size_t i = 0; i < n_metadata; i++)
-        json_object_set_new(about, metadata[2 * i], json_string(metadata[2 * i + 1]));
+        lip__json_set(about, metadata[2 * i], json_string(metadata[2 * i + 1]));
     if (n_metadata)
-        json_object_set_new(header, "__metadata__", about);
+        lip__json_set(header, "__metadata__", about);
     else
         json_decref(about);
     for (size_t i = 0; i < n; i++) {
         json_t *shape = json_array();
         size_t bytes = lip_shape_count(&tensors[i].shape) * dtypes[type].size;
         for (size_t d = 0; d < tensors[i].shape.rank; d++)
-            json_array_append_new(shape, json_integer((json_int_t)tensors[i].shape.dim[d]));
-        json_object_set_new(header, tensors[i].name,
+            lip__json_add(shape, json_integer((json_int_t)tensors[i].shape.dim[d]));
+        lip__json_set(header, tensors[i].name,
                             json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtypes[type].name, "shape", shape, "data_offsets", (json_int_t)at,
                                       (json_int_t)(at + bytes)));
         at += bytes;
     }
-    /* Two tensors of one name, or no memory, would leave one out. */
+    /* Two tensors of one name would leave one out. */
     if (json_object_size(header) != n + (n_metadata > 0)) {
         json_decref(header);
         return NULL;
@@ -347,7 +348,7 @@ static void *write_as(const lip_named *tensors, size_t n, enum dtype type, const
                       size_t *size)
 {
     json_t *header = make_header(tensors, n, type, metadata, n_metadata);
-    char *text = header ? json_dumps(header, JSON_COMPACT) : NULL;
+    char *text = lip__json_done(header, JSON_COMPACT);
     unsigned char *file = NULL;
     size_t length = text ? strlen(text) : 0, padded = (length + 7) & ~(size_t)7, data = 0;
 
@@ -368,8 +369,7 @@ static void *write_as(const lip_named *tensors, size_t n, enum dtype type, const
         }
         *size = 8 + padded + data;
     }
-    free(text);
-    json_decref(header);
+    lip__free(text);
     return file;
 }
 

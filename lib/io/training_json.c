@@ -1,4 +1,5 @@
 /* training_json.c: what a training run is made of, to and from Keras's JSON. */
+#include "io/json_text.h"
 #include "io/keras_json.h"
 
 #include <math.h>
@@ -293,7 +294,7 @@ static json_t *write_losses(const struct lip__judge *j)
     losses = json_object();
     for (size_t i = 0; i < j->model->n_outputs; i++)
         if (j->head[i].loss)
-            json_object_set_new(losses, j->model->output_name[i], plain(j->head[i].loss));
+            lip__json_set(losses, j->model->output_name[i], plain(j->head[i].loss));
     return losses;
 }
 
@@ -305,7 +306,7 @@ static json_t *write_weights(const struct lip__judge *j)
 
     for (size_t i = 0; i < j->model->n_outputs; i++)
         if (j->head[i].loss) {
-            json_object_set_new(weights, j->model->output_name[i], json_real(j->head[i].weight));
+            lip__json_set(weights, j->model->output_name[i], json_real(j->head[i].weight));
             all &= j->head[i].weight == 1;
         }
     if (!all)
@@ -341,10 +342,10 @@ static json_t *write_metrics(const struct lip__judge *j)
         json_t *list = one ? metrics : json_object_get(metrics, output);
 
         if (!list) {
-            json_object_set_new(metrics, output, json_array());
+            lip__json_set(metrics, output, json_array());
             list = json_object_get(metrics, output);
         }
-        json_array_append_new(list, write_metric(told, told->name + (one ? 0 : strlen(output) + 1)));
+        lip__json_add(list, write_metric(told, told->name + (one ? 0 : strlen(output) + 1)));
     }
     return metrics;
 }
@@ -354,14 +355,9 @@ char *lip_trainer_config(const lip_trainer *t)
     json_t *callbacks = json_array();
 
     for (size_t i = 0; i < t->n_callbacks; i++)
-        json_array_append_new(callbacks, plain(t->callback[i]));
+        lip__json_add(callbacks, plain(t->callback[i]));
     json_t *root = json_pack("{s:o, s:o, s:o, s:o, s:o}", "optimizer", plain(t->optimizer), "loss",
                              write_losses(&t->judge), "loss_weights", write_weights(&t->judge), "metrics",
                              write_metrics(&t->judge), "callbacks", callbacks);
-    char *text = root ? json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL,
-         *copy = text ? lip__strdup(text) : NULL;
-
-    free(text);
-    json_decref(root);
-    return copy;
+    return lip__json_done(root, JSON_COMPACT | JSON_REAL_PRECISION(17));
 }

@@ -210,7 +210,8 @@ lip_err lip_state_condense(lip_state *state, lip_change *changes, size_t *n, lip
 
 /* ---- snapshots and the forward pass --------------------------------------------------------------- */
 
-/* lip_state_publish: an immutable copy of what inference reads. Memory: lip_snapshot_put. */
+/* lip_state_publish: an immutable copy of what inference reads. Returns LIP_OK, LIP_ENOMEM. Memory: lip_snapshot_put. Threads: as
+ * reading the state. */
 lip_err lip_state_publish(const lip_state *state, lip_snapshot **snapshot, lip_error *err);
 lip_snapshot *lip_snapshot_get(const lip_snapshot *snapshot);
 void lip_snapshot_put(const lip_snapshot *snapshot);
@@ -223,7 +224,8 @@ const float *lip_snapshot_data(const lip_snapshot *snapshot, size_t variable);
 lip_effective lip_snapshot_effective(const lip_snapshot *snapshot, size_t layer);
 double lip_snapshot_stored_distance(const lip_snapshot *snapshot, size_t layer); /* ||stored - computed||_F / ||computed||_F */
 
-/* lip_snapshot_vanilla: the state of lip_model_vanilla whose kernels are this snapshot's effective ones. */
+/* lip_snapshot_vanilla: the state of lip_model_vanilla whose kernels are this snapshot's effective ones. Returns LIP_OK,
+ * LIP_EWEIGHTS (a vanilla of another model), LIP_ENOMEM. Memory: lip_state_free. Threads: safe. */
 lip_err lip_snapshot_vanilla(const lip_snapshot *snapshot, const lip_model *vanilla, lip_state **state, lip_error *err);
 
 /* lip_threads: how many threads forward passes and steps may use, this one included (default 1). One pool
@@ -245,11 +247,13 @@ void lip_workspace_serial(lip_workspace *ws, bool serial);
  *
  * x  n samples of the model's input shape;  y  n samples of its output shape; n may be 0
  * Returns  LIP_OK, LIP_ENOMEM. NaN and infinity pass through as they do in arithmetic.
- * Memory   at most twice the largest activation, for the samples that run at once, in ws.
+ * Memory   of a chain of layers at most twice the largest activation, of a graph as many as are alive at once, for the samples that
+ *          run at once, and one layer's scratch, for each thread, in ws.
  * Threads  safe on distinct ws and y. */
 lip_err lip_predict(const lip_snapshot *snapshot, lip_workspace *ws, size_t n, const float *x, float *y, lip_error *err);
 
-/* lip_predict_graph: the same for any number of inputs and outputs: one array each, in the model's order. */
+/* lip_predict_graph: the same for any number of inputs and outputs: one array each, in the model's order. Returns LIP_OK,
+ * LIP_ENOMEM. */
 lip_err lip_predict_graph(const lip_snapshot *snapshot, lip_workspace *ws, size_t n, const float *const *x, float *const *y,
                           lip_error *err);
 

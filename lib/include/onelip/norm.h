@@ -70,7 +70,8 @@ lip_err lip_rko(const float *w, size_t m, size_t n, double coef, const lip_rko_o
 /* lip_rko_backward: dL/dw from dL/dwbar through every iteration that ran, u held constant (1.7).
  *
  * g (m, n) = dL/dwbar; dw (m, n) out, may be g itself. scratch: the array that lip_rko filled with keep,
- * for the same w, options and coef; info: what lip_rko said. */
+ * for the same w, options and coef; info: what lip_rko said.
+ * Returns LIP_OK; LIP_ENOMEM. Threads: safe on distinct scratch. */
 lip_err lip_rko_backward(const float *w, size_t m, size_t n, double coef, const lip_rko_options *o,
                          const lip_rko_info *info, const float *u_new, const float *g, float *dw, float *scratch,
                          lip_error *err);
@@ -143,7 +144,8 @@ typedef struct lip_conv_operator {
 lip_err lip_conv_operator_size(const lip_conv_operator *o, size_t *inputs, size_t *outputs, size_t *scratch, lip_error *err);
 
 /* lip_conv_operator_apply: y <- the operator, or its adjoint, of x. With circular edges, too, and even kernels, the adjoint is
- * the true one (deel-lip's is not: D88). */
+ * the true one (deel-lip's is not: D88).
+ * Returns LIP_OK; LIP_ESHAPE as lip_conv_operator_size. Memory: none. Threads: safe on distinct y and scratch. */
 lip_err lip_conv_operator_apply(const lip_conv_operator *o, const float *kernel, bool adjoint, const float *x, float *y, float *scratch,
                                 lip_error *err);
 
@@ -159,7 +161,8 @@ lip_err lip_spectral_normalization_conv(const lip_conv_operator *o, const float 
  * Returns LIP_EZERO when a norm is 0 (deel-lip: NaN), LIP_ENONFINITE. wbar may be w. Memory: none. */
 lip_err lip_frobenius(const float *w, size_t m, size_t n, double coef, bool columns, float *wbar, lip_error *err);
 
-/* lip_frobenius_backward: dw from g = dL/dwbar; dw may be g. */
+/* lip_frobenius_backward: dw from g = dL/dwbar, all (m, n); dw may be g.
+ * Returns LIP_EZERO, LIP_ENONFINITE as lip_frobenius. Memory: none. Threads: safe on distinct dw. */
 lip_err lip_frobenius_backward(const float *w, size_t m, size_t n, double coef, bool columns, const float *g,
                                float *dw, lip_error *err);
 

@@ -44,7 +44,8 @@ uint64_t lip_trainer_steps(const lip_trainer *trainer);
 double lip_trainer_learning_rate(const lip_trainer *trainer);
 size_t lip_trainer_bytes(const lip_trainer *trainer); /* of optimizer slots */
 
-/* The optimizer's state as named tensors ("d1/kernel/m"), for checkpoints. */
+/* The optimizer's state as named tensors ("d1/kernel/m"), for checkpoints. lip_trainer_load: all of them, or none is taken.
+ * Returns LIP_OK, LIP_EWEIGHTS. Threads: one at a time per trainer. */
 size_t lip_trainer_tensors(const lip_trainer *trainer);
 lip_named lip_trainer_tensor(const lip_trainer *trainer, size_t i); /* valid until the next step or free */
 lip_err lip_trainer_load(lip_trainer *trainer, uint64_t steps, const lip_named *tensors, size_t n, lip_error *err);
