@@ -1,6 +1,7 @@
 #include "events.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@
 #define AT_ONCE 8          /* streams woken before the next pause */
 #define PAUSE_NS (1 * MS)
 #define IDLE_NS (500 * MS)
+#define LOOK_NS (1000 * MS) /* how often readers are looked for: nobody says that one has gone while its stream waits */
 #define ALL_CAPACITY 1024
 #define SLOW 64            /* a stream that was up to date and is so many events behind skips what was superseded */
 
@@ -34,7 +36,7 @@ struct feed {
     size_t capacity, n;
     struct event *ring;      /* the n latest, ring[(first + i) % capacity] */
     size_t first;
-    uint64_t last, dropped;  /* the newest id; the highest that fell out */
+    uint64_t last, dropped;  /* the newest id; the highest that fell out and that no other made up for */
     struct event *held;      /* of keys that were told a moment ago; at most HELD */
     size_t n_held;
     uint64_t held_ns;        /* when the first of them is due; 0: none */
@@ -52,7 +54,8 @@ struct stream {
     char *model, *types;     /* NULL: all */
     struct text out;         /* formatted, sent up to `sent` */
     size_t sent;
-    bool begun, live, waiting, over;
+    bool begun, live, waiting, over, ping;
+    int socket;              /* while it waits */
     void *http;
 };
 
@@ -63,6 +66,7 @@ struct events {
     struct feed *feeds, *all;
     struct stream *streams;
     size_t n_streams;
+    uint64_t looked_ns;
     bool ending, stop;
 };
 
@@ -90,6 +94,17 @@ static struct event *event_at(const struct feed *f, size_t i)
     return &f->ring[(f->first + i) % f->capacity];
 }
 
+/* Whether a later event says the same newer. */
+static bool superseded(const struct feed *f, size_t i)
+{
+    const struct event *e = event_at(f, i);
+
+    for (size_t j = i + 1; e->key && j < f->n; j++)
+        if (event_at(f, j)->key && !strcmp(event_at(f, j)->key, e->key))
+            return true;
+    return false;
+}
+
 /* Takes the event's memory over. The oldest falls out of a full ring, of those with a key first. */
 static void append(struct feed *f, struct event *e)
 {
@@ -99,7 +114,7 @@ static void append(struct feed *f, struct event *e)
             victim++;
         if (victim == f->n / 2)
             victim = 0;
-        if (event_at(f, victim)->id > f->dropped)
+        if (event_at(f, victim)->id > f->dropped && !superseded(f, victim))
             f->dropped = event_at(f, victim)->id;
         event_clear(event_at(f, victim));
         for (; victim > 0; victim--)
@@ -258,6 +273,12 @@ static size_t behind(const struct feed *f, uint64_t after)
     return low;
 }
 
+/* The id of the i-th event; behind the last one, that of the next there will be. */
+static uint64_t id_at(const struct feed *f, size_t i)
+{
+    return i < f->n ? event_at(f, i)->id : f->last + 1;
+}
+
 static bool listed(const char *list, const char *word)
 {
     size_t n = strlen(word);
@@ -275,23 +296,6 @@ static bool selected(const struct event *e, const char *model, const char *types
 
 /* ---- streams ------------------------------------------------------------------------------------------------------ */
 
-static void say_gap(struct stream *s)
-{
-    text_printf(&s->out, "event: gap\ndata: {\"type\":\"gap\",\"after\":%llu,\"next\":%llu}\n\n", (unsigned long long)s->after,
-                (unsigned long long)s->feed->dropped + 1);
-}
-
-/* Whether a later event says the same newer. */
-static bool superseded(const struct feed *f, size_t i)
-{
-    const struct event *e = event_at(f, i);
-
-    for (size_t j = i + 1; e->key && j < f->n; j++)
-        if (event_at(f, j)->key && !strcmp(event_at(f, j)->key, e->key))
-            return true;
-    return false;
-}
-
 /* What there is to say goes to s->out; nothing, when there is nothing. */
 static void compose(struct stream *s)
 {
@@ -302,13 +306,12 @@ static void compose(struct stream *s)
     if (!s->begun)
         text_puts(&s->out, "retry: 2000\n\n");
     s->begun = true;
-    if (s->after < f->dropped && s->gap < f->dropped && !(s->live && event_at(f, 0)->id <= s->after)) {
-        say_gap(s);
-        s->gap = f->dropped;
-        if (event_at(f, 0)->id > s->after + 1)
-            s->after = event_at(f, 0)->id - 1;
-    }
     i = behind(f, s->after);
+    if (s->after < f->dropped && s->gap < f->dropped) {
+        text_printf(&s->out, "event: gap\ndata: {\"type\":\"gap\",\"after\":%llu,\"next\":%llu}\n\n",
+                    (unsigned long long)s->after, (unsigned long long)id_at(f, i));
+        s->gap = f->dropped;
+    }
     for (bool slow = s->live && f->n - i > SLOW; i < f->n && s->out.n < 8192 && !s->over; i++) {
         const struct event *e = event_at(f, i);
         s->after = e->id;
@@ -325,8 +328,9 @@ static void compose(struct stream *s)
         s->over = true;
     }
     s->over |= i == f->n && f->ended;
-    if (!s->out.n && now - s->said_ns >= PING_NS)
+    if (!s->out.n && (s->ping || now - s->said_ns >= PING_NS))
         text_puts(&s->out, ": ping\n\n");
+    s->ping = false;
     if (s->out.n)
         s->said_ns = now;
     s->over |= s->out.failed;
@@ -352,6 +356,7 @@ static long stream_read(void *ctx, char *buffer, size_t size, void *http)
         n = -1;
     } else {
         s->http = http;
+        s->socket = http_socket(http);
         s->waiting = true;
         http_wait(http);
     }
@@ -377,6 +382,29 @@ static void stream_end(void *ctx)
     free(s);
 }
 
+/* Streams that wait and whose readers do not any more. One that closed its side may still read: a ping tells, and the next
+ * look sees what came of it. */
+static void look_for_readers(struct events *events, uint64_t now)
+{
+    struct pollfd at[EVENTS_STREAMS_MAX];
+    struct stream *stream[EVENTS_STREAMS_MAX];
+    nfds_t n = 0;
+
+    events->looked_ns = now;
+    for (struct stream *s = events->streams; s && n < EVENTS_STREAMS_MAX; s = s->next) {
+        if (!s->waiting)
+            continue;
+        at[n] = (struct pollfd){.fd = s->socket, .events = POLLRDHUP};
+        stream[n++] = s;
+    }
+    if (!n || poll(at, n, 0) <= 0)
+        return;
+    for (nfds_t i = 0; i < n; i++) {
+        stream[i]->over |= (at[i].revents & (POLLHUP | POLLERR)) != 0;
+        stream[i]->ping |= at[i].revents != 0;
+    }
+}
+
 /* Up to AT_ONCE streams that wait and have a reason not to. *next_ns: when the next one will have. */
 static size_t to_wake(struct events *events, void *http[AT_ONCE], uint64_t now, uint64_t *next_ns)
 {
@@ -389,7 +417,7 @@ static size_t to_wake(struct events *events, void *http[AT_ONCE], uint64_t now, 
             continue;
         if (s->after < s->feed->last)
             due = s->woken_ns + WAKE_NS;
-        if (s->feed->ended || events->ending)
+        if (s->feed->ended || events->ending || s->ping)
             due = now;
         if (due <= now) {
             s->waiting = false;
@@ -418,6 +446,8 @@ static void *wake(void *arg)
             else if (f->held_ns && f->held_ns < next)
                 next = f->held_ns;
         }
+        if (now - events->looked_ns >= LOOK_NS)
+            look_for_readers(events, now);
         if ((n = to_wake(events, http, now, &next))) {
             struct timespec pause = {.tv_nsec = PAUSE_NS};
             pthread_mutex_unlock(&events->lock);
@@ -476,8 +506,9 @@ static void page(struct feed *f, const struct request *rq, struct reply *rp, uin
     pthread_mutex_lock(&f->events->lock);
     release_held(f);
     if (after < f->dropped) {
-        text_printf(&t, "{\"id\":%llu,\"type\":\"gap\",\"after\":%llu,\"next\":%llu}", (unsigned long long)f->dropped,
-                    (unsigned long long)after, (unsigned long long)f->dropped + 1);
+        uint64_t next = id_at(f, behind(f, after));
+        text_printf(&t, "{\"id\":%llu,\"type\":\"gap\",\"after\":%llu,\"next\":%llu}", (unsigned long long)next - 1,
+                    (unsigned long long)after, (unsigned long long)next);
         n++;
     }
     for (i = behind(f, after); i < f->n && !more; i++) {

@@ -300,6 +300,11 @@ void http_wake(void *http)
     MHD_resume_connection(http);
 }
 
+int http_socket(void *http)
+{
+    return MHD_get_connection_info(http, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+}
+
 static ssize_t read_flow(void *cls, uint64_t at, char *buffer, size_t size)
 {
     struct flow *flow = cls;

@@ -50,6 +50,7 @@ struct reply_stream {
 };
 void http_wait(void *http);
 void http_wake(void *http);
+int http_socket(void *http); /* of a body that waits: for looking whether its reader is still there, nothing else */
 
 struct reply {
     int status;               /* 0 until something was said */

@@ -321,7 +321,10 @@ static bool put_in(struct store *s, struct model *old, struct model *fresh, stru
         store_exchange(s, old, fresh);
         return true;
     }
-    return store_insert(s, fresh) || no_memory(f);
+    if (!store_insert(s, fresh))
+        return no_memory(f);
+    store_tell(fresh, MODEL_LOADED);
+    return true;
 }
 
 bool store_serve(struct store *s, const char *name, struct serving *versions, size_t n, struct knobs *knobs, bool anyway,
@@ -393,6 +396,7 @@ void store_withdraw(struct store *s, const char *name)
     m = store_get(s, name);
     if (m && m->served_only && !m->kept) {
         m->gone = true;
+        store_tell(m, MODEL_DELETED);
         store_take_out(s, m);
         forget_series(s, name);
         log_info("model %s is gone", name);

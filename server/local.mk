@@ -34,6 +34,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/loading.c \
 	%D%/log.c \
 	%D%/metrics.c \
+	%D%/news.c \
 	%D%/notify.c \
 	%D%/npy.c \
 	%D%/number.c \
@@ -114,7 +115,7 @@ noinst_HEADERS += \
 	%D%/listen.h \
 	%D%/log.h \
 	%D%/metrics.def \
-	%D%/metrics.h \
+	%D%/metrics.h %D%/news.h \
 	%D%/notify.h \
 	%D%/npy.h \
 	%D%/number.h \

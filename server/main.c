@@ -28,6 +28,7 @@
 #include "listen.h"
 #include "log.h"
 #include "metrics.h"
+#include "news.h"
 #include "notify.h"
 #include "repository.h"
 #include "scheduler.h"
@@ -177,6 +178,7 @@ static int start(struct daemon *d)
         return give_up(why);
     if (!(d->ctx.events = events_new()))
         return give_up("cannot start the thread of the event streams");
+    store_listen(d->ctx.store, news_tell, events_all(d->ctx.events));
     if (!(d->ctx.jobs = jobs_open(&d->ctx, c->read_only ? NULL : c->state_dir, why, sizeof why)))
         return give_up(why);
     if (!(d->ctx.repository = repository_open(&d->ctx, why, sizeof why)))

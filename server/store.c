@@ -106,6 +106,24 @@ void store_put(struct model *m)
         model_free(m);
 }
 
+void store_listen(struct store *s, store_listener *told, void *ctx)
+{
+    s->told = told;
+    s->told_ctx = ctx;
+}
+
+void store_tell(struct model *m, enum model_news what)
+{
+    struct facts facts;
+
+    if (!m->store || !m->store->told)
+        return;
+    pthread_mutex_lock(&m->lock);
+    facts = m->facts;
+    pthread_mutex_unlock(&m->lock);
+    m->store->told(m->store->told_ctx, what, m->name, &facts);
+}
+
 /* Where a name stands in the table, or would. */
 static size_t place(const struct store *s, const char *name)
 {
@@ -184,6 +202,8 @@ void store_exchange(struct store *s, struct model *old, struct model *fresh)
     pthread_mutex_unlock(&s->lock);
     old->gone = true;
     store_put(old);
+    if (fresh->stage == MODEL_READY || fresh->stage == MODEL_UNLOADED)
+        store_tell(fresh, fresh->stage == MODEL_READY ? MODEL_LOADED : MODEL_UNLOADED);
 }
 
 void store_take_out(struct store *s, struct model *m)
@@ -312,8 +332,10 @@ static struct model *create(struct store *s, const char *name, struct draft *d, 
         adopt(m, d, &facts, now);
         atomic_fetch_add(&m->refs, 1); /* the table's */
         m->kept = true;
-        if (store_insert(s, m))
+        if (store_insert(s, m)) {
+            store_tell(m, MODEL_CREATED);
             return m;
+        }
         folder_remove(s->models, name);
         failure_set(f, 503, "out_of_memory", "out of memory");
         now = NULL;
@@ -390,6 +412,7 @@ static bool replace_model(struct model *m, struct draft *d, struct failure *f)
         pthread_mutex_lock(&m->saving);
         disk_sweep(m, folder);
         pthread_mutex_unlock(&m->saving);
+        store_tell(m, MODEL_REPLACED);
         ok = true;
     }
 done:
@@ -476,6 +499,7 @@ bool store_delete(struct store *s, struct model *m, bool (*check)(void *ctx, str
     }
     pthread_mutex_unlock(&m->writing);
     if (ok) {
+        store_tell(m, MODEL_DELETED);
         store_take_out(s, m);
         snprintf(labels, sizeof labels, "model=\"%s\"", m->name);
         if (s->metrics)

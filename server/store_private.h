@@ -11,6 +11,8 @@ struct store {
     bool read_only;
     _Atomic double checkpoint_seconds;
     struct metrics *metrics;
+    store_listener *told; /* NULL: nobody listens */
+    void *told_ctx;
 
     pthread_mutex_t changing;
     pthread_mutex_t lock; /* the table */
@@ -26,6 +28,9 @@ struct store {
 /* published_new: the snapshot (another reference to it, and to stats) with the epoch, version and weights_revision of facts.
  * NULL: out of memory. */
 struct published *published_new(lip_snapshot *snapshot, const struct facts *facts, struct stats *stats);
+
+/* store_tell: this has become of the model; its revisions are those that go with it. */
+void store_tell(struct model *model, enum model_news what);
 
 /* model_saved: the image is on disk. */
 void model_saved(struct model *model, const struct image *image);
