@@ -3,7 +3,8 @@
  * The head's lock is held for one step at a time, so whoever waits for it comes next. After every step the position (epoch,
  * batch, sums of the epoch's figures) is in model->positions, which every save of the model writes with the weights: a run that is
  * interrupted, by a crash too, finds the two together and goes on bit for bit. The order of the samples needs no place on
- * disk: it follows from the seed and the number of the epoch.
+ * disk: it follows from the seed and the number of the epoch. What the end of an epoch does to the head (callbacks, checkpoints,
+ * going back to the best) is several saves: the position says which part is done, so none of it is done twice.
  */
 #include <math.h>
 #include <stdio.h>
@@ -267,7 +268,8 @@ struct run {
     /* the position */
     uint64_t epoch, batch, step;
     struct figures figures;               /* of the epoch so far */
-    bool stopped_early;
+    bool stopped_early, finished;         /* finished: the moving averages are the weights */
+    json_t *due;                          /* NULL, or what an epoch's callbacks still want, and its event */
     uint64_t told_ns, began_ns, began_step;
 };
 
@@ -305,9 +307,9 @@ static bool position_set_before(struct model *model, const char *job, json_t *be
 static bool put_position(struct run *r)
 {
     json_t *before = position_before(r->model, r->job->id);
-    json_t *position = json_pack("{s:I, s:I, s:I, s:b, s:o, s:O*}", "epoch", (json_int_t)r->epoch, "batch", (json_int_t)r->batch, "step",
-                                 (json_int_t)r->step, "stopped_early", r->stopped_early, "figures", figures_json(&r->figures),
-                                 "before", before);
+    json_t *position = json_pack("{s:I, s:I, s:I, s:b, s:b, s:o, s:O*, s:O*}", "epoch", (json_int_t)r->epoch, "batch",
+                                 (json_int_t)r->batch, "step", (json_int_t)r->step, "stopped_early", r->stopped_early, "finished",
+                                 r->finished, "figures", figures_json(&r->figures), "before", before, "due", r->due);
 
     return position && position_put(r->model, r->job->id, position);
 }
@@ -324,6 +326,8 @@ static void take_position(struct run *r)
     r->batch = (uint64_t)json_integer_value(json_object_get(position, "batch"));
     r->step = (uint64_t)json_integer_value(json_object_get(position, "step"));
     r->stopped_early = json_is_true(json_object_get(position, "stopped_early"));
+    r->finished = json_is_true(json_object_get(position, "finished"));
+    r->due = json_incref(json_object_get(position, "due"));
     figures_read(&r->figures, json_object_get(position, "figures"));
 }
 
@@ -464,7 +468,8 @@ static bool step_head(struct run *r, lip_batch *batch, lip_step_report *report, 
         figures_add(&r->figures, report->metrics, report->n_metrics, batch->n);
     r->batch++;
     r->step++;
-    put_position(r);
+    if (!put_position(r))
+        return failure_set(f, 503, "out_of_memory", "out of memory for a job");
     *revision = model->facts.weights_revision;
     *told = step_telemetry(model, batch, report);
     count_step(r->ctx, model->name, model->facts.version, report, now_ns() - start);
@@ -550,7 +555,7 @@ static bool validate(struct run *r, const lip_trainer *judge, const lip_snapshot
 }
 
 /* The weights as they are, and who judges them. */
-static bool look(struct run *r, lip_snapshot **head, struct recipe **recipe, uint64_t *revision, struct failure *f)
+static bool look(struct run *r, lip_snapshot **head, struct recipe **recipe, struct failure *f)
 {
     struct model *model = r->model;
     lip_error err = {0};
@@ -561,7 +566,6 @@ static bool look(struct run *r, lip_snapshot **head, struct recipe **recipe, uin
         lip_trainer_follow(model->recipe->judge, model->trainer);
         *recipe = model->recipe;
         atomic_fetch_add(&model->recipe->refs, 1);
-        *revision = model->facts.weights_revision;
         if (lip_state_publish(model->state, head, &err))
             ok = failure_lip(f, &err);
     } else {
@@ -586,90 +590,128 @@ static bool extra_checkpoint(struct run *r, const char *name, struct failure *f)
     return document != NULL;
 }
 
-/* What the callbacks of the training resource want at the end of an epoch; what they say goes into the event. A head that they
- * condense is a change of its own: on disk and published. Under `writing`. */
+/* What the callbacks of the training resource say and want at the end of an epoch is now r->due, and the head what they made of
+ * it: a change of its own, on disk and published. Takes event over. Under `writing`. */
 static bool callbacks(struct run *r, json_t *event, struct failure *f)
 {
     struct model *model = r->model;
     const json_t *metrics = json_object_get(event, "metrics");
     lip_metric list[2 * LIP_MAX_METRICS];
-    char best[MODEL_NAME_MAX + 1], name[MODEL_NAME_MAX + 1];
     lip_state *changed = NULL;
-    json_t *value, *document = NULL, *sigmas;
+    json_t *value;
     lip_epoch told;
     lip_error err = {0};
     const char *key;
     size_t n = 0;
     bool ok;
 
-    snprintf(best, sizeof best, "%s-best", r->job->id);
-    snprintf(name, sizeof name, "%s-c%llu", r->job->id, (unsigned long long)r->epoch + 1);
     json_object_foreach((json_t *)metrics, key, value)
         if (n < sizeof list / sizeof *list)
             list[n++] = (lip_metric){key, json_is_number(value) ? json_number_value(value) : NAN};
     if (lip_state_copy(model->state, &changed, &err) ||
         lip_trainer_epoch(model->trainer, changed, r->epoch, list, n, &told, &err)) {
         lip_state_free(changed);
+        json_decref(event);
         return failure_step(f, &err);
     }
     if (told.missing)
         log_warning("job %s: a callback looks at \"%s\", which is not among the epoch's metrics", r->job->id, told.missing);
-    ok = !told.condensed || model_replace_state(model, changed, f);
-    if (!told.condensed || !ok)
-        lip_state_free(changed);
-    ok = ok && (!told.keep || extra_checkpoint(r, best, f)) && (!told.checkpoint || extra_checkpoint(r, name, f)) &&
-         (!told.restore || checkpoint_restore(model, best, &document, f));
-    json_decref(document);
-    r->stopped_early |= ok && told.stop;
-    for (size_t i = 0; ok && i < told.n_logged; i++) {
+    r->stopped_early |= told.stop;
+    for (size_t i = 0; i < told.n_logged; i++) {
         if (!json_object_get(event, "logged"))
             json_object_set_new(event, "logged", json_array());
         json_array_append_new(json_object_get(event, "logged"),
                               json_pack("{s:s, s:s, s:o}", "loss", told.logged[i].loss, "parameter", told.logged[i].parameter,
                                         "value", codec_real(told.logged[i].value)));
     }
-    if (ok && (sigmas = sigmas_json(model, true)))
-        json_object_set_new(event, "telemetry", json_pack("{s:o}", "sigmas", sigmas));
+    r->due = json_pack("{s:b, s:b, s:b, s:o}", "keep", told.keep, "checkpoint", told.checkpoint, "restore", told.restore, "event", event);
+    ok = (r->due && put_position(r)) || failure_set(f, 503, "out_of_memory", "out of memory for a job");
+    ok = ok && (!told.condensed || model_replace_state(model, changed, f));
+    if (!told.condensed || !ok)
+        lip_state_free(changed);
     return ok;
 }
 
-static bool turn(struct run *r, json_t *event, struct failure *f)
+static bool is_due(const struct run *r, const char *what)
 {
+    return json_is_true(json_object_get(r->due, what));
+}
+
+/* The rest of what is due. Copies of the head may be made again after a crash, as long as it has not gone back. Under `writing`. */
+static bool follow_up(struct run *r, struct failure *f)
+{
+    static const char *const wants[] = {"keep", "checkpoint", "restore"};
+    char best[MODEL_NAME_MAX + 1], name[MODEL_NAME_MAX + 1];
+    json_t *document = NULL, *sigmas;
     bool ok;
 
-    model_lock(r->model);
-    if ((ok = !r->model->gone) && (ok = callbacks(r, event, f)) && (ok = keep_checkpoint(r, f))) {
+    if ((sigmas = sigmas_json(r->model, true)))
+        json_object_set_new(json_object_get(r->due, "event"), "telemetry", json_pack("{s:o}", "sigmas", sigmas));
+    snprintf(best, sizeof best, "%s-best", r->job->id);
+    snprintf(name, sizeof name, "%s-c%llu", r->job->id, (unsigned long long)r->epoch + 1);
+    ok = (!is_due(r, "keep") || extra_checkpoint(r, best, f)) && (!is_due(r, "checkpoint") || extra_checkpoint(r, name, f));
+    if (ok && is_due(r, "restore")) {
+        for (size_t i = 0; i < sizeof wants / sizeof *wants; i++)
+            json_object_set_new(r->due, wants[i], json_false());
+        ok = checkpoint_restore(r->model, best, &document, f);
+    }
+    json_decref(document);
+    return ok && keep_checkpoint(r, f);
+}
+
+/* The end of an epoch, told when it is on disk. event: taken over; NULL: its callbacks were called before a crash. */
+static bool turn(struct run *r, json_t *event, uint64_t *revision, json_t **told, struct failure *f)
+{
+    struct model *model = r->model;
+    bool ok;
+
+    model_lock(model);
+    if (model->gone) {
+        ok = failure_set(f, 404, "unknown_model", "model '%s' was deleted", model->name);
+        json_decref(event);
+    } else if ((ok = (!event || callbacks(r, event, f)) && follow_up(r, f))) {
+        *told = json_deep_copy(json_object_get(r->due, "event"));
+        json_decref(r->due);
+        r->due = NULL;
         r->epoch++;
         r->batch = 0;
         r->figures = (struct figures){0};
-        put_position(r);
+        *revision = model->facts.weights_revision;
+        ok = put_position(r) || failure_set(f, 503, "out_of_memory", "out of memory for a job");
     }
-    pthread_mutex_unlock(&r->model->writing);
-    return ok && model_checkpoint(r->model, f);
+    pthread_mutex_unlock(&model->writing);
+    return ok && model_checkpoint(model, f);
 }
 
-/* Means of the epoch's steps, validation, checkpoints; then the next epoch begins. */
-static bool end_epoch(struct run *r, struct failure *f)
+/* The event of an epoch: means of its steps, and figures of the validation samples. */
+static bool judge(struct run *r, json_t **event, struct failure *f)
 {
     lip_snapshot *head = NULL;
     struct recipe *recipe = NULL;
-    json_t *json = json_object(), *event = json_pack("{s:s, s:I, s:O?}", "type", "epoch", "epoch", (json_int_t)r->epoch + 1, "metrics", json);
-    uint64_t revision = 0, epoch = r->epoch + 1;
-    bool ok = event && figures_into(&r->figures, "", json) && look(r, &head, &recipe, &revision, f) &&
-              validate(r, recipe->judge, head, json, f) && turn(r, event, f);
+    json_t *metrics = json_object();
+    bool ok = figures_into(&r->figures, "", metrics) && look(r, &head, &recipe, f) && validate(r, recipe->judge, head, metrics, f);
 
-    if (ok) {
-        job_progress(r->job, r->step, epoch, revision, json_deep_copy(json));
-        json_object_set_new(event, "step", json_integer((json_int_t)r->step));
-        json_object_set_new(event, "weights_revision", json_integer((json_int_t)revision));
-        job_tell(r->job, event, false);
-        event = NULL;
-    }
     recipe_put(recipe);
     lip_snapshot_put(head);
-    json_decref(event);
-    json_decref(json);
-    return ok;
+    *event = ok ? json_pack("{s:s, s:I, s:O}", "type", "epoch", "epoch", (json_int_t)r->epoch + 1, "metrics", metrics) : NULL;
+    json_decref(metrics);
+    return ok && (*event || failure_set(f, 503, "out_of_memory", "out of memory for a job"));
+}
+
+static bool end_epoch(struct run *r, struct failure *f)
+{
+    json_t *event = NULL, *told = NULL;
+    uint64_t revision = 0;
+
+    if ((!r->due && !judge(r, &event, f)) || !turn(r, event, &revision, &told, f)) {
+        json_decref(told);
+        return false;
+    }
+    job_progress(r->job, r->step, r->epoch, revision, json_deep_copy(json_object_get(told, "metrics")));
+    json_object_set_new(told, "step", json_integer((json_int_t)r->step));
+    json_object_set_new(told, "weights_revision", json_integer((json_int_t)revision));
+    job_tell(r->job, told, false);
+    return true;
 }
 
 /* ---- the whole of it ----------------------------------------------------------------------------------------------------------- */
@@ -753,8 +795,10 @@ static bool conclude(struct run *r, struct failure *f)
     bool ok = true;
 
     model_lock(model);
-    if (!model->gone && model->trainer && lip_trainer_averages(model->trainer))
-        ok = change_head(model, average, f);
+    if (!model->gone && !r->finished && model->trainer && lip_trainer_averages(model->trainer)) {
+        r->finished = true;
+        ok = (put_position(r) || failure_set(f, 503, "out_of_memory", "out of memory for a job")) && change_head(model, average, f);
+    }
     if (ok && model->unpublished && model->recipe && (model->recipe->publish_job || model->recipe->publish_epoch))
         ok = change_head(model, refresh, f);
     pthread_mutex_unlock(&model->writing);
@@ -822,6 +866,7 @@ static enum job_end run(struct ctx *ctx, struct job *job, struct reply *rp, stru
         answer(r, rp);
     batches_close(&r->data);
     batches_close(&r->validation);
+    json_decref(r->due);
     free(r->order);
     store_put(r->model);
     free(r);
