@@ -331,7 +331,7 @@ static void show(struct model *model, const struct facts *facts, struct publishe
         lip_state_free(model->served);
         model->served = NULL;
         model->unpublished = 0;
-        store_tell(model, MODEL_PUBLISHED);
+        store_tell(model, NEWS_PUBLISHED);
     }
 }
 

@@ -323,7 +323,7 @@ static bool put_in(struct store *s, struct model *old, struct model *fresh, stru
     }
     if (!store_insert(s, fresh))
         return no_memory(f);
-    store_tell(fresh, MODEL_LOADED);
+    store_tell(fresh, NEWS_LOADED);
     return true;
 }
 
@@ -396,7 +396,7 @@ void store_withdraw(struct store *s, const char *name)
     m = store_get(s, name);
     if (m && m->served_only && !m->kept) {
         m->gone = true;
-        store_tell(m, MODEL_DELETED);
+        store_tell(m, NEWS_DELETED);
         store_take_out(s, m);
         forget_series(s, name);
         log_info("model %s is gone", name);

@@ -4,16 +4,16 @@
 
 void news_tell(void *feed, enum model_news what, const char *name, const struct facts *facts)
 {
-    static const char *const actions[] = {[MODEL_CREATED] = "created",
-                                          [MODEL_REPLACED] = "replaced",
-                                          [MODEL_LOADED] = "loaded",
-                                          [MODEL_UNLOADED] = "unloaded",
-                                          [MODEL_DELETED] = "deleted"};
+    static const char *const actions[] = {[NEWS_CREATED] = "created",
+                                          [NEWS_REPLACED] = "replaced",
+                                          [NEWS_LOADED] = "loaded",
+                                          [NEWS_UNLOADED] = "unloaded",
+                                          [NEWS_DELETED] = "deleted"};
     char key[MODEL_NAME_MAX + 16];
 
-    if (what != MODEL_PUBLISHED)
+    if (what != NEWS_PUBLISHED)
         feed_tell(feed, name, NULL, json_pack("{s:s, s:s, s:s}", "type", "model", "action", actions[what], "model", name));
-    if (what == MODEL_UNLOADED || what == MODEL_DELETED)
+    if (what == NEWS_UNLOADED || what == NEWS_DELETED)
         return;
     snprintf(key, sizeof key, "revision %s", name);
     feed_tell(feed, name, key,

@@ -203,7 +203,7 @@ void store_exchange(struct store *s, struct model *old, struct model *fresh)
     old->gone = true;
     store_put(old);
     if (fresh->stage == MODEL_READY || fresh->stage == MODEL_UNLOADED)
-        store_tell(fresh, fresh->stage == MODEL_READY ? MODEL_LOADED : MODEL_UNLOADED);
+        store_tell(fresh, fresh->stage == MODEL_READY ? NEWS_LOADED : NEWS_UNLOADED);
 }
 
 void store_take_out(struct store *s, struct model *m)
@@ -333,7 +333,7 @@ static struct model *create(struct store *s, const char *name, struct draft *d, 
         atomic_fetch_add(&m->refs, 1); /* the table's */
         m->kept = true;
         if (store_insert(s, m)) {
-            store_tell(m, MODEL_CREATED);
+            store_tell(m, NEWS_CREATED);
             return m;
         }
         folder_remove(s->models, name);
@@ -412,7 +412,7 @@ static bool replace_model(struct model *m, struct draft *d, struct failure *f)
         pthread_mutex_lock(&m->saving);
         disk_sweep(m, folder);
         pthread_mutex_unlock(&m->saving);
-        store_tell(m, MODEL_REPLACED);
+        store_tell(m, NEWS_REPLACED);
         ok = true;
     }
 done:
@@ -499,7 +499,7 @@ bool store_delete(struct store *s, struct model *m, bool (*check)(void *ctx, str
     }
     pthread_mutex_unlock(&m->writing);
     if (ok) {
-        store_tell(m, MODEL_DELETED);
+        store_tell(m, NEWS_DELETED);
         store_take_out(s, m);
         snprintf(labels, sizeof labels, "model=\"%s\"", m->name);
         if (s->metrics)

@@ -150,7 +150,7 @@ struct store *store_open(const char *state_dir, bool read_only, double checkpoin
 
 /* store_listen: who is told what becomes of models, from now on: on any thread, perhaps under a model's locks, so it neither
  * waits nor calls back. Of facts only the version and the revisions may be read. To be called before anything is loaded. */
-enum model_news { MODEL_CREATED, MODEL_REPLACED, MODEL_LOADED, MODEL_UNLOADED, MODEL_DELETED, MODEL_PUBLISHED };
+enum model_news { NEWS_CREATED, NEWS_REPLACED, NEWS_LOADED, NEWS_UNLOADED, NEWS_DELETED, NEWS_PUBLISHED };
 typedef void store_listener(void *ctx, enum model_news what, const char *name, const struct facts *facts);
 void store_listen(struct store *store, store_listener *told, void *ctx);
 

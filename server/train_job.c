@@ -270,6 +270,7 @@ struct run {
     struct figures figures;               /* of the epoch so far */
     bool stopped_early, finished;         /* finished: the moving averages are the weights */
     json_t *due;                          /* NULL, or what an epoch's callbacks still want, and its event */
+    json_t *metrics;                      /* of the last epoch that ended; NULL: none has */
     uint64_t told_ns, began_ns, began_step;
 };
 
@@ -307,9 +308,10 @@ static bool position_set_before(struct model *model, const char *job, json_t *be
 static bool put_position(struct run *r)
 {
     json_t *before = position_before(r->model, r->job->id);
-    json_t *position = json_pack("{s:I, s:I, s:I, s:b, s:b, s:o, s:O*, s:O*}", "epoch", (json_int_t)r->epoch, "batch",
+    json_t *position = json_pack("{s:I, s:I, s:I, s:b, s:b, s:o, s:O*, s:O*, s:O*}", "epoch", (json_int_t)r->epoch, "batch",
                                  (json_int_t)r->batch, "step", (json_int_t)r->step, "stopped_early", r->stopped_early, "finished",
-                                 r->finished, "figures", figures_json(&r->figures), "before", before, "due", r->due);
+                                 r->finished, "figures", figures_json(&r->figures), "before", before, "due", r->due,
+                                 "metrics", r->metrics);
 
     return position && position_put(r->model, r->job->id, position);
 }
@@ -328,6 +330,8 @@ static void take_position(struct run *r)
     r->stopped_early = json_is_true(json_object_get(position, "stopped_early"));
     r->finished = json_is_true(json_object_get(position, "finished"));
     r->due = json_incref(json_object_get(position, "due"));
+    if ((r->metrics = json_incref(json_object_get(position, "metrics"))))
+        job_progress(r->job, r->step, r->epoch, 0, json_deep_copy(r->metrics));
     figures_read(&r->figures, json_object_get(position, "figures"));
 }
 
@@ -671,6 +675,8 @@ static bool turn(struct run *r, json_t *event, uint64_t *revision, json_t **told
         json_decref(event);
     } else if ((ok = (!event || callbacks(r, event, f)) && follow_up(r, f))) {
         *told = json_deep_copy(json_object_get(r->due, "event"));
+        json_decref(r->metrics);
+        r->metrics = json_deep_copy(json_object_get(*told, "metrics"));
         json_decref(r->due);
         r->due = NULL;
         r->epoch++;
@@ -828,10 +834,10 @@ static enum job_end work(struct run *r, struct failure *f)
     r->began_ns = now_ns();
     r->began_step = r->step;
     job_progress(r->job, r->step, r->epoch, 0, NULL);
-    while (r->epoch < r->plan.epochs && !r->stopped_early) {
+    while (r->due || (r->epoch < r->plan.epochs && !r->stopped_early)) {
         if ((asked = job_asked(r->job)) != JOB_DONE)
             return asked;
-        if (!(r->batch < r->per_epoch ? step(r, f) : end_epoch(r, f)))
+        if (!(r->batch < r->per_epoch && !r->due ? step(r, f) : end_epoch(r, f)))
             return f->status ? JOB_ERROR : job_asked(r->job);
     }
     return conclude(r, f) && model_checkpoint(r->model, f) ? JOB_DONE : JOB_ERROR;
@@ -867,6 +873,7 @@ static enum job_end run(struct ctx *ctx, struct job *job, struct reply *rp, stru
     batches_close(&r->data);
     batches_close(&r->validation);
     json_decref(r->due);
+    json_decref(r->metrics);
     free(r->order);
     store_put(r->model);
     free(r);

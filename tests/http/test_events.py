@@ -222,6 +222,10 @@ def plan(check):
         quiet.close()
         d.start()
         page = d.get("/v2/events?model=after&limit=1000").json["data"]
+        d.post("/v2/repository/models/after/unload")
+        d.post("/v2/repository/models/after/load")
+        actions = [e["action"] for e in d.get("/v2/events?model=after&types=model").json["data"]]
+        check("so are those that are unloaded and loaded again", actions == ["loaded", "unloaded", "loaded"], actions)
         check("models that are loaded are told", [(e["type"], e.get("action"), e.get("weights_revision")) for e in page]
               == [("model", "loaded", None), ("revision", None, step["weights_revision"])], page)
 
