@@ -71,6 +71,7 @@ script_tests += %D%/http/test_recovery.py
 script_tests += %D%/http/test_repository.py
 script_tests += %D%/http/test_server.py
 script_tests += %D%/http/test_settings.py
+script_tests += %D%/http/test_slow.py
 script_tests += %D%/http/test_snapshots.py
 script_tests += %D%/http/test_train.py
 script_tests += %D%/load/mixed.py

@@ -806,8 +806,15 @@ void lip_trainer_follow(lip_trainer *judge, const lip_trainer *from)
         struct lip__loss copy = *mine;
         pthread_mutex_unlock((pthread_mutex_t *)&from->judge.lock);
         pthread_mutex_lock(&judge->judge.lock);
-        copy.name = to->name;
-        *to = copy;
+        /* What steps and callbacks change. The rest, such as which labels fit, is the same, and is read without the lock. */
+        to->alpha = copy.alpha;
+        to->min_margin = copy.min_margin;
+        to->tau = copy.tau;
+        to->alpha_mean = copy.alpha_mean;
+        to->temperature = copy.temperature;
+        to->penalty = copy.penalty;
+        to->label_smoothing = copy.label_smoothing;
+        to->mean = copy.mean;
         pthread_mutex_unlock(&judge->judge.lock);
     }
 }

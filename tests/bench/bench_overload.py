@@ -1,15 +1,19 @@
-"""Latency by the clock: half the highest rate with and without training, three times the highest rate, health meanwhile.
+"""Latency by the clock: half the highest rate with and without training and event streams, three times the highest rate, health.
 
     bench_overload.py [SECONDS]       ONELIPD=build/server/onelipd ONELIP_BENCH=build/clients/bench/onelip-bench
 
 The MLP of bench_serving.py, batch 1, binary; the generator shares the cores with the daemon. Poisson arrivals, latencies from the
 intended time. Half the rate: p99 with training is to be at most the larger of three times that without and 5 ms. Three times the
-rate: goodput at least 90 % of the highest, health within 5 ms (p99).
+rate: goodput at least 90 % of the highest, health within 5 ms (p99). 200 event streams that follow a job are to make p99 at most
+1.2 times that with the job alone.
 """
 
 import json
 import os
 import pathlib
+import selectors
+import socket
+import statistics
 import subprocess
 import sys
 import threading
@@ -17,7 +21,7 @@ import threading
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "http"))
 for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
     os.environ.pop(name, None)
-from daemon import Daemon, tensor  # noqa: E402
+from daemon import MLP, Daemon, tensor  # noqa: E402
 
 SECONDS = float(sys.argv[1]) if len(sys.argv) > 1 else 3
 DEFINITION = {"class_name": "Sequential", "config": {"k_coef_lip": 1.0, "layers": [
@@ -59,6 +63,47 @@ class Training(threading.Thread):
             self.steps += 1
 
 
+class Readers(threading.Thread):
+    """Event streams of one job, read as they come."""
+
+    def __init__(self, d, job, n):
+        super().__init__()
+        self.selector, self.going, self.bytes = selectors.DefaultSelector(), True, 0
+        for i in range(n):
+            s = socket.socket()
+            s.bind((f"127.0.0.{2 + i // 100}", 0))  # an address may have 128 connections
+            s.connect((d.host, d.port))
+            s.sendall(f"GET /v2/jobs/{job}/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n".encode())
+            self.selector.register(s, selectors.EVENT_READ)
+        self.start()
+
+    def run(self):
+        while self.going:
+            for key, _ in self.selector.select(0.1):
+                self.bytes += len(key.fileobj.recv(65536))
+        for key in list(self.selector.get_map().values()):
+            key.fileobj.close()
+
+
+def streams(d, half):
+    """A job at work on another model, with and without streams that follow it."""
+    rows = "".join(f"{i % 5},{i % 7},{i % 3},{i % 2},{i % 3}\n" for i in range(2000))
+    d.put("/v2/datasets/toy?label=label", "a,b,c,d,label\n" + rows)
+    d.create("toy", MLP, {**TRAINING, "loss": {"class_name": "MulticlassHKR", "config": {"alpha": 10.0}}})
+    job = d.post("/v2/jobs", {"type": "train", "model": "toy", "dataset": "toy", "epochs": 100000, "checkpoint_every": "never"}).json["id"]
+    d.wait(lambda: d.get(f"/v2/jobs/{job}").json["progress"]["step"] > 10, "the job")
+    ratios = []
+    for _ in range(3):
+        alone = show("a job meanwhile", load(d, *half))["latency_us"]["p99"]
+        readers = Readers(d, job, 200)
+        followed = show("and 200 streams of its events", load(d, *half))["latency_us"]["p99"]
+        readers.going = False
+        readers.join()
+        ratios.append(followed / alone)
+    print(f"{'':34} p99 with streams {statistics.median(ratios):.2f}x ({min(ratios):.2f} to {max(ratios):.2f}), {readers.bytes} bytes read")
+    d.post(f"/v2/jobs/{job}/cancel")
+
+
 with Daemon() as d:
     d.create("mlp", DEFINITION, TRAINING)
     highest = show("closed loop, 32 connections", load(d, "--concurrency-range", "32"))["requests_per_second"]
@@ -70,5 +115,6 @@ with Daemon() as d:
     training.join()
     print(f"{'':34} {training.steps} steps meanwhile; p99 {trained['latency_us']['p99'] / alone:.1f}x, "
           f"bound {max(3 * alone, 5000):.0f} us; revisions {trained['verify']}")
+    streams(d, half)
     over = show("three times the highest, 120 conn.", load(d, "--request-rate-range", f"{3 * highest:.0f}", "--connections", "120"))
     print(f"{'':34} goodput {over['requests_per_second'] / highest:.2f} of the highest")

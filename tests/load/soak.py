@@ -56,6 +56,12 @@ def cycle(d, i):
     return answer.status
 
 
+def load_again(d):
+    """A model of the state directory."""
+    d.post("/v2/repository/models/mlp/unload")
+    return d.post("/v2/repository/models/mlp/load").status
+
+
 def repository(check):
     """Load and unload of a model of --model-dir."""
     def definition(k):
@@ -105,14 +111,23 @@ def plan(check):
         print(f"# {begun} KiB, {ended} after {CYCLES:.0f} models")
         check("models that come are served", set(statuses) == {200}, set(statuses))
         check("nor with models that come and go: less than 1 KiB each", ended - begun < CYCLES + 512, f"{begun} -> {ended} KiB")
+        for i in range(int(min(CYCLES, 100))):
+            load_again(d)
+        begun = resident(d)
+        statuses = [load_again(d) for i in range(int(CYCLES))]
+        ended = resident(d)
+        print(f"# {begun} KiB, {ended} after {CYCLES:.0f} loads")
+        check("loads succeed", set(statuses) == {200}, set(statuses))
+        check("nor with loads: less than 1 KiB each", ended - begun < CYCLES + 512, f"{begun} -> {ended} KiB")
         check("and no descriptor stays open", len(os.listdir(f"/proc/{d.process.pid}/fd")) < 100)
     repository(check)
     end = time.monotonic() + MINUTES * 60
     rounds = failed = 0
     while time.monotonic() < end:
-        said = subprocess.run([sys.executable, HERE / "mixed.py", str(min(60.0, max(2.0, end - time.monotonic())))],
+        said = subprocess.run([sys.executable, HERE / "mixed.py", str(min(300.0, max(2.0, end - time.monotonic())))],
                               capture_output=True, text=True).stdout
         rounds += 1
+        print("\n".join(line for line in said.splitlines() if line.startswith("# after")), flush=True)
         if "not ok" in said or "1.." not in said:
             failed += 1
             print("# " + said[-3000:].replace("\n", "\n# "), flush=True)
