@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <onelip/onelip.h>
 #include <poll.h>
 #include <pthread.h>
@@ -41,6 +42,7 @@
 #define DRAIN_TICK_MS 20   /* while draining */
 #define STUCK_SECONDS 600  /* no work begun or finished for so long, although some waits: the watchdog is not fed */
 #define SAVE_NS 5000000000u /* for unsaved steps, when work does not end */
+#define TIDY_NS 1000000000u /* after so long without work its memory is given back */
 #define FILES 8192         /* file descriptors, where the limit allows */
 
 struct daemon {
@@ -54,6 +56,7 @@ struct daemon {
     _Atomic bool loaded;    /* it has ended */
     _Atomic bool saved;     /* by save_what_can_be */
     uint64_t watchdog_ns, fed_ns;
+    uint64_t submitted, worked_ns; /* tasks when main last looked; since when there were no more, 0: that is tidied up */
 };
 
 static int signal_pipe[2];
@@ -250,6 +253,22 @@ static void feed_watchdog(struct daemon *d)
     d->fed_ns = now;
 }
 
+/* Give back to the system what work left behind, once there was none for a while: condensing a small MLP leaves 4 MB. */
+static void tidy(struct daemon *d)
+{
+    uint64_t now = now_ns(), submitted = scheduler_submitted(d->ctx.scheduler);
+
+    if (submitted != d->submitted) {
+        d->submitted = submitted;
+        d->worked_ns = now;
+    } else if (d->worked_ns && now - d->worked_ns >= TIDY_NS && scheduler_drain(d->ctx.scheduler, 0)) {
+        d->worked_ns = 0;
+#ifdef __GLIBC__
+        malloc_trim(0);
+#endif
+    }
+}
+
 /* One turn of the main thread; the signal that came, or 0. SIGHUP is dealt with here. */
 static int turn(struct daemon *d, int ms)
 {
@@ -261,6 +280,7 @@ static int turn(struct daemon *d, int ms)
     }
     http_tick(d->http);
     feed_watchdog(d);
+    tidy(d);
     if (number == SIGHUP && !d->ctx.draining) {
         reload(d);
         return 0;

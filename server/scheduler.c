@@ -220,6 +220,16 @@ size_t scheduler_depth(struct scheduler *s)
     return waiting;
 }
 
+uint64_t scheduler_submitted(struct scheduler *s)
+{
+    uint64_t n;
+
+    pthread_mutex_lock(&s->lock);
+    n = s->submitted;
+    pthread_mutex_unlock(&s->lock);
+    return n;
+}
+
 double scheduler_silent_seconds(struct scheduler *s)
 {
     double seconds;

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct scheduler;
 
@@ -15,6 +16,7 @@ struct scheduler *scheduler_new(size_t workers, size_t capacity); /* NULL: out o
  * or the scheduler stops. */
 bool scheduler_submit(struct scheduler *s, const char *key, void (*run)(void *arg), void *arg);
 size_t scheduler_depth(struct scheduler *s); /* what waits */
+uint64_t scheduler_submitted(struct scheduler *s); /* how many tasks there ever were */
 /* scheduler_silent_seconds: how long nothing was begun or finished although something waits. */
 double scheduler_silent_seconds(struct scheduler *s);
 /* scheduler_drain: wait until nothing is queued or running, at most `seconds`; true if so. */

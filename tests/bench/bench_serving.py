@@ -134,9 +134,9 @@ def onelipd():
         time.sleep(0.3)
         call("PUT", "/v2/models/mlp", json.dumps({"definition": DEFINITION, "seed": 1}).encode())
         call("POST", "/v2/models/mlp/condense", b"")
-        time.sleep(0.5)
+        time.sleep(3)
         status = pathlib.Path(f"/proc/{server.process.pid}/status").read_text()
-        server.rss = int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+        server.rss = int(re.search(r"VmRSS:\s+(\d+)", status)[1]) * 1.024e-3
 
     return Server("onelipd", [os.environ.get("ONELIPD", "onelipd"), "--listen", "127.0.0.1:0", "--port-file", ports, "--state-dir",
                               FOLDER / "state"], port, setup)
@@ -196,7 +196,7 @@ def main():
                         if form in server.formats:
                             server.measure(form, connections)
         ours = servers[0]
-        print(f"onelipd with the model, idle: {ours.rss:.1f} MiB")
+        print(f"onelipd with the model, idle: {ours.rss:.1f} MB")
         for form in ("binary", "json"):
             for connections in (16, 1):
                 for server in servers:
