@@ -291,6 +291,8 @@ lip_err lip_bound_network(const lip_snapshot *snapshot, const lip_bound_options 
         network->deviation = isfinite(network->deviation) ? lip__times_up(2, network->deviation) : NAN;
         if (network->lower > 0)
             network->tightness = network->upper / network->lower;
+        if (network->lower * (1 + LIP_CLAIM_TOLERANCE) >= network->upper) /* whatever was cut off has nothing left to find */
+            network->complete = true;
         network->sound_claim =
             judge_network(&c, constant, network->claimed, network->upper, network->lower, single, layers, *n);
     }

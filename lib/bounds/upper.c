@@ -53,10 +53,10 @@ static lip_err rescale(struct search *s, size_t stage, lip_error *err)
 {
     size_t from;
     double upper;
-    bool complete;
-    lip_err rc = lip__rescaled(s->map, stage, s->covered, share_of_time(s, 4), &from, &upper, &complete, err);
+    bool complete, enough = settled(s);
+    lip_err rc = lip__rescaled(s->map, stage, s->covered, enough ? 1 : share_of_time(s, 4), &from, &upper, &complete, err);
 
-    s->network->complete = s->network->complete && complete;
+    s->network->complete = s->network->complete && (complete || enough);
     if (!rc && from != LIP__NOWHERE)
         add(s, LIP_RESCALED, from, s->map->stage[stage].value, upper);
     return rc;
