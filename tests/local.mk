@@ -48,6 +48,7 @@ script_tests += %D%/http/test_checkpoints.py
 script_tests += %D%/http/test_config.py
 script_tests += %D%/http/test_contract.py
 script_tests += %D%/http/test_datasets.py
+script_tests += %D%/http/test_fashion.py
 script_tests += %D%/http/test_disk.py
 script_tests += %D%/http/test_events.py
 script_tests += %D%/http/test_jobs.py
