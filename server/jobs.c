@@ -20,7 +20,7 @@
 #include "once.h"
 #include "text.h"
 
-enum { RUNNERS = 2, FINISHED_MAX = 1000, EVENTS = 1024, NICE = 5 };
+enum { RUNNERS = 2, FINISHED_MAX = 1000, EVENTS = 1024 };
 #define RESULTS "jobs" /* folder of the state directory */
 
 struct jobs {
@@ -567,7 +567,7 @@ static void *runner(void *arg)
 {
     struct jobs *jobs = arg;
 
-    setpriority(PRIO_PROCESS, (id_t)gettid(), NICE); /* of this thread alone: who asks goes before who trains */
+    setpriority(PRIO_PROCESS, (id_t)gettid(), JOBS_NICE); /* of this thread alone: who asks goes before who trains */
     pthread_mutex_lock(&jobs->lock);
     for (;;) {
         struct job *job = jobs->stop ? NULL : next_job(jobs);

@@ -159,6 +159,35 @@ static int open_secrets(struct daemon *d)
     return 78;
 }
 
+struct pool {
+    size_t threads;
+    lip_err rc;
+    lip_error err;
+};
+
+/* Threads are born as nice as who starts them, and only a thread of its own can be nice for that. */
+static void *start_pool(void *ctx)
+{
+    struct pool *p = ctx;
+
+    setpriority(PRIO_PROCESS, (id_t)gettid(), JOBS_NICE);
+    p->rc = lip_set_threads(p->threads, &p->err);
+    return NULL;
+}
+
+/* What the pool helps with is long: training, certificates, large batches. Who serves short requests goes before it. */
+static lip_err start_threads(size_t threads, lip_error *err)
+{
+    struct pool p = {.threads = threads};
+    pthread_t starter;
+
+    if (pthread_create(&starter, NULL, start_pool, &p))
+        return lip_set_threads(threads, err);
+    pthread_join(starter, NULL);
+    *err = p.err;
+    return p.rc;
+}
+
 /* Everything up to the first request. 0, or the exit status after one line on stderr. */
 static int start(struct daemon *d)
 {
@@ -168,7 +197,7 @@ static int start(struct daemon *d)
     int status = 1;
 
     raise_file_limit();
-    if (lip_set_threads((size_t)c->threads, &err))
+    if (start_threads((size_t)c->threads, &err))
         return give_up(err.text);
     if (!(d->ctx.metrics = metrics_new()))
         return give_up("out of memory");
