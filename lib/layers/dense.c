@@ -8,6 +8,7 @@
 #include "layers/family.h"
 #include "tensor/conv.h"
 #include "tensor/gemm.h"
+#include "tensor/tile.h"
 
 static size_t inputs(const lip_layer *l)
 {
@@ -62,6 +63,10 @@ static void forward(const lip_layer *l, const struct lip__pass *p, const float *
     size_t m = p->n * rows(l), d = inputs(l), units = outputs(l);
     const struct lip__factor *f = p->factor;
 
+    if (p->packed && m > 1) {
+        lip__gemm_packed(m, units, d, x, d, p->packed, p->w[1], y, units);
+        return;
+    }
     lip__fill_bias(y, m, units, p->w[1]);
     if (!f) {
         lip__gemm(false, false, m, units, d, 1, x, d, p->w[0], units, 1, y, units);
@@ -72,6 +77,16 @@ static void forward(const lip_layer *l, const struct lip__pass *p, const float *
         lip__gemm(false, false, m, d, d, f->alpha, x, d, f->q, d, 0, p->half[0], d);
         lip__gemm(false, false, m, units, d, 1, p->half[0], d, p->w[0], units, 1, y, units);
     }
+}
+
+static size_t packed(const lip_layer *l)
+{
+    return lip__packed_size(inputs(l), outputs(l));
+}
+
+static void pack(const lip_layer *l, const float *const *w, float *to)
+{
+    lip__pack(inputs(l), outputs(l), w[0], outputs(l), to);
 }
 
 static void backward(const lip_layer *l, const struct lip__pass *p, const float *x, const float *y, const float *dy,
@@ -156,6 +171,8 @@ const struct lip__kind lip__dense = {
     .op = LIP__MATRIX,
     .check = check,
     .build = build,
+    .packed = packed,
+    .pack = pack,
     .forward = forward,
     .backward = backward,
     .gradient = gradient,
@@ -172,6 +189,8 @@ const struct lip__kind lip__spectral_dense = {
     .check = check,
     .build = build,
     .reparam = &lip__spectral,
+    .packed = packed,
+    .pack = pack,
     .forward = forward,
     .backward = backward,
     .gradient = gradient,
@@ -188,6 +207,8 @@ const struct lip__kind lip__frobenius_dense = {
     .check = check,
     .build = build,
     .reparam = &lip__frobenius,
+    .packed = packed,
+    .pack = pack,
     .forward = forward,
     .backward = backward,
     .gradient = gradient,

@@ -153,6 +153,7 @@ struct lip__pass {
     const struct lip__factor *factor; /* NULL, or what makes an effective kernel of w[0], which is the raw one then */
     float *half[2];          /* then: kind->half floats a sample that forward leaves for gradient, and gradient for backward */
     const float *const *w;   /* what the forward pass reads: [0] effective kernel, [1] bias (NULL: none), ... */
+    const float *packed;     /* forward: what kind->pack made of w; NULL: nothing */
     float *const *dw;        /* gradient(): where to put dL/dw, overwritten; NULL entries are not wanted */
     float *scratch;          /* kind->scratch floats of this thread, 64-byte aligned */
 };
@@ -176,6 +177,10 @@ struct lip__kind {
     void (*observe_back)(const lip_layer *, const struct lip__pass *, const float *x, const float *dy);
     /* n samples, one thread. x and y do not overlap. */
     void (*forward)(const lip_layer *, const struct lip__pass *, const float *x, float *y);
+    /* Kinds whose forward has a quicker form for w that stay as they are, as a snapshot's do: floats of it, 0: none on this
+     * machine; and that form, made of w. Belongs to w[0]. NULL: none. */
+    size_t (*packed)(const lip_layer *);
+    void (*pack)(const lip_layer *, const float *const *w, float *packed);
     /* Kinds that join several tensors have these three instead of build, forward and backward: out from the shapes in
      * layer->merged; y from all x; dx of input `which`. */
     lip_err (*join)(lip_layer *, lip_error *);

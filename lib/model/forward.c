@@ -11,7 +11,7 @@
 #define BLOCK_FLOATS (size_t)131072
 #define BLOCK_SAMPLES (size_t)256
 
-/* Below this much arithmetic waking another thread costs more than it saves. */
+/* A thread with less arithmetic than this saves less than waking it costs. */
 #define PARALLEL_FLOPS 1e6
 
 lip_workspace *lip_workspace_new(void)
@@ -45,17 +45,21 @@ lip_err lip__workspace_reserve(lip_workspace *ws, size_t floats, lip_error *err)
     return LIP_OK;
 }
 
+/* Blocks are of one size, and each thread that is worth its while has as many. */
 static size_t block_size(const lip_model *m, size_t n, size_t threads)
 {
-    size_t block = BLOCK_FLOATS / m->widest;
+    size_t most = BLOCK_FLOATS / m->widest, blocks;
+    double worth = m->flops * (double)n / PARALLEL_FLOPS;
 
-    if (block > BLOCK_SAMPLES)
-        block = BLOCK_SAMPLES;
-    if (block < 1)
-        block = 1;
-    if (threads > 1 && m->flops * (double)n >= PARALLEL_FLOPS && n < block * threads)
-        block = (n + threads - 1) / threads;
-    return block < 1 ? 1 : block;
+    if (most > BLOCK_SAMPLES)
+        most = BLOCK_SAMPLES;
+    if (most < 1)
+        most = 1;
+    if (worth < (double)threads)
+        threads = worth < 1 ? 1 : (size_t)worth;
+    blocks = (n + most - 1) / most;
+    blocks = (blocks + threads - 1) / threads * threads;
+    return blocks ? (n + blocks - 1) / blocks : 1;
 }
 
 size_t lip__block_size(const lip_model *m, size_t n)
@@ -121,6 +125,7 @@ static void run_block(void *ctx, size_t index, size_t thread)
         float *y = locate(run, buffer, s->out, first);
         struct lip__pass pass = lip__step_pass(s, run->data, run->training, first, n, w, moved);
         pass.scratch = area;
+        pass.packed = run->packed && s->read[0] != LIP__NOWHERE ? run->packed[s->read[0]] : NULL;
         if (s->layer->kind->merge)
             s->layer->kind->merge(s->layer, &pass, x, y);
         else
@@ -162,7 +167,7 @@ lip_err lip_predict_graph(const lip_snapshot *snapshot, lip_workspace *ws, size_
                           lip_error *err)
 {
     const lip_model *m = snapshot->model;
-    struct lip__run run = {.model = m, .data = snapshot->data, .n = n, .x = x, .y = y};
+    struct lip__run run = {.model = m, .data = snapshot->data, .packed = snapshot->packed, .n = n, .x = x, .y = y};
     size_t threads = ws->serial ? 1 : lip_threads();
     lip_err rc;
 

@@ -165,6 +165,7 @@ struct lip_snapshot {
     const lip_model *model;
     float *memory;
     const float **data; /* of each variable; NULL: not read by inference */
+    const float **packed; /* the same as its layer packed it; NULL: not packed */
     lip_effective *effective;
     double *distance;
     double penalty; /* of the raw variables it was published from: part of the loss */
@@ -190,6 +191,7 @@ static inline size_t lip__round(size_t floats)
 struct lip__run {
     const lip_model *model;
     const float *const *data; /* of each variable */
+    const float *const *packed; /* of each variable; NULL: none at all */
     size_t n, block;          /* samples, and samples per block */
     const float *const *x;    /* of each input */
     float *const *y;          /* of each output */

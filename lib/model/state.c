@@ -445,6 +445,12 @@ done:
 
 /* ---- snapshots ------------------------------------------------------------------------------------- */
 
+/* Floats of what a step reads first, packed by its layer. */
+static size_t packed_size(const struct lip__step *s)
+{
+    return s->layer->kind->packed && s->read[0] != LIP__NOWHERE ? lip__round(s->layer->kind->packed(s->layer)) : 0;
+}
+
 lip_err lip_state_publish(const lip_state *s, lip_snapshot **snapshot, lip_error *err)
 {
     const lip_model *m = s->model;
@@ -456,15 +462,18 @@ lip_err lip_state_publish(const lip_state *s, lip_snapshot **snapshot, lip_error
     lip__state_settle(s);
     atomic_init(&p->refs, 1);
     p->model = lip_model_get(m);
-    for (size_t i = 0; i < m->n_steps; i++)
+    for (size_t i = 0; i < m->n_steps; i++) {
+        size += packed_size(&m->step[i]);
         for (size_t r = 0; r < LIP__MAX_READ; r++)
             if (m->step[i].read[r] != LIP__NOWHERE)
                 size += lip__round(lip_shape_count(&m->variable[m->step[i].read[r]].shape));
+    }
     p->memory = lip__alloc(size + 1, sizeof *p->memory);
     p->data = lip__alloc(m->n_variables + 1, sizeof *p->data);
+    p->packed = lip__alloc(m->n_variables + 1, sizeof *p->packed);
     p->effective = lip__alloc(m->n_layers, sizeof *p->effective);
     p->distance = lip__alloc(m->n_layers, sizeof *p->distance);
-    if (!p->memory || !p->data || !p->effective || !p->distance) {
+    if (!p->memory || !p->data || !p->packed || !p->effective || !p->distance) {
         lip_snapshot_put(p);
         return lip__nomem(err, size * sizeof *p->memory);
     }
@@ -479,6 +488,17 @@ lip_err lip_state_publish(const lip_state *s, lip_snapshot **snapshot, lip_error
             p->data[v] = at;
             at += lip__round(count);
         }
+    for (size_t i = 0; i < m->n_steps; i++) {
+        const struct lip__step *step = &m->step[i];
+        const float *w[LIP__MAX_READ];
+        if (!packed_size(step) || p->packed[step->read[0]])
+            continue;
+        for (size_t r = 0; r < LIP__MAX_READ; r++)
+            w[r] = step->read[r] == LIP__NOWHERE ? NULL : p->data[step->read[r]];
+        step->layer->kind->pack(step->layer, w, at);
+        p->packed[step->read[0]] = at;
+        at += packed_size(step);
+    }
     memcpy(p->effective, s->effective, m->n_layers * sizeof *p->effective);
     memcpy(p->distance, s->distance, m->n_layers * sizeof *p->distance);
     float *scratch = lip__alloc(lip__slots_scratch(m, 0) + 1, sizeof *scratch);
@@ -508,6 +528,7 @@ void lip_snapshot_put(const lip_snapshot *snapshot)
         return;
     lip__free(p->distance);
     lip__free(p->effective);
+    lip__free(p->packed);
     lip__free(p->data);
     lip__free(p->memory);
     lip_model_put(p->model);

@@ -203,22 +203,28 @@ struct product {
     const struct lip__vector_unit *unit;
     bool ta, lower;
     size_t lda, ldc;
+    size_t panel; /* floats from one panel to the next */
+};
+
+/* What a sum starts from: rows of numbers; row NULL: 0. */
+struct start {
+    const float *row;
+    size_t ld;
 };
 
 /* c (rows, columns) from k rows of op(b) in panels; c's first row is `below` rows under the diagonal's element in its first
  * column. */
-static void multiply_block(const struct product *x, bool add, const float *a, size_t rows, size_t below, size_t columns,
-                           size_t k, const float *panels, float *c)
+static void multiply_block(const struct product *x, struct start start, const float *a, size_t rows, size_t below,
+                           size_t columns, size_t k, const float *panels, float *c)
 {
     const struct lip__vector_unit *unit = x->unit;
 
     if (x->lower)
         columns = smaller(columns, below + rows);
-    for (size_t j = 0; j < columns; j += unit->width, panels += k * unit->width) {
+    for (size_t j = 0; j < columns; j += unit->width, panels += x->panel) {
         size_t skip = x->lower && j > below ? j - below : 0;
-        float *to = c + skip * x->ldc + j;
         struct strip s = {rows - skip, k, smaller(unit->width, columns - j), a + (x->ta ? skip : skip * x->lda), x->lda, panels,
-                          add ? to : NULL, x->ldc, to, x->ldc};
+                          start.row ? start.row + skip * start.ld + j : NULL, start.ld, c + skip * x->ldc + j, x->ldc};
         (x->ta ? unit->transposed : unit->plain)(&s);
     }
 }
@@ -238,23 +244,55 @@ static void multiply_columns(const struct product *x, bool add, const float *a, 
         some = smaller(copies ? COPIED : TALL, rows - i);
         for (size_t p = 0; copies && p < k; p++)
             memcpy(copy + p * COPIED, from + p * x->lda, some * sizeof *copy);
-        multiply_block(&y, add, copies ? copy : from, some, i, columns, k, panels, c + i * x->ldc);
+        multiply_block(&y, (struct start){add ? c + i * x->ldc : NULL, x->ldc}, copies ? copy : from, some, i, columns, k, panels,
+                       c + i * x->ldc);
     }
 }
 
 void lip__gemm_tiled(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b,
-                   size_t ldb, bool add, bool lower, float *c, size_t ldc)
+                     size_t ldb, bool add, bool lower, float *c, size_t ldc)
 {
-    struct product x = {lip__vector_unit(), ta, lower, lda, ldc};
+    struct product x = {lip__vector_unit(), ta, lower, lda, ldc, 0};
     float panels[DEPTH_MAX * COLUMNS];
 
     for (size_t j = 0; j < n; j += COLUMNS) {
         size_t columns = smaller(COLUMNS, n - j), first = lower ? smaller(j, m) : 0, p = 0;
         do {
             size_t depth = next_depth(x.unit, k - p);
+            x.panel = depth * x.unit->width;
             pack(x.unit, tb, depth, columns, alpha, b + (tb ? j * ldb + p : p * ldb + j), ldb, panels);
             multiply_columns(&x, add || p, a + (ta ? p * lda + first : first * lda + p), m - first, columns, depth, panels,
                              c + first * ldc + j);
+            p += depth;
+        } while (p < k);
+    }
+}
+
+size_t lip__packed_size(size_t k, size_t n)
+{
+    const struct lip__vector_unit *unit = lip__vector_unit();
+
+    return unit ? (n + unit->width - 1) / unit->width * unit->width * k : 0;
+}
+
+void lip__pack(size_t k, size_t n, const float *b, size_t ldb, float *packed)
+{
+    pack(lip__vector_unit(), false, k, n, 1, b, ldb, packed);
+}
+
+void lip__gemm_packed(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *packed, const float *bias, float *c,
+                      size_t ldc)
+{
+    const struct lip__vector_unit *unit = lip__vector_unit();
+    struct product x = {unit, false, false, lda, ldc, k * unit->width};
+
+    for (size_t i = 0, rows, p; i < m; i += rows, a += rows * lda, c += rows * ldc) {
+        rows = smaller(TALL, m - i);
+        p = 0;
+        do {
+            size_t depth = next_depth(unit, k - p);
+            multiply_block(&x, p ? (struct start){c, ldc} : (struct start){bias, 0}, a + p, rows, 0, n, depth,
+                           packed + p * unit->width, c);
             p += depth;
         } while (p < k);
     }

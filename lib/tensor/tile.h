@@ -21,7 +21,14 @@ void lip__vector_unit_use(size_t i);
 /* lip__gemm_tiled: c (m, n) = alpha op(a) op(b), or that added to c. `lower`: only what is on or below the diagonal is wanted,
  * the rest may be anything. One thread, a unit needed. */
 void lip__gemm_tiled(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b,
-                   size_t ldb, bool add, bool lower, float *c, size_t ldc);
+                     size_t ldb, bool add, bool lower, float *c, size_t ldc);
+
+/* Products by one b (k, n) that stays: lip__pack puts it in panels, lip__packed_size floats of them; 0: there is no unit, or no b.
+ * lip__gemm_packed: c (m, n) = bias (of n; NULL: 0) + a (m, k) b. One thread, and the unit that packed. */
+size_t lip__packed_size(size_t k, size_t n);
+void lip__pack(size_t k, size_t n, const float *b, size_t ldb, float *packed);
+void lip__gemm_packed(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *packed, const float *bias, float *c,
+                      size_t ldc);
 
 /* lip__transpose: to (columns, rows) <- alpha times the transpose of from (rows, columns). */
 void lip__transpose(size_t rows, size_t columns, float alpha, const float *from, size_t from_ld, float *to, size_t to_ld);
