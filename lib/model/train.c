@@ -728,8 +728,8 @@ static lip_err activities(const lip_snapshot *p, const lip_batch *b, double *pen
         keep[v] = at;
         at += lip__round(b->n * m->value[v].size);
     }
-    struct lip__run run = {.model = m, .data = p->data, .packed = p->packed, .n = b->n, .block = lip__block_size(m, b->n), .x = inputs_of(b),
-                           .keep = keep, .memory = memory, .area = m->scratch};
+    struct lip__run run = {.model = m, .data = p->data, .packed = p->packed, .n = b->n, .block = lip__block_size(m, b->n),
+                           .x = inputs_of(b), .keep = keep, .memory = memory, .area = m->scratch};
     lip__run(&run);
     for (size_t i = 0; i < m->n_steps; i++)
         *penalty += lip__slots_activity_penalty(m, i, b->n, keep[m->step[i].out], NULL, at);

@@ -2,7 +2,9 @@
  *
  * On a machine with none of them lip__vector_unit() is NULL and OpenBLAS does all.
  *
- * Every sum has at most k + 1 roundings, products and sums being fused, and a product one more where alpha is not 1.
+ * A term of a sum of k products, and what the sum starts from, goes through at most k roundings where products and sums are fused,
+ * k + 1 where a compiler fuses none; a product through one more where alpha is not 1. What is served has k + 1 at most, and
+ * bounds/stage.c counts k + 2.
  */
 #ifndef LIP_TILE_H
 #define LIP_TILE_H

@@ -12,6 +12,7 @@ counts, chosen anew for every figure.
 import json
 import os
 import pathlib
+import shutil
 import statistics
 import subprocess
 import sys
@@ -38,7 +39,7 @@ NETS = {
                                        layer("SpectralDense", units=10, name="d3")]},
     "cnn": trajectory.RUNS["cnn"],
 }
-SETTINGS = {"onnxruntime": ["spin", "sleep"], "torch": ["eager", "last", "compiled"]}
+SETTINGS = {"onnxruntime": ["spin", "sleep"], "torch": ["eager", "last", *(["compiled"] if shutil.which("g++") else [])]}
 # (net, batch, threads): how many times as fast as (onnxruntime: at least, goal; torch: at least)
 RACES = {
     ("mlp", 1, 1): (1.5, None, 4), ("mlp", 64, 1): (0.95, 1, 1.8), ("mlp", 256, 1): (0.95, 1, 1.8),

@@ -169,6 +169,79 @@ START_TEST(tiles_are_sums_of_products)
 }
 END_TEST
 
+/* All arrays end where they must, so that a sanitizer sees what reads or writes behind them. */
+static void check_packed(size_t m, size_t n, size_t k, bool biased)
+{
+    size_t lda = k + 3, ldb = n + 2, ldc = n + 1;
+    float *a = noise(1, m * lda), *b = noise(2, k * ldb), *c = noise(3, m * ldc), *was = noise(3, m * ldc), *bias = noise(4, n);
+    float *packed = malloc(lip__packed_size(k, n) * sizeof *packed);
+    double size;
+
+    lip__pack(k, n, b, ldb, packed);
+    lip__gemm_packed(m, n, k, a, lda, packed, biased ? bias : NULL, c, ldc);
+    for (size_t i = 0; i < m; i++) {
+        for (size_t j = 0; j < n; j++) {
+            double sum = (biased ? bias[j] : 0) + sum_of_products(false, false, k, a, lda, b, ldb, i, j, &size);
+            ck_assert_double_lt(fabs(sum - c[i * ldc + j]), 2e-6 * size);
+        }
+        ck_assert(c[i * ldc + n] == was[i * ldc + n]);
+    }
+    free(a), free(b), free(c), free(was), free(bias), free(packed);
+}
+
+START_TEST(packed_products_are_sums_of_products)
+{
+    static const size_t rows[] = {0, 1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 25, 239, 241}, columns[] = {0, 1, 7, 15, 16, 17, 32, 33, 130},
+                        depth[] = {0, 1, 3, 192, 193, 257, 600};
+
+    lip__vector_unit_use((size_t)_i);
+    for (size_t m = 0; m < sizeof rows / sizeof *rows; m++)
+        for (size_t n = 0; n < sizeof columns / sizeof *columns; n++)
+            check_packed(rows[m], columns[n], depth[(m * 3 + n) % 7], (m + n) % 2);
+}
+END_TEST
+
+START_TEST(nothing_is_packed_without_a_unit)
+{
+    lip__vector_unit_use(lip__vector_units());
+    ck_assert_uint_eq(lip__packed_size(5, 7), 0);
+}
+END_TEST
+
+/* A model whose snapshots were published on one unit and on another: outputs around 1 from sums of 300 terms. */
+START_TEST(models_answer_alike_on_every_unit)
+{
+    static const char definition[] =
+        "{\"class_name\":\"Sequential\",\"config\":{\"layers\":["
+        "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,2,300],\"name\":\"x\"}},"
+        "{\"class_name\":\"SpectralDense\",\"config\":{\"units\":66,\"name\":\"d1\"}},"
+        "{\"class_name\":\"GroupSort2\",\"config\":{\"name\":\"s1\"}},"
+        "{\"class_name\":\"FrobeniusDense\",\"config\":{\"units\":3,\"use_bias\":false,\"name\":\"y\"}}]}}";
+    float *x = noise(7, 40 * 600), first[40 * 6], y[40 * 6];
+    lip_model *model;
+    lip_state *state;
+    lip_workspace *ws = lip_workspace_new();
+
+    ck_assert_int_eq(lip_model_read(definition, sizeof definition - 1, true, &model, NULL), LIP_OK);
+    ck_assert_int_eq(lip_state_new(model, 1, &state, NULL), LIP_OK);
+    for (size_t unit = lip__vector_units() + 1; unit-- > 0;) { /* none, then each of ours */
+        lip_snapshot *snapshot;
+        lip__vector_unit_use(unit);
+        ck_assert_int_eq(lip_state_publish(state, &snapshot, NULL), LIP_OK);
+        ck_assert_int_eq(lip_predict(snapshot, ws, 40, x, y, NULL), LIP_OK);
+        if (unit == lip__vector_units())
+            memcpy(first, y, sizeof y);
+        for (size_t n = 1; n < 8; n++) { /* and in smaller batches */
+            ck_assert_int_eq(lip_predict(snapshot, ws, n, x, y, NULL), LIP_OK);
+            for (size_t i = 0; i < 240; i++)
+                ck_assert_float_lt(fabsf(y[i] - first[i]), 1e-5f);
+        }
+        lip_snapshot_put(snapshot);
+    }
+    lip_workspace_free(ws), lip_state_free(state), lip_model_put(model), free(x);
+}
+END_TEST
+
 START_TEST(transposes_are_transposed)
 {
     for (size_t m = 0; m < 10; m++)
@@ -339,6 +412,9 @@ static Suite *suite(void)
     tcase_add_loop_test(t, products_are_sums_of_products, 0, SIZES);
     tcase_add_loop_test(t, symmetric_products_are_whole, 0, 10);
     tcase_add_loop_test(t, tiles_are_sums_of_products, 0, (int)lip__vector_units()); /* those of this machine */
+    tcase_add_loop_test(t, packed_products_are_sums_of_products, 0, (int)lip__vector_units());
+    tcase_add_test(t, nothing_is_packed_without_a_unit);
+    tcase_add_test(t, models_answer_alike_on_every_unit);
     tcase_add_test(t, transposes_are_transposed);
     tcase_add_test(t, gemv_is_gemm_with_one_column);
     tcase_add_test(t, sums_are_in_double);
