@@ -28,9 +28,11 @@ struct lip__vector_unit {
     size_t depth; /* rows of a panel that a first-level cache takes beside the rest */
     void (*plain)(const struct strip *);      /* a (m, k) */
     void (*transposed)(const struct strip *); /* a (k, m) */
+    void (*abreast)(const struct strip *, size_t panel); /* a (1, k), ABREAST whole panels, so many floats apart */
 };
 
 enum {
+    ABREAST = 4,       /* panels that one row passes together */
     COLUMNS = 128,     /* of b that are packed at once, on the stack */
     DEPTH_MAX = 256,
     TALL = 240,        /* rows of a that stay in a second-level cache while panels pass */
@@ -221,11 +223,15 @@ static void multiply_block(const struct product *x, struct start start, const fl
 
     if (x->lower)
         columns = smaller(columns, below + rows);
-    for (size_t j = 0; j < columns; j += unit->width, panels += x->panel) {
+    for (size_t j = 0, some; j < columns; j += some * unit->width, panels += some * x->panel) {
         size_t skip = x->lower && j > below ? j - below : 0;
         struct strip s = {rows - skip, k, smaller(unit->width, columns - j), a + (x->ta ? skip : skip * x->lda), x->lda, panels,
                           start.row ? start.row + skip * start.ld + j : NULL, start.ld, c + skip * x->ldc + j, x->ldc};
-        (x->ta ? unit->transposed : unit->plain)(&s);
+        some = rows == 1 && !x->ta && columns - j >= ABREAST * unit->width ? ABREAST : 1;
+        if (some > 1)
+            unit->abreast(&s, x->panel);
+        else
+            (x->ta ? unit->transposed : unit->plain)(&s);
     }
 }
 

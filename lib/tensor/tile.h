@@ -26,7 +26,8 @@ void lip__gemm_tiled(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha
                      size_t ldb, bool add, bool lower, float *c, size_t ldc);
 
 /* Products by one b (k, n) that stays: lip__pack puts it in panels, lip__packed_size floats of them; 0: there is no unit, or no b.
- * lip__gemm_packed: c (m, n) = bias (of n; NULL: 0) + a (m, k) b. One thread, and the unit that packed. */
+ * lip__gemm_packed: c (m, n) = bias (of n; NULL: 0) + a (m, k) b. A row of c has the same bits whatever m is. One thread, and the
+ * unit that packed. */
 size_t lip__packed_size(size_t k, size_t n);
 void lip__pack(size_t k, size_t n, const float *b, size_t ldb, float *packed);
 void lip__gemm_packed(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *packed, const float *bias, float *c,

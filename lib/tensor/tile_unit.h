@@ -89,6 +89,23 @@ static inline __attribute__((always_inline)) void NAME(strip)(bool transposed, c
     }
 }
 
+/* One row of c from several panels at once, so that sums need not wait for one another; each sum is what it is in a tile. */
+FUSED static void NAME(abreast)(const struct strip *s, size_t panel)
+{
+    lanes sum[ABREAST][VECTORS];
+
+    for (size_t q = 0; q < ABREAST; q++)
+        for (size_t v = 0; v < VECTORS; v++)
+            sum[q][v] = s->start ? *(const lanes *)(s->start + q * WIDTH + v * LANES) : (lanes){0};
+    for (size_t p = 0; p < s->k; p++)
+        for (size_t q = 0; q < ABREAST; q++)
+            for (size_t v = 0; v < VECTORS; v++)
+                sum[q][v] += s->a[p] * *(const lanes *)(s->b + q * panel + p * WIDTH + v * LANES);
+    for (size_t q = 0; q < ABREAST; q++)
+        for (size_t v = 0; v < VECTORS; v++)
+            *(lanes *)(s->c + q * WIDTH + v * LANES) = sum[q][v];
+}
+
 FUSED static void NAME(plain)(const struct strip *s)
 {
     NAME(strip)(false, s);
@@ -99,7 +116,7 @@ FUSED static void NAME(transposed)(const struct strip *s)
     NAME(strip)(true, s);
 }
 
-static const struct lip__vector_unit NAME(unit) = {WIDTH, DEPTH, NAME(plain), NAME(transposed)};
+static const struct lip__vector_unit NAME(unit) = {WIDTH, DEPTH, NAME(plain), NAME(transposed), NAME(abreast)};
 
 #undef TILE
 #undef lanes

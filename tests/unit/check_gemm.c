@@ -186,6 +186,10 @@ static void check_packed(size_t m, size_t n, size_t k, bool biased)
         }
         ck_assert(c[i * ldc + n] == was[i * ldc + n]);
     }
+    for (size_t i = 0; i < m; i++) { /* alone a row has the same bits */
+        lip__gemm_packed(1, n, k, a + i * lda, lda, packed, biased ? bias : NULL, was, ldc);
+        ck_assert_mem_eq(was, c + i * ldc, n * sizeof *c);
+    }
     free(a), free(b), free(c), free(was), free(bias), free(packed);
 }
 
