@@ -44,6 +44,7 @@ benches += %D%/bench/bench_layers
 script_tests += %D%/http/test_bad_input.py
 script_tests += %D%/http/test_batching.py
 script_tests += %D%/http/test_bench.py
+script_tests += %D%/http/test_captured.py
 script_tests += %D%/http/test_checkpoints.py
 script_tests += %D%/http/test_config.py
 script_tests += %D%/http/test_contract.py

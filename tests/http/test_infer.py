@@ -1,4 +1,4 @@
-"""Inference: the captured requests of tritonclient and KServe byte by byte, JSON and binary, batches, revisions."""
+"""Inference: JSON and binary, datatypes, batches, revisions, statistics. Captured requests of clients: test_captured.py."""
 
 import json
 import struct
@@ -72,36 +72,6 @@ def plan(check):
             good = good and body["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [2, 4], "data": TWICE}]
             check(name, good and body["parameters"]["weights_revision"] == 2, answer)
             return body
-
-        def binary_answer(name, answer):
-            length = int(answer.headers.get("Inference-Header-Content-Length", 0))
-            good = answer.status == 200 and length and answer.headers["Content-Type"] == "application/octet-stream"
-            body = json.loads(answer.body[:length]) if good else {}
-            good = good and body["outputs"][0]["parameters"]["binary_data_size"] == 32
-            check(name, good and floats(answer.body[length:]) == TWICE, answer)
-            return body
-
-        def captured(text, **headers):
-            body = text.encode() + NUMBERS
-            return d.post(m + "/infer", body, Inference_Header_Content_Length=str(len(text)), **headers)
-
-        json_answer("G4: tritonclient, JSON in and out", d.post(m + "/infer", (
-            '{"inputs":[{"name":"x","shape":[2,4],"datatype":"FP32","data":[0.0,1.0,2.0,3.0,4.0,5.0,6.0,7.0]}],'
-            '"outputs":[{"name":"y","parameters":{"binary_data":false}}]}')))
-        g5 = ('{"inputs":[{"name":"x","shape":[2,4],"datatype":"FP32","parameters":{"binary_data_size":32}}],'
-              '"outputs":[{"name":"y","parameters":{"binary_data":true}}]}')
-        binary_answer("G5: tritonclient, binary in and out", captured(g5))
-        g6 = ('{"id":"7","inputs":[{"name":"x","shape":[2,4],"datatype":"FP32","parameters":{"binary_data_size":32}}],'
-              '"parameters":{"priority":2,"timeout":5000,"binary_data_output":true,"k":1.5}}')
-        body = binary_answer("G6: tritonclient, every parameter", captured(g6))
-        check("G6: the id comes back", body.get("id") == "7", body)
-        g9 = ('{"id": "6e4679eb-1778-4a4b-9170-218ac77926ac", "model_name": "m", "inputs": [{"name": "x", "shape": [2, 4], '
-              '"datatype": "FP32", "parameters": {"binary_data_size": 32}}], "outputs": [{"name": "y", "parameters": '
-              '{"binary_data": true}}]}')
-        binary_answer("G9: KServe, binary", captured(g9, Content_Type="application/octet-stream"))
-        json_answer("G10: KServe, JSON", d.post(m + "/infer", (
-            '{"id": "af099059-ca4b-4711-a91a-880262d1e68f", "model_name": "m", "inputs": [{"name": "x", "shape": [2, 4], '
-            '"datatype": "FP32", "data": [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]}]}'), Content_Type="application/json"))
 
         raw = d.post(m + "/infer", NUMBERS[:16], Inference_Header_Content_Length="0")
         length = int(raw.headers.get("Inference-Header-Content-Length", 0))
