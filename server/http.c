@@ -130,6 +130,7 @@ struct exchange {
     struct spool spool;           /* open: the body goes here instead */
     uint64_t deadline_ns, queued_ns;
     struct batch_item *item;      /* of a batch handler, until it is forgotten */
+    struct once_entry *once;      /* its answer is kept; such a request is a worker's, because that writes to disk */
     uint64_t round;               /* in which MHD called last, while parked */
     enum coding coding;
     bool admitted, now, swallow, parked, done, close, bad_query;
@@ -516,22 +517,37 @@ static void dispatch(struct exchange *x)
         x->rq.route->handle(ctx, &x->rq, &x->rp);
 }
 
+/* The key under which the answer is kept, or NULL. */
+static const char *once_key(const struct exchange *x)
+{
+    return strcmp(x->rq.method, "POST") ? NULL : request_header(&x->rq, "Idempotency-Key");
+}
+
+/* false: the reply is complete. */
+static bool begin_once(struct exchange *x)
+{
+    const char *key = once_key(x);
+
+    return !key || (x->once = once_begin(jobs_once(x->server->http->ctx->jobs), &x->rq, key, &x->rp));
+}
+
+static void end_once(struct exchange *x)
+{
+    if (x->once)
+        once_end(jobs_once(x->server->http->ctx->jobs), x->once, &x->rp);
+    x->once = NULL;
+}
+
 static void handle(struct exchange *x)
 {
-    struct ctx *ctx = x->server->http->ctx;
-    struct once_entry *entry;
-    const char *key;
 
     if ((x->spool.open && !map_body(x)) || (x->coding != CODING_NONE && x->received && !decompress(x))) {
         x->done = true;
         return;
     }
-    key = strcmp(x->rq.method, "POST") ? NULL : request_header(&x->rq, "Idempotency-Key");
-    if (!key)
+    if (begin_once(x)) {
         dispatch(x);
-    else if ((entry = once_begin(jobs_once(ctx->jobs), &x->rq, key, &x->rp))) {
-        dispatch(x);
-        once_end(jobs_once(ctx->jobs), entry, &x->rp);
+        end_once(x);
     }
     x->done = true;
 }
@@ -592,6 +608,7 @@ static void item_done(struct batch_item *item)
         rejected(x, "deadline_exceeded");
     else if (x->rp.status == 499)
         rejected(x, "gone");
+    end_once(x);
     forget_item(x);
     if (x->parked)
         x->done = true;
@@ -604,9 +621,12 @@ static bool read_item(struct exchange *x)
 {
     if (x->coding != CODING_NONE && x->received && !decompress(x))
         return false;
+    if (!begin_once(x))
+        return false;
     if (!(x->item = x->rq.route->batch(x->server->http->ctx, &x->rq, &x->rp))) {
         if (x->rp.code && !strcmp(x->rp.code, "queue_full"))
             rejected(x, "queue_full");
+        end_once(x);
         return false;
     }
     x->item->owner = x;
@@ -735,7 +755,7 @@ static enum MHD_Result hand_over(struct exchange *x)
 /* Whether the HTTP thread reads the request itself. */
 static bool is_short(const struct exchange *x)
 {
-    return x->coding == CODING_NONE &&
+    return x->coding == CODING_NONE && !once_key(x) &&
            x->received <= (request_header(&x->rq, "Inference-Header-Content-Length") ? QUICK_BYTES : QUICK_JSON);
 }
 

@@ -207,7 +207,7 @@ struct once_entry *once_begin(struct once *o, const struct request *rq, const ch
 
 static bool worth_keeping(const struct reply *rp)
 {
-    return rp->status < 500 && rp->status != 429 && rp->bytes <= ANSWER_MAX;
+    return rp->status < 499 && rp->status != 429 && rp->bytes <= ANSWER_MAX; /* 499: nobody read it */
 }
 
 static bool keep(struct once *o, struct once_entry *e, const struct reply *rp)

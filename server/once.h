@@ -16,7 +16,7 @@ void once_close(struct once *once);
 /* once_begin: NULL when the reply is filled: the kept answer (Idempotency-Replayed: true), 409 while the first request is under way,
  * 422 when the key was used for another body, 400 for a key that is none. Else the request is to be run, and once_end follows.
  *
- * once_end: keeps the answer, unless it is one that a later try may change (429, 5xx) or too large (16 MiB). */
+ * once_end: keeps the answer, unless it is one that a later try may change (429, 499, 5xx) or too large (16 MiB). */
 struct once_entry *once_begin(struct once *once, const struct request *rq, const char *key, struct reply *rp);
 void once_end(struct once *once, struct once_entry *entry, const struct reply *rp);
 

@@ -46,6 +46,7 @@ script_tests += %D%/http/test_batching.py
 script_tests += %D%/http/test_bench.py
 script_tests += %D%/http/test_captured.py
 script_tests += %D%/http/test_checkpoints.py
+script_tests += %D%/http/test_codes.py
 script_tests += %D%/http/test_config.py
 script_tests += %D%/http/test_contract.py
 script_tests += %D%/http/test_datasets.py
