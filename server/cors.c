@@ -35,7 +35,7 @@ void cors_headers(struct config *config, const char *origin, struct reply *rp)
 {
     if (!config_allows_origin(config, NULL))
         return;
-    reply_header(rp, "Vary", "Origin");
+    reply_vary(rp, "Origin");
     if (!origin || !config_allows_origin(config, origin))
         return;
     reply_header(rp, "Access-Control-Allow-Origin", "%s", origin);

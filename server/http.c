@@ -37,6 +37,7 @@
 #include "captured.h"
 #include "cors.h"
 #include "ctx.h"
+#include "deflate.h"
 #include "guard.h"
 #include "inflate.h"
 #include "jobs.h"
@@ -66,6 +67,7 @@
 #define QUICK_NS 300e3              /* what an HTTP thread computes itself; a hand-over costs 45 us */
 #define ROUND_NS 500000u            /* for how long it does so before it looks at its connections again */
 #define QUICK_JSON (32u << 10)      /* and the largest bodies that it reads itself */
+#define PACKED 16384 /* JSON from this size on is compressed for those who accept it */
 #define QUICK_BYTES (96u << 10)
 #define HTTP_THREADS 16u            /* at most, of one listener */
 #define TLS_VERSIONS "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
@@ -133,7 +135,7 @@ struct exchange {
     struct once_entry *once;      /* its answer is kept; such a request is a worker's, because that writes to disk */
     uint64_t round;               /* in which MHD called last, while parked */
     enum coding coding;
-    bool admitted, now, swallow, parked, done, close, bad_query;
+    bool admitted, now, swallow, parked, done, close, bad_query, packed;
     char id[129];
 };
 
@@ -345,11 +347,35 @@ static struct MHD_Response *whole(struct exchange *x)
                                            x->rp.bytes ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
 }
 
+/* Large JSON in the coding that was asked for; small answers and bytes are not worth the time. The coded answer is the same
+ * document in other bytes, so its tag is a weak one. */
+static void pack(struct exchange *x)
+{
+    const char *accepted = request_header(&x->rq, "Accept-Encoding"), *tag = reply_said(&x->rp, "ETag");
+    enum coding coding = guard_accepts(accepted, "gzip") ? CODING_GZIP : guard_accepts(accepted, "deflate") ? CODING_DEFLATE : CODING_NONE;
+    size_t bytes;
+    void *out;
+
+    if (x->packed || x->rp.bytes < PACKED || !x->rp.type || strcmp(x->rp.type, "application/json") != 0)
+        return;
+    x->packed = true;
+    reply_vary(&x->rp, "Accept-Encoding");
+    if (coding == CODING_NONE || x->rq.head || !deflate_body(coding, x->rp.body, x->rp.bytes, &out, &bytes))
+        return;
+    free(x->rp.body);
+    x->rp.body = out;
+    x->rp.bytes = bytes;
+    reply_header(&x->rp, "Content-Encoding", "%s", coding == CODING_GZIP ? "gzip" : "deflate");
+    if (tag && *tag == '"')
+        reply_header(&x->rp, "ETag", "W/%s", tag);
+}
+
 static enum MHD_Result answer(struct exchange *x)
 {
     struct MHD_Response *response;
     enum MHD_Result queued;
 
+    pack(x);
     cors_headers(x->server->http->ctx->config, x->guard.origin, &x->rp);
     reply_finish(&x->rp, x->target, x->rq.id, guard_accepts(x->guard.accept, "application/problem+json"));
     if (x->rp.status == 204 || x->rp.status == 304)
@@ -565,6 +591,7 @@ static void give_back(struct exchange *x)
 {
     struct http *http = x->server->http;
 
+    pack(x); /* here, where it holds up nobody else */
     x->done = true;
     MHD_resume_connection(x->connection);
     http->handed--;

@@ -15,6 +15,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/cors.c \
 	%D%/csv.c \
 	%D%/datasets.c \
+	%D%/deflate.c \
 	%D%/disk.c \
 	%D%/documents.c \
 	%D%/errors.c \

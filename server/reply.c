@@ -187,6 +187,21 @@ void reply_finish(struct reply *rp, const char *instance, const char *id, bool p
     rp->type = problem_json ? "application/problem+json" : "application/json";
 }
 
+const char *reply_said(const struct reply *rp, const char *name)
+{
+    for (size_t i = 0; i < rp->n_headers; i++)
+        if (!strcasecmp(rp->header[i].name, name))
+            return rp->header[i].value;
+    return NULL;
+}
+
+void reply_vary(struct reply *rp, const char *header)
+{
+    const char *already = reply_said(rp, "Vary");
+
+    reply_header(rp, "Vary", "%s%s%s", already ? already : "", already ? ", " : "", header);
+}
+
 void reply_clear(struct reply *rp)
 {
     if (rp->stream.end)

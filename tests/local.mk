@@ -65,6 +65,7 @@ script_tests += %D%/http/test_patch.py
 script_tests += %D%/http/test_singular_values.py
 script_tests += %D%/http/test_tighten.py
 script_tests += %D%/http/test_wasserstein.py
+script_tests += %D%/http/test_triton.py
 script_tests += %D%/http/test_weights.py
 script_tests += %D%/http/test_cli.py
 script_tests += %D%/http/test_infer.py

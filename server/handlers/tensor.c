@@ -119,7 +119,7 @@ void handle_tensor_get(struct ctx *ctx, const struct request *rq, struct reply *
         const float *x = lip_state_data(model->state, index);
         void *bytes = NULL;
         etag_of(etag, model->facts.epoch, model->facts.version, model->facts.state_revision, format == JSON ? NULL : formats[format].name);
-        reply_header(rp, "Vary", "Accept");
+        reply_vary(rp, "Accept");
         if (!codec_not_modified(rq, rp, etag)) {
             bytes = format == JSON  ? as_json(v->name, &v->shape, x, &size)
                     : format == NPY ? npy_write(CODEC_FP32, &v->shape, x, &size)

@@ -58,7 +58,7 @@ void handle_problem(struct ctx *ctx, const struct request *rq, struct reply *rp)
         reply_error(rp, 404, "not_found", NULL, "no error has the code \"%s\"", rq->param[0]);
         return;
     }
-    reply_header(rp, "Vary", "Accept");
+    reply_vary(rp, "Accept");
     if (!accept || !strstr(accept, "text/html")) {
         json_t *statuses = json_array();
 
