@@ -155,13 +155,31 @@ static bool told_lately(struct feed *f, const char *key, uint64_t now)
     return false;
 }
 
-/* Keep it until its time has come, in the place of an earlier one of its key. */
-static void hold(struct feed *f, struct event *e, uint64_t now)
+/* Which held event has that key; n_held: none. */
+static size_t held_at(const struct feed *f, const char *key)
 {
     size_t i = 0;
 
-    while (i < f->n_held && strcmp(f->held[i].key, e->key) != 0)
+    while (i < f->n_held && strcmp(f->held[i].key, key) != 0)
         i++;
+    return i;
+}
+
+static void drop_held(struct feed *f, const char *key)
+{
+    size_t i = held_at(f, key);
+
+    if (i == f->n_held)
+        return;
+    event_clear(&f->held[i]);
+    memmove(f->held + i, f->held + i + 1, (--f->n_held - i) * sizeof *f->held);
+}
+
+/* Keep it until its time has come, in the place of an earlier one of its key. */
+static void hold(struct feed *f, struct event *e, uint64_t now)
+{
+    size_t i = held_at(f, e->key);
+
     if (i == HELD) {
         release_held(f);
         i = 0;
@@ -191,7 +209,9 @@ void feed_tell(struct feed *f, const char *model, const char *key, json_t *data)
         } else if (key && told_lately(f, key, now)) {
             hold(f, &e, now);
         } else {
-            if (!key)
+            if (key)
+                drop_held(f, key); /* its time had come, and this is newer */
+            else
                 release_held(f); /* what came before it is told before it */
             append(f, &e);
         }

@@ -1423,21 +1423,18 @@ struct http *http_start(struct ctx *ctx, struct listener *listeners, size_t n)
 void http_tick(struct http *http)
 {
     uint64_t now = now_ns();
-    size_t slow = 0;
 
     pthread_mutex_lock(&http->lock);
     for (struct client *c = http->clients; c; c = c->next) {
         uint64_t deadline = c->deadline_ns;
 
         if (deadline && now > deadline) {
+            metrics_add(http->ctx->metrics, "onelip_rejected_total", "reason=\"slow\"", 1); /* counted when the client sees it */
             shutdown(c->fd, SHUT_RDWR); /* MHD sees the end and cleans up */
             c->deadline_ns = 0;
-            slow++;
         }
     }
     pthread_mutex_unlock(&http->lock);
-    if (slow)
-        metrics_add(http->ctx->metrics, "onelip_rejected_total", "reason=\"slow\"", (double)slow);
 }
 
 void http_refuse(struct http *http)
