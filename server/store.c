@@ -599,6 +599,18 @@ static int look_at_folders(struct store *s, const char *state_dir)
     return 0;
 }
 
+/* Closes the folders, and with the last of them the lock; frees. */
+static void leave(struct store *s)
+{
+    if (s->models >= 0)
+        close(s->models);
+    if (s->lock_file >= 0)
+        close(s->lock_file);
+    if (s->root >= 0)
+        close(s->root);
+    free(s);
+}
+
 struct store *store_open(const char *state_dir, bool read_only, double checkpoint_seconds, struct metrics *metrics, char *why,
                          size_t size)
 {
@@ -630,13 +642,7 @@ struct store *store_open(const char *state_dir, bool read_only, double checkpoin
             return s;
         snprintf(why, size, "cannot start a thread: %s", strerror(error));
     }
-    if (s->models >= 0)
-        close(s->models);
-    if (s->lock_file >= 0)
-        close(s->lock_file);
-    if (s->root >= 0)
-        close(s->root);
-    free(s);
+    leave(s);
     return NULL;
 }
 
@@ -679,12 +685,6 @@ bool store_close(struct store *s)
     pthread_mutex_destroy(&s->lock);
     pthread_mutex_destroy(&s->keeping);
     pthread_cond_destroy(&s->wake);
-    if (s->models >= 0)
-        close(s->models);
-    if (s->lock_file >= 0)
-        close(s->lock_file);
-    if (s->root >= 0)
-        close(s->root);
-    free(s);
+    leave(s);
     return saved;
 }

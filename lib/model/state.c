@@ -240,41 +240,8 @@ static double relative(const float *a, const float *b, size_t n)
     return distance == 0 ? 0 : distance / size;
 }
 
-lip_err lip_state_refresh(lip_state *s, lip_change *changes, size_t *n, lip_error *err)
-{
-    const lip_model *m = s->model;
-    float *next = lip__state_next(s);
-    struct bench b = {0};
-    lip_err rc;
-
-    if (!next)
-        return lip__nomem(err, m->arena * sizeof *next);
-    if ((rc = bench_init(&b, m, err)) != LIP_OK)
-        return rc;
-    lip__state_settle(s);
-    memcpy(next, s->now, m->arena * sizeof *next);
-    for (size_t i = 0; i < m->n_kernels; i++) {
-        const struct lip__kernel *k = &m->kernel[i];
-        lip_rko_info info = {0};
-        if ((rc = compute(m, k, next, &b, NULL, next + m->offset[k->wbar], &info, err)) != LIP_OK)
-            goto done;
-        if (changes)
-            changes[i] = (lip_change){k->layer->name, relative(next + m->offset[k->wbar], s->now + m->offset[k->wbar], k->m * k->n),
-                                      info.sigma, info.residual, info.power_iterations, info.bjorck_iterations};
-    }
-    swap(s);
-    for (size_t i = 0; i < m->n_kernels; i++) {
-        s->effective[m->kernel[i].top] = LIP_COMPUTED;
-        s->distance[m->kernel[i].top] = 0;
-    }
-    if (n)
-        *n = m->n_kernels;
-done:
-    lip__free(b.memory);
-    return rc;
-}
-
-lip_err lip_state_condense(lip_state *s, lip_change *changes, size_t *n, lip_error *err)
+/* Computes every effective kernel anew, and with `condense` puts it in the kernel's place, with its u and sigma. */
+static lip_err renew(lip_state *s, bool condense, lip_change *changes, size_t *n, lip_error *err)
 {
     const lip_model *m = s->model;
     float *next = lip__state_next(s);
@@ -290,19 +257,21 @@ lip_err lip_state_condense(lip_state *s, lip_change *changes, size_t *n, lip_err
     for (size_t i = 0; i < m->n_kernels; i++) {
         const struct lip__kernel *k = &m->kernel[i];
         float *kernel = next + m->offset[k->kernel], *wbar = next + m->offset[k->wbar];
-        float *sigma = k->sigma == LIP__NOWHERE ? NULL : next + m->offset[k->sigma];
+        float *sigma = condense && k->sigma != LIP__NOWHERE ? next + m->offset[k->sigma] : NULL;
         lip_rko_info info = {0};
         if ((rc = compute(m, k, next, &b, sigma, wbar, &info, err)) != LIP_OK)
             goto done;
+        double moved = condense ? relative(kernel, wbar, k->m * k->n) : relative(wbar, s->now + m->offset[k->wbar], k->m * k->n);
         if (changes)
-            changes[i] = (lip_change){k->layer->name, relative(kernel, wbar, k->m * k->n), info.sigma, info.residual,
-                                      info.power_iterations, info.bjorck_iterations};
-        memcpy(kernel, wbar, k->m * k->n * sizeof *kernel);
-        if (k->u != LIP__NOWHERE)
+            changes[i] = (lip_change){k->layer->name, moved, info.sigma, info.residual, info.power_iterations, info.bjorck_iterations};
+        if (condense)
+            memcpy(kernel, wbar, k->m * k->n * sizeof *kernel);
+        if (condense && k->u != LIP__NOWHERE)
             memcpy(next + m->offset[k->u], b.u, k->n * sizeof *b.u);
     }
     swap(s);
-    lip__state_changed(s);
+    if (condense)
+        lip__state_changed(s);
     for (size_t i = 0; i < m->n_kernels; i++) {
         s->effective[m->kernel[i].top] = LIP_COMPUTED;
         s->distance[m->kernel[i].top] = 0;
@@ -312,6 +281,16 @@ lip_err lip_state_condense(lip_state *s, lip_change *changes, size_t *n, lip_err
 done:
     lip__free(b.memory);
     return rc;
+}
+
+lip_err lip_state_refresh(lip_state *s, lip_change *changes, size_t *n, lip_error *err)
+{
+    return renew(s, false, changes, n, err);
+}
+
+lip_err lip_state_condense(lip_state *s, lip_change *changes, size_t *n, lip_error *err)
+{
+    return renew(s, true, changes, n, err);
 }
 
 /* ---- loading ------------------------------------------------------------------------------------- */
