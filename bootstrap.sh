@@ -109,7 +109,7 @@ demo_start() {
     rm -f $demo_state/address
     # Of its own session, without our terminal or pipes: it outlives this script.
     setsid build/server/onelipd --listen "$listen" --port-file "$PWD/$demo_state/address" --state-dir "$PWD/$demo_state/state" \
-        </dev/null >$demo_state/onelipd.log 2>&1 &
+        --web-root "$PWD/build/web" </dev/null >$demo_state/onelipd.log 2>&1 &
     pid=$!
     echo "$pid" >$demo_state/pid
     for i in $(seq 300); do
@@ -176,6 +176,7 @@ demo() {
     ls -l build/demo/fashion.safetensors build/demo/fashion.keras.json
 
     headline "Try next (./bootstrap.sh stop ends the daemon):"
+    printf '  %s/ui/ in a browser\n' "$address"
     printf '  curl -s %s\n' "$url" "$url/layers" "'$url/lipschitz?layers=false'"
 }
 

@@ -150,8 +150,18 @@ EXTRA_DIST += %D%/openapi.json
 %D%/openapi.inc: %D%/openapi.json
 	$(AM_V_GEN)$(MKDIR_P) %D% && od -An -v -tx1 $(srcdir)/%D%/openapi.json | sed 's/ \([0-9a-f]*\)/0x\1,/g' >$@.new && mv $@.new $@
 
-# /docs: our two files, and swagger-ui from its package, which is not in the source tree.
+# The dashboard: files as they are; beside those of /docs in the build folder, too, for a daemon that runs there with --web-root web.
 webdir = $(pkgdatadir)/web
+webuidir = $(webdir)/ui
+dist_webui_DATA = $(addprefix %D%/web/ui/,index.html style.css icon.svg app.js api.js certificate.js certify.js chart.js data.js datasets.js \
+	dom.js infer.js job.js jobs.js manage.js model.js models.js report.js server.js training.js versions.js)
+all-local: web/ui.stamp
+web/ui.stamp: $(dist_webui_DATA)
+	$(AM_V_GEN)rm -rf web/ui && $(MKDIR_P) web/ui && cp $^ web/ui && touch $@
+clean-local:
+	rm -rf web
+
+# /docs: our two files, and swagger-ui from its package, which is not in the source tree.
 webdocsdir = $(webdir)/docs
 SWAGGER_UI_FILES = swagger-ui-bundle.js swagger-ui.css LICENSE NOTICE
 EXTRA_DIST += %D%/web/docs/index.html %D%/web/docs/docs.js %D%/web/package.json %D%/web/package-lock.json
@@ -164,8 +174,6 @@ web/docs.stamp: %D%/web/docs/index.html %D%/web/docs/docs.js %D%/web/package.jso
 	( cd web/npm && $(NPM) ci --ignore-scripts --no-audit --no-fund >npm.log 2>&1 || { cat npm.log >&2; exit 1; } ) && \
 	cp $(addprefix web/npm/node_modules/swagger-ui-dist/,$(SWAGGER_UI_FILES)) web/docs && \
 	cp $(srcdir)/%D%/web/docs/index.html $(srcdir)/%D%/web/docs/docs.js web/docs && touch $@
-clean-local:
-	rm -rf web
 endif
 
 sbin_PROGRAMS += %D%/onelipd

@@ -26,9 +26,13 @@ const struct route routes[] = {
     {"GET", "/readyz", handle_ready, ALWAYS, NULL},
     {"GET", "/metrics", handle_metrics, ROUTE_ALWAYS | ROUTE_OIP, NULL},
 
+    /* the dashboard */
+    {"GET", "/", handle_ui, ROUTE_OIP, NULL},
+    {"GET", "/ui", handle_ui, ROUTE_OIP, NULL},
+    {"GET", "/ui/{file}", handle_ui_file, ROUTE_OIP, NULL},
+
     /* the API's description */
     {"GET", "/openapi.json", handle_openapi, ALWAYS, NULL},
-    {"GET", "/", handle_docs, ALWAYS, NULL},
     {"GET", "/docs", handle_docs, ALWAYS, NULL},
     {"GET", "/docs/{file}", handle_docs_file, ROUTE_OIP, NULL},
     {"GET", "/v2/problems/{code}", handle_problem, ALWAYS, NULL},
@@ -132,7 +136,6 @@ const struct route routes[] = {
     {"GET", "/v2/events", handle_events, ROUTE_INLINE, NULL},
 
     /* of the wire contract, not of this build */
-    LATER("GET", "/ui"),
     LATER("GET", "/v2/repository/{repo}/index"),
     LATER("POST", "/v2/repository/{repo}/index"),
     LATER("POST", "/v2/repository/{repo}/models/{m}/load"),

@@ -81,6 +81,7 @@ script_tests += %D%/http/test_train.py
 script_tests += %D%/load/mixed.py
 script_tests += %D%/http/test_load.py
 script_tests += %D%/http/test_training.py
+script_tests += %D%/http/test_ui.py
 script_tests += %D%/http/test_trajectory.py
 script_tests += %D%/http/test_versions.py
 script_tests += %D%/install/test_headers.py

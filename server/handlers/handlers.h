@@ -31,7 +31,7 @@ handler handle_versions, handle_version_create, handle_version_delete, handle_la
 handler handle_checkpoints, handle_checkpoint, handle_checkpoint_create, handle_checkpoint_restore,
     handle_checkpoint_delete; /* checkpoints.c */
 handler handle_export;                                                   /* export.c */
-handler handle_openapi, handle_problem, handle_docs, handle_docs_file;   /* web.c */
+handler handle_openapi, handle_problem, handle_docs, handle_docs_file, handle_ui, handle_ui_file; /* web.c */
 handler handle_datasets_list, handle_dataset_get, handle_dataset_put, handle_dataset_delete, handle_dataset_tensor_get,
     handle_dataset_tensor_put;                                           /* datasets.c */
 handler handle_jobs_list, handle_job_create, handle_job_get, handle_job_delete, handle_job_cancel, handle_job_pause,

@@ -1,4 +1,5 @@
-/* web.c: what people and their tools read about the API: its description, the pages of its errors, swagger-ui. */
+/* web.c: what people look at: the dashboard; and what they and their tools read of the API: its description, the pages of its
+ * errors, swagger-ui. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -19,11 +20,13 @@ static const unsigned char openapi[] = {
 #include "openapi.inc"
 };
 
-/* One origin, no inline script; swagger-ui sets styles of its own and has images in its style sheet. */
-static const char policy[] = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-                             "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/* One origin, no inline script, no frame. The dashboard also makes its page of nodes alone, never of text that is parsed, and
+ * sends no form; swagger-ui sets styles of its own and has images in its style sheet. */
+#define ONE_ORIGIN "default-src 'none'; script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+static const char docs_policy[] = ONE_ORIGIN "style-src 'self' 'unsafe-inline'; img-src 'self' data:";
+static const char ui_policy[] = ONE_ORIGIN "style-src 'self'; img-src 'self'; require-trusted-types-for 'script'; trusted-types 'none'";
 
-static void page_headers(struct reply *rp)
+static void page_headers(struct reply *rp, const char *policy)
 {
     reply_header(rp, "Content-Security-Policy", "%s", policy);
     reply_header(rp, "X-Content-Type-Options", "nosniff");
@@ -68,7 +71,7 @@ void handle_problem(struct ctx *ctx, const struct request *rq, struct reply *rp)
                                       statuses, "remedy", problem->remedy));
         return;
     }
-    page_headers(rp);
+    page_headers(rp, docs_policy);
     /* Nothing in errors.def needs escaping in HTML but quotes, which do not where no attribute is. */
     if (asprintf(&page,
                  "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>%s</title>\n"
@@ -77,14 +80,6 @@ void handle_problem(struct ctx *ctx, const struct request *rq, struct reply *rp)
         reply_no_memory(rp);
     else
         reply_bytes(rp, 200, "text/html; charset=utf-8", page, strlen(page));
-}
-
-/* GET /, GET /docs  ->  the first page of the docs, whose links are relative */
-void handle_docs(struct ctx *ctx, const struct request *rq, struct reply *rp)
-{
-    (void)rq;
-    reply_header(rp, "Location", "%s/docs/index.html", ctx->config->api_prefix);
-    reply_bytes(rp, 307, NULL, NULL, 0);
 }
 
 static const char *type_of(const char *name)
@@ -124,26 +119,68 @@ static char *read_web_file(const char *path, size_t *size)
     return text;
 }
 
-/* GET /docs/{file}: a file of --web-root */
-void handle_docs_file(struct ctx *ctx, const struct request *rq, struct reply *rp)
+/* A file of a folder of --web-root. missing: why the folder may not be there, after the words that it is not. A browser asks each time whether it has changed,
+ * so that no page is made of files of two versions. */
+static void answer_file(struct ctx *ctx, const struct request *rq, struct reply *rp, const char *folder, const char *name,
+                        const char *policy, const char *missing)
 {
-    const char *type = type_of(rq->param[0]); /* a name: no "/", no leading dot */
+    const char *type = *name == '.' ? NULL : type_of(name); /* a segment of the path: no "/" */
     char path[PATH_MAX], *text = NULL;
     size_t size = 0;
 
-    if (type && snprintf(path, sizeof path, "%s/docs/%s", ctx->config->web_root, rq->param[0]) < (int)sizeof path &&
+    if (type && snprintf(path, sizeof path, "%s/%s/%s", ctx->config->web_root, folder, name) < (int)sizeof path &&
         !(text = read_web_file(path, &size)) && errno == ENOMEM) {
         reply_no_memory(rp);
         return;
     }
     if (!text) {
-        reply_error(rp, 404, "not_found", NULL, "there is no /docs/%s here%s", rq->param[0],
-                    strcmp(rq->param[0], "index.html") ? "" : ": this build has no swagger-ui, or --web-root is another folder");
+        reply_error(rp, 404, "not_found", NULL, "there is no /%s/%s here%s", folder, name, strcmp(name, "index.html") ? "" : missing);
         return;
     }
-    page_headers(rp);
+    page_headers(rp, policy);
+    reply_header(rp, "Cache-Control", "no-cache");
     if (codec_hash_etag(rq, rp, text, size))
         free(text);
     else
         reply_bytes(rp, 200, type, text, size);
+}
+
+static void answer_redirect(struct ctx *ctx, struct reply *rp, const char *path)
+{
+    reply_header(rp, "Location", "%s%s", ctx->config->api_prefix, path);
+    reply_bytes(rp, 307, NULL, NULL, 0);
+}
+
+/* GET /docs  ->  the first page of the docs, whose links are relative */
+void handle_docs(struct ctx *ctx, const struct request *rq, struct reply *rp)
+{
+    (void)rq;
+    answer_redirect(ctx, rp, "/docs/index.html");
+}
+
+/* GET /docs/{file} */
+void handle_docs_file(struct ctx *ctx, const struct request *rq, struct reply *rp)
+{
+    answer_file(ctx, rq, rp, "docs", rq->param[0], docs_policy,
+                ": this build has no swagger-ui, or --web-root is another folder");
+}
+
+static void answer_ui(struct ctx *ctx, const struct request *rq, struct reply *rp, const char *name)
+{
+    answer_file(ctx, rq, rp, "ui", name, ui_policy, ": the dashboard is not installed, or --web-root is another folder");
+}
+
+/* GET /, GET /ui, GET /ui/  ->  the dashboard, whose links are relative to /ui/ */
+void handle_ui(struct ctx *ctx, const struct request *rq, struct reply *rp)
+{
+    if (strcmp(rq->path, "/ui/"))
+        answer_redirect(ctx, rp, "/ui/");
+    else
+        answer_ui(ctx, rq, rp, "index.html");
+}
+
+/* GET /ui/{file} */
+void handle_ui_file(struct ctx *ctx, const struct request *rq, struct reply *rp)
+{
+    answer_ui(ctx, rq, rp, rq->param[0]);
 }

@@ -19,7 +19,7 @@ POST M/infer†  /v2/repository/index  /v2/repository/models/{}/load  /v2/reposi
 POST M/trace/setting  M/generate†  M/generate_stream†  /v2/repository/{}/index  /v2/repository/{}/models/{}/load  /v2/repository/{}/models/{}/unload
 POST /v2/systemsharedmemory/region/{}/register  /v2/systemsharedmemory/region/{}/unregister  /v2/systemsharedmemory/unregister
 POST /v2/cudasharedmemory/region/{}/register  /v2/cudasharedmemory/region/{}/unregister  /v2/cudasharedmemory/unregister
-GET /  /openapi.json  /docs  /v2/problems/{}  /health  /healthz  /livez  /readyz  /metrics  M/definition†  M/versions  M/labels  M/labels/{}
+GET /  /ui  /ui/{}  /openapi.json  /docs  /docs/{}  /v2/problems/{}  /health  /healthz  /livez  /readyz  /metrics  M/definition†  M/versions  M/labels  M/labels/{}
 GET M/training  M/weights†  M/weights/{}/{}†  M/layers†  M/layers/{}†  M/layers/{}/singular_values†  M/lipschitz†  M/export†
 GET M/checkpoints  M/checkpoints/{}  /v2/datasets  /v2/datasets/{}  /v2/datasets/{}/{}  /v2/jobs  /v2/jobs/{}  /v2/jobs/{}/events
 GET /v2/jobs/{}/result  /v2/events  /v2/config

@@ -99,8 +99,7 @@ def absent(check, d):
     for method, path, words in (("POST", "/v2/repository/other/index", "'repository_name' specification is not supported"),
                                 ("POST", "/v2/repository/other/models/m/load", "'repository_name' specification is not supported"),
                                 ("GET", "/v2/trace/setting", "trace"), ("POST", "/v2/models/m/trace/setting", "trace"),
-                                ("POST", "/v2/models/m/generate", "generate"), ("POST", "/v2/models/m/versions/1/generate_stream", "generate"),
-                                ("GET", "/ui", "not built in")):
+                                ("POST", "/v2/models/m/generate", "generate"), ("POST", "/v2/models/m/versions/1/generate_stream", "generate")):
         a = d.call(method, path, {} if method == "POST" else None)
         check(f"{method} {path} is 501 and says so", a.status == 501 and a.code == "unsupported" and words in a.json["error"], a)
 
