@@ -332,7 +332,7 @@ static lip_err read_field(const json_t *v, const struct lip__field *f, void *obj
             *(double *)at = NAN;
             return LIP_OK;
         case LIP__PAIR:
-            memset(at, 0, 2 * sizeof(size_t));
+            ((size_t *)at)[0] = ((size_t *)at)[1] = lip__pair_none(f);
             return LIP_OK;
         case LIP__INTS:
             memset(at, 0, sizeof(struct lip__ints));
@@ -579,6 +579,8 @@ static json_t *write_field(const struct lip__field *f, const void *object, bool 
     case LIP__BOOL:
         return json_boolean(*(const bool *)at);
     case LIP__PAIR:
+        if (f->flags & LIP__NONE_OK && *(const size_t *)at == lip__pair_none(f))
+            return json_null();
         return json_pack("[I, I]", (json_int_t)((const size_t *)at)[0], (json_int_t)((const size_t *)at)[1]);
     case LIP__INTS: {
         const struct lip__ints *list = (const struct lip__ints *)at;

@@ -1,9 +1,10 @@
 /* conv2d_transpose.c: the adjoint of a strided convolution, plus a bias; Conv2DTranspose, and SpectralConv2DTranspose, which
  * differs in how K comes from the kernel.
  *
- *     y[i s0 + a d0 - top, j s1 + b d1 - left, f] += x[i, j, c] K[a, b, f, c]      'same': output h s0 x w s1
+ *     y[i s0 + a d0 - top, j s1 + b d1 - left, f] += x[i, j, c] K[a, b, f, c]
  *
- * The windows are those of the convolution from y to x. K is stored (kh, kw, filters, channels), and SpectralConv2DTranspose
+ * The windows are those of the convolution from y to x. How large y is the strides leave open: 'same' makes it h s0 x w s1, and
+ * output_padding, where it is given, says how many pixels it has beyond the last that the last window needs. K is stored (kh, kw, filters, channels), and SpectralConv2DTranspose
  * makes the matrix (kh kw channels, filters) 1-Lipschitz, so it swaps the last two axes first: in the forward pass as
  * deel-lip, and in condense too (deel-lip's own condense does not, D04).
  *
@@ -57,6 +58,10 @@ static lip_err check_plain(lip_layer *l, lip_error *err)
     if (c->dilation[0] != c->dilation[1])
         return lip__layer_fail(l, err, LIP_EDEFINITION, "dilation_rate is [%zu,%zu], needs equal ones", c->dilation[0],
                                c->dilation[1]);
+    for (int a = 0; a < 2; a++)
+        if (c->output_padding[a] != SIZE_MAX && c->output_padding[a] >= c->strides[a])
+            return lip__layer_fail(l, err, LIP_EDEFINITION, "output_padding is [%zu,%zu], needs less than strides, which is [%zu,%zu]",
+                                   c->output_padding[0], c->output_padding[1], c->strides[0], c->strides[1]);
     return lip__conv_check(l, err);
 }
 
@@ -70,17 +75,27 @@ static lip_err check_spectral(lip_layer *l, lip_error *err)
     if (valid(l))
         return lip__layer_fail(l, err, LIP_EDEFINITION, "%s only supports padding='same', found '%s'", l->kind->cls.name,
                                c->padding);
+    if (c->output_padding[0] != SIZE_MAX)
+        return lip__layer_fail(l, err, LIP_EDEFINITION, "%s only supports output_padding=None, found [%zu,%zu]", l->kind->cls.name,
+                               c->output_padding[0], c->output_padding[1]);
     return lip__conv_check(l, err);
 }
 
-static size_t length(size_t n, size_t step, size_t window, bool is_valid)
+/* Keras's rules for the size of y along an axis, of windows that reach over `window` pixels. */
+static size_t length(const lip_layer *l, int axis)
 {
-    return n * step + (is_valid && window > step ? window - step : 0);
+    const struct lip__conv *c = conv(l);
+    size_t n = l->in.dim[axis], step = c->strides[axis], window = lip__reach(c->kernel[axis], c->dilation[axis]);
+
+    if (c->output_padding[axis] == SIZE_MAX)
+        return n * step + (valid(l) && window > step ? window - step : 0);
+    return (n - 1) * step + (valid(l) ? window : window % 2) + c->output_padding[axis];
 }
 
 static lip_err build(lip_layer *l, lip_error *err)
 {
     const struct lip__conv *c = conv(l);
+    struct lip__windows g;
     char text[128];
     lip_err rc;
     size_t limit = INT32_MAX;
@@ -90,8 +105,11 @@ static lip_err build(lip_layer *l, lip_error *err)
     if (c->strides[0] > limit / l->in.dim[0] || c->strides[1] > limit / l->in.dim[1])
         return lip__layer_fail(l, err, LIP_ESHAPE, "strides [%zu,%zu] make its input %s too large", c->strides[0], c->strides[1],
                                lip_shape_text(lip_layer_input_shape(l), text, sizeof text));
-    l->out = LIP__SHAPE(length(l->in.dim[0], c->strides[0], lip__reach(c->kernel[0], c->dilation[0]), valid(l)),
-                        length(l->in.dim[1], c->strides[1], lip__reach(c->kernel[1], c->dilation[1]), valid(l)), filters(l));
+    l->out = LIP__SHAPE(length(l, 0), length(l, 1), filters(l));
+    g = windows(l);
+    if (g.oh != l->in.dim[0] || g.ow != l->in.dim[1]) /* 'same', and a window of even reach: TensorFlow refuses it too */
+        return lip__layer_fail(l, err, LIP_EDEFINITION, "output_padding is [%zu,%zu], needs at least 1 where kernel_size is even",
+                               c->output_padding[0], c->output_padding[1]);
     if (l->kind->flags & LIP__LIPSCHITZ && (rc = lip__conv_set_coefficient(l, l->in.dim[0], l->in.dim[1], err)) != LIP_OK)
         return rc;
     lip__declare_kernel(l, &LIP__SHAPE(c->kernel[0], c->kernel[1], filters(l), channels(l)), filters(l), c->use_bias,
@@ -208,7 +226,11 @@ static const struct lip__reparam swapped = {
 /* ---- kinds -------------------------------------------------------------------------------------------- */
 
 #define TRANSPOSE_FIELDS(choices_of_padding, kernel_default) \
-    LIP__CONV_FIELDS(choices_of_padding, kernel_default), {.name = "output_padding", .type = LIP__NULL}
+    LIP__CONV_FIELDS(choices_of_padding, kernel_default),                                                    \
+    {                                                                                                        \
+        "output_padding", LIP__PAIR, LIP__FIELD(lip__conv, output_padding), .def = NAN, .max = INT32_MAX,    \
+        .flags = LIP__NONE_OK                                                                                \
+    }
 
 static const struct lip__field fields[] = {TRANSPOSE_FIELDS("valid|same", LIP__GLOROT_UNIFORM), {.name = NULL}};
 

@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <math.h>
 #include <pthread.h>
+#include <stdint.h>
 #include <string.h>
 #include <strings.h>
 
@@ -66,6 +67,11 @@ static void *at(void *object, const struct lip__field *field)
     return (char *)object + field->offset;
 }
 
+size_t lip__pair_none(const struct lip__field *field)
+{
+    return field->min > 0 ? 0 : SIZE_MAX;
+}
+
 static void set_default(const struct lip__field *field, void *value)
 {
     bool none = isnan(field->def);
@@ -82,7 +88,7 @@ static void set_default(const struct lip__field *field, void *value)
         *(bool *)value = !none && field->def != 0;
         break;
     case LIP__PAIR:
-        ((size_t *)value)[0] = ((size_t *)value)[1] = both;
+        ((size_t *)value)[0] = ((size_t *)value)[1] = none ? lip__pair_none(field) : both;
         break;
     case LIP__INTS:
         memset(value, 0, sizeof(struct lip__ints));

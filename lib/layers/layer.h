@@ -39,7 +39,7 @@ enum lip__type {
     LIP__FIXED      /* nothing is stored: only `def` (written as `choices`, a JSON text) is accepted */
 };
 
-enum { LIP__NONE_OK = 1, /* null (None) is accepted; stored as NAN, 0 or {0, 0} */
+enum { LIP__NONE_OK = 1, /* null (None) is accepted; stored as NAN, 0 or {0, 0}; of a PAIR that may be {0, 0}: {SIZE_MAX, SIZE_MAX} */
        LIP__OPEN_MIN = 2, /* min itself is out of range */
        LIP__ANY_CASE = 4, /* choices in any case */
        LIP__HIDDEN = 16, /* has its default and no key: neither read nor written */
@@ -105,6 +105,7 @@ bool lip__fields_copy(const struct lip__class *cls, const void *from, const stru
 /* lip__field_choice: the value to store for `text` in a LIP__CHOICE: the table's spelling, a string that lives as long
  * as the process; NULL: none of the choices. (A default of NAN stores NULL.) */
 const char *lip__field_choice(const struct lip__field *field, const char *text);
+size_t lip__pair_none(const struct lip__field *field); /* what null is stored as, twice */
 
 /* ---- initializers: lib/layers/initializers.c ------------------------------------------------------ */
 
@@ -294,10 +295,11 @@ struct lip__dense {       /* Dense, SpectralDense, FrobeniusDense begin with thi
     lip_rko_options rko;  /* SpectralDense */
     bool disjoint;        /* FrobeniusDense */
 };
-struct lip__conv {        /* Conv2D, SpectralConv2D */
+struct lip__conv {        /* Conv2D, Conv2DTranspose, PadConv2D and what is constrained of them */
     lip_layer base;
     long filters, groups;
     size_t kernel[2], strides[2], dilation[2];
+    size_t output_padding[2]; /* of a transposed one; SIZE_MAX: none is given */
     const char *padding, *data_format;
     bool use_bias;
     struct lip__object *kernel_initializer, *bias_initializer;

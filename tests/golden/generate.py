@@ -953,6 +953,9 @@ def layer():
             (dict(filters=4, kernel_size=(3, 2), groups=2, padding="constant"), (4, 3, 2))]),
         ("pad_conv2d-gaps", PadConv2D, (True,), [
             (dict(filters=2, kernel_size=3, dilation_rate=(2, 1), padding="circular"), (6, 4, 2))]),
+        ("conv2d_transpose-beyond", KL.Conv2DTranspose, (True, True), [
+            (dict(filters=3, kernel_size=(3, 2), strides=(2, 3), padding="same", output_padding=(0, 2), activation="relu"), (3, 4, 2)),
+            (dict(filters=2, kernel_size=(2, 5), strides=3, output_padding=(2, 1)), (2, 4, 3))]),
     ]:
         for i, (arguments, shape) in enumerate(variants):
             both(f"{case}-{'x'.join(map(str, shape))}", kind, arguments, shape, last[i] if i < 2 else False)

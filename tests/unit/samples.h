@@ -98,6 +98,8 @@ static const struct sample sample[] = {
     {"Conv2D", "{'filters':4,'kernel_size':3,'dilation_rate':2,'groups':2,'padding':'same','use_bias':false}", {3, {6, 5, 2}}},
     {"Conv2DTranspose", "{'filters':3,'kernel_size':[3,2],'dilation_rate':2}", {3, {3, 4, 5}}},
     {"Conv2DTranspose", "{'filters':4,'kernel_size':2,'dilation_rate':3,'padding':'same'}", {3, {3, 4, 2}}},
+    {"Conv2DTranspose", "{'filters':3,'kernel_size':[3,2],'strides':[2,3],'padding':'same','output_padding':[0,2]}", {3, {3, 4, 2}}},
+    {"Conv2DTranspose", "{'filters':2,'kernel_size':[2,3],'strides':3,'output_padding':[2,1]}", {3, {2, 3, 4}}},
     {"PadConv2D", "{'filters':4,'kernel_size':3,'groups':2,'padding':'reflect'}", {3, {4, 3, 6}}},
     {"PadConv2D", "{'filters':3,'kernel_size':3,'dilation_rate':[2,1],'padding':'circular'}", {3, {5, 4, 2}}},
 };
