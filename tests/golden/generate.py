@@ -27,7 +27,8 @@ TensorFlow runs on one thread without oneDNN. All tensors are F32. All metadata 
     training   definition, training; weights/..., x and y_true (pool, batch, ...), batch_index (steps); loss
                (steps), each step's own, before its update; step<k>/<layer>/<variable> after step k. deel-lip's wbar
                lags: step<k>'s wbar is the effective kernel of step k's own forward, not of the kernel beside it.
-    steps      as training, with every loss and every optimizer.
+    steps      as training, of thirty steps, with every loss, every optimizer, and of functional models: branches, nested
+               models, layers that are used twice, and every kind of deel-lip's on images.
     graph      as layer, of functional models: joined branches, layers and nested models that are used twice. Inputs, outputs
                and their gradients are x, x/1, …, y_infer, y_infer/1, … in the model's order. vanilla_definition only where
                no plain Keras model is nested, which deel-lip would leave as it is.
@@ -1026,14 +1027,14 @@ GRAPHS = {
 }
 
 
-def graph_text(case):
+def graph_text(make):
     tf.keras.backend.clear_session()
-    return GRAPHS[case]().to_json()
+    return make().to_json()
 
 
 def graph():
     for i, case in enumerate(GRAPHS):
-        text = graph_text(case)
+        text = graph_text(GRAPHS[case])
         config = json.loads(text)["config"]
         plain = not any(e["class_name"] == "Functional" or e["class_name"] == "Sequential" and not e["registered_name"]
                         for e in config["layers"])
@@ -1330,7 +1331,7 @@ STEPS, KEPT = 100, (1, 2, 10, 50, 100)
 def train(text, training, weights, x, y, batch_index, dtype, kept=KEPT):
     """deel-lip's own step, eagerly: training-mode forward, loss, gradients, optimizer. In float64 the loss is our
     formula, because deel-lip's holds float32 variables."""
-    chain = Chain(text, weights, dtype)
+    chain = reader(text)(text, weights, dtype)
     optimizer = getattr(tf.keras.optimizers, training["optimizer"]["class_name"]).from_config(
         copy.deepcopy(training["optimizer"]["config"]))
     kind, config = training["loss"]["class_name"], training["loss"]["config"]
@@ -1397,8 +1398,49 @@ def training():
             settle("training", f"{net}-{label}", seed, make, 5e-5)
 
 
+def branches():
+    """Branches that are joined in every way, one of them a nested deel-lip Sequential with a k of its own, another a plain model."""
+    x = KL.Input((5,), name="x")
+    a = GroupSort2(name="sort")(SpectralDense(6, name="a")(x))
+    tower = lip.Sequential([KL.Input((6,), name="in"), SpectralDense(8, name="e"), GroupSort(4, name="s"), SpectralDense(6, name="f")],
+                           name="tower", k_coef_lip=2.0)
+    inside = KL.Input((6,), name="inside")
+    plain = tf.keras.Model(inside, FrobeniusDense(6, name="g", activation="tanh")(inside), name="plain")
+    b, c = tower(a), plain(a)
+    joined = [KL.Add(name="sum")([a, b]), KL.Average(name="mean")([b, c, a]), KL.Subtract(name="less")([b, c]),
+              KL.Multiply(name="times")([a, c]) * 0.5]
+    y = FrobeniusDense(3, name="y")(SpectralDense(8, name="d")(KL.Concatenate(name="beside")(joined)))
+    return tf.keras.Model(x, y, name="net")
+
+
+def every_kind():
+    """Images through every layer and activation of deel-lip that is one."""
+    x = v = KL.Input((8, 8, 2), name="x")
+    for each in [
+        SpectralConv2D(6, (3, 2), name="c1"), GroupSort(3, name="a1"), ScaledL2NormPooling2D(2, name="p1"),
+        FrobeniusConv2D(4, (2, 3), name="c2"), Householder(theta_initializer=tf.keras.initializers.Constant(1.5), name="a2"),
+        InvertibleDownSampling((2, 2), name="down"), SpectralConv2DTranspose(4, 3, strides=2, name="c3"), MaxMin(name="a3"),
+        InvertibleUpSampling((2, 2), name="up"), lip.activations.PReLUlip(0.5), SpectralConv2D(4, 3, strides=2, name="c4"),
+        GroupSort2(name="a4"), PadConv2D(2, 3, padding="circular", name="c5"), ScaledAveragePooling2D(2, name="p2"),
+    ]:
+        v = each(v)
+    ends = [ScaledGlobalAveragePooling2D(name="g1")(v), ScaledGlobalL2NormPooling2D(name="g2")(v), KL.Flatten(name="flat")(v)]
+    w = KL.Concatenate(name="beside")(ends)
+    y = FrobeniusDense(3, name="y")(FullSort(name="a5")(SpectralDense(6, activation=GroupSort2(name="sort"), name="d1")(w)))
+    return lip.Model(x, y, name="net")
+
+
+def as_ours(text):
+    """The definition with the key that says which order of channels 1.5.0's sampling has."""
+    read = json.loads(text)
+    for entry in read["config"]["layers"]:
+        if entry["class_name"].startswith("Invertible"):
+            entry["config"]["channel_order"] = "subpixel_major"
+    return json.dumps(read)
+
+
 def steps():
-    """Thirty steps with every loss, and with every optimizer."""
+    """Thirty steps with every loss, with every optimizer, and of functional models."""
     def net(c, activation=None):
         return [SpectralDense(8, name="d1"), GroupSort2(name="a1"),
                 FrobeniusDense(c, name="d2", activation=activation) if c > 1
@@ -1421,9 +1463,7 @@ def steps():
     sgd, adam = tf.keras.optimizers.SGD(0.05), losses.MulticlassHKR(alpha=5.0)
     cases = [("loss-" + name, made, sgd, 1) for name, made in binary] + [("loss-" + name, made, sgd, 3) for name, made in several]
     cases += [("optimizer-" + name, adam, made, 3) for name, made in optimizers()]
-    for i, (case, made, optimizer, c) in enumerate(cases):
-        activation = "sigmoid" if case.endswith("sigmoid") else "softmax" if case.endswith("softmax") else None
-        text = definition(net(c, activation), (5,))
+    def one(case, seed, text, made, optimizer, c, shape, batch=16):
         job = {"optimizer": {"class_name": type(optimizer).__name__, "config": optimizer.get_config()},
                "loss": {"class_name": type(made).__name__, "config": made.get_config()}}
         job = json.loads(json.dumps(job, default=float))
@@ -1431,10 +1471,10 @@ def steps():
         def make(seed):
             rng = np.random.default_rng(seed)
             weights = draw_weights(rng, text)
-            klass = rng.integers(0, max(c, 2), (3, 16))
+            klass = rng.integers(0, max(c, 2), (3, batch))
             klass[:, : max(c, 2)] = np.arange(max(c, 2))
-            centre = normal(rng, max(c, 2), 5, scale=0.7)
-            x = (centre[klass] + normal(rng, 3, 16, 5, scale=0.6)).astype(np.float32)
+            centre = normal(rng, max(c, 2), *shape, scale=0.7)
+            x = (centre[klass] + normal(rng, 3, batch, *shape, scale=0.6)).astype(np.float32)
             if "sparse" in case:
                 y = klass[..., None].astype(np.float32)
             else:
@@ -1442,9 +1482,21 @@ def steps():
             order = np.arange(30) % 3
             got, exact = (train(text, job, weights, x, y, order, dtype, (1, 30)) for dtype in ("float32", "float64"))
             given = {**named("weights/", weights), "x": x, "y_true": y, "batch_index": order}
-            return {**given, **got}, {"definition": text, "training": json.dumps(job), **floors(got, exact, ("loss",))}
+            return {**given, **got}, {"definition": as_ours(text), "training": json.dumps(job), **floors(got, exact, ("loss",))}
 
-        settle("steps", case, 61000 + 100 * i, make, 3e-5)
+        settle("steps", case, seed, make, 3e-5)
+
+    for i, (case, made, optimizer, c) in enumerate(cases):
+        activation = "sigmoid" if case.endswith("sigmoid") else "softmax" if case.endswith("softmax") else None
+        one(case, 61000 + 100 * i, definition(net(c, activation), (5,)), made, optimizer, c, (5,))
+    tau = losses.TauCategoricalCrossentropy(tau=5.0)
+    for i, (case, make_model, made, optimizer, shape, batch) in enumerate([
+        ("branches", branches, adam, tf.keras.optimizers.Adam(1e-2), (5,), 16),
+        ("shared", shared, adam, sgd, (6,), 16),
+        ("residual-nested", residual, tau, sgd, (4, 6, 2), 8),
+        ("every-kind", every_kind, tau, sgd, (8, 8, 2), 6),
+    ]):
+        one("graph-" + case, 69000 + 100 * i, graph_text(make_model), made, optimizer, 3, shape, batch)
 
 
 # ---- model -----------------------------------------------------------------------------------------
