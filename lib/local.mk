@@ -18,7 +18,7 @@ noinst_LTLIBRARIES += %D%/libcore.la
 	%D%/norm/bjorck.c %D%/norm/conv_factor.c %D%/norm/eigen.c %D%/norm/frobenius.c %D%/norm/lanczos.c %D%/norm/normalizers.c \
 	%D%/norm/polynomial.c %D%/norm/rko.c %D%/norm/spectral.c \
 	%D%/optim/adam.c %D%/optim/optimizer.c %D%/optim/rmsprop.c %D%/optim/schedules.c %D%/optim/sgd.c \
-	%D%/tensor/conv.c %D%/tensor/gemm.c %D%/tensor/group_conv.c %D%/tensor/im2col.c %D%/tensor/small_conv.c %D%/tensor/tensor.c %D%/tensor/tile.c
+	%D%/tensor/band.c %D%/tensor/conv.c %D%/tensor/gemm.c %D%/tensor/group_conv.c %D%/tensor/im2col.c %D%/tensor/small_conv.c %D%/tensor/tensor.c %D%/tensor/tile.c
 
 # Private headers and the lists of kinds, losses, optimizers.
 noinst_HEADERS += \
@@ -30,7 +30,7 @@ noinst_HEADERS += \
 	%D%/model/callbacks.h %D%/model/judge.h %D%/model/model.h %D%/model/slots.h %D%/model/tape.h %D%/model/train.h \
 	%D%/norm/eigen.h %D%/norm/polynomial.h %D%/norm/rko.h %D%/norm/rko_factor.h %D%/norm/schemes.def \
 	%D%/optim/family.h %D%/optim/optimizer.h %D%/optim/optimizers.def %D%/optim/schedule.h \
-	%D%/tensor/conv.h %D%/tensor/gemm.h %D%/tensor/group_conv.h %D%/tensor/im2col.h %D%/tensor/small_conv.h %D%/tensor/tile.h %D%/tensor/tile_unit.h
+	%D%/tensor/band.h %D%/tensor/conv.h %D%/tensor/gemm.h %D%/tensor/group_conv.h %D%/tensor/im2col.h %D%/tensor/small_conv.h %D%/tensor/tile.h %D%/tensor/tile_unit.h
 
 # libonelip.so: what <onelip/*.h> declares and nothing else.
 lib_LTLIBRARIES += %D%/libonelip.la

@@ -102,11 +102,32 @@ static size_t scratch(const lip_layer *l)
     return lip__group_conv_scratch(&g, groups(l), filters(l));
 }
 
+static size_t packed(const lip_layer *l)
+{
+    struct lip__windows g = windows(l);
+
+    return lip__group_conv_packed_size(&g, groups(l), filters(l));
+}
+
+static void pack(const lip_layer *l, const float *const *w, float *to)
+{
+    struct lip__windows g = windows(l);
+
+    lip__group_conv_pack(&g, groups(l), w[0], filters(l), to);
+}
+
+static size_t packed_scratch(const lip_layer *l)
+{
+    struct lip__windows g = windows(l);
+
+    return lip__group_conv_packed_scratch(&g, groups(l), filters(l));
+}
+
 static void forward(const lip_layer *l, const struct lip__pass *p, const float *x, float *y)
 {
     struct lip__windows g = windows(l);
 
-    lip__group_conv(&g, groups(l), p->n, x, p->w[0], filters(l), p->w[1], y, p->scratch);
+    lip__group_conv(&g, groups(l), p->n, x, p->w[0], p->packed, filters(l), p->w[1], y, p->scratch);
 }
 
 static void backward(const lip_layer *l, const struct lip__pass *p, const float *x, const float *y, const float *dy,
@@ -158,6 +179,9 @@ const struct lip__kind lip__conv2d = {
     .backward = backward,
     .gradient = gradient,
     .scratch = scratch,
+    .packed = packed,
+    .pack = pack,
+    .packed_scratch = packed_scratch,
     .flops = flops,
     .claimed = claims_nothing,
 };
@@ -175,6 +199,9 @@ const struct lip__kind lip__spectral_conv2d = {
     .backward = backward,
     .gradient = gradient,
     .scratch = scratch,
+    .packed = packed,
+    .pack = pack,
+    .packed_scratch = packed_scratch,
     .flops = flops,
 };
 
@@ -191,5 +218,8 @@ const struct lip__kind lip__frobenius_conv2d = {
     .backward = backward,
     .gradient = gradient,
     .scratch = scratch,
+    .packed = packed,
+    .pack = pack,
+    .packed_scratch = packed_scratch,
     .flops = flops,
 };

@@ -126,11 +126,32 @@ static size_t scratch(const lip_layer *l)
     return lip__conv_scratch(&g, channels(l));
 }
 
+static size_t packed(const lip_layer *l)
+{
+    struct lip__windows g = windows(l);
+
+    return lip__conv_adjoint_packed_size(&g, channels(l));
+}
+
+static void pack(const lip_layer *l, const float *const *w, float *to)
+{
+    struct lip__windows g = windows(l);
+
+    lip__conv_adjoint_pack(&g, w[0], channels(l), to);
+}
+
+static size_t packed_scratch(const lip_layer *l)
+{
+    struct lip__windows g = windows(l);
+
+    return lip__conv_adjoint_packed_scratch(&g, channels(l));
+}
+
 static void forward(const lip_layer *l, const struct lip__pass *p, const float *x, float *y)
 {
     struct lip__windows g = windows(l);
 
-    lip__conv_adjoint(&g, p->n, x, p->w[0], channels(l), p->w[1], y, p->scratch);
+    lip__conv_adjoint(&g, p->n, x, p->w[0], p->packed, channels(l), p->w[1], y, p->scratch);
 }
 
 static void backward(const lip_layer *l, const struct lip__pass *p, const float *x, const float *y, const float *dy,
@@ -139,7 +160,7 @@ static void backward(const lip_layer *l, const struct lip__pass *p, const float 
     struct lip__windows g = windows(l);
 
     (void)x, (void)y;
-    lip__conv(&g, p->n, dy, p->w[0], channels(l), NULL, dx, p->scratch);
+    lip__conv(&g, p->n, dy, p->w[0], NULL, channels(l), NULL, dx, p->scratch);
 }
 
 static void gradient(const lip_layer *l, const struct lip__pass *p, const float *x, const float *dy)
@@ -246,6 +267,9 @@ const struct lip__kind lip__conv2d_transpose = {
     .backward = backward,
     .gradient = gradient,
     .scratch = scratch,
+    .packed = packed,
+    .pack = pack,
+    .packed_scratch = packed_scratch,
     .flops = flops,
     .constant = nothing,
     .claimed = nothing,
@@ -264,6 +288,9 @@ const struct lip__kind lip__spectral_conv2d_transpose = {
     .backward = backward,
     .gradient = gradient,
     .scratch = scratch,
+    .packed = packed,
+    .pack = pack,
+    .packed_scratch = packed_scratch,
     .flops = flops,
     .constant = nothing,
 };

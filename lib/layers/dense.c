@@ -81,12 +81,12 @@ static void forward(const lip_layer *l, const struct lip__pass *p, const float *
 
 static size_t packed(const lip_layer *l)
 {
-    return lip__packed_size(inputs(l), outputs(l));
+    return lip__vector_unit() ? lip__packed_size(inputs(l), outputs(l)) : 0; /* OpenBLAS is quicker than any unit */
 }
 
 static void pack(const lip_layer *l, const float *const *w, float *to)
 {
-    lip__pack(inputs(l), outputs(l), w[0], outputs(l), to);
+    lip__pack(false, inputs(l), outputs(l), 0, inputs(l), w[0], outputs(l), to);
 }
 
 static void backward(const lip_layer *l, const struct lip__pass *p, const float *x, const float *y, const float *dy,

@@ -179,9 +179,10 @@ struct lip__kind {
     /* n samples, one thread. x and y do not overlap. */
     void (*forward)(const lip_layer *, const struct lip__pass *, const float *x, float *y);
     /* Kinds whose forward has a quicker form for w that stay as they are, as a snapshot's do: floats of it, 0: none on this
-     * machine; and that form, made of w. Belongs to w[0]. NULL: none. */
+     * machine; and that form, made of w; and forward's scratch then, NULL: as any other. Belongs to w[0]. NULL: none. */
     size_t (*packed)(const lip_layer *);
     void (*pack)(const lip_layer *, const float *const *w, float *packed);
+    size_t (*packed_scratch)(const lip_layer *);
     /* Kinds that join several tensors have these three instead of build, forward and backward: out from the shapes in
      * layer->merged; y from all x; dx of input `which`. */
     lip_err (*join)(lip_layer *, lip_error *);

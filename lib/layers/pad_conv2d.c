@@ -169,18 +169,40 @@ static size_t scratch(const lip_layer *l)
     return padded_size(l) + (pads(l) ? up(kernel_count(l)) : 0) + lip__group_conv_scratch(&g, groups(l), filters(l));
 }
 
+static size_t packed(const lip_layer *l)
+{
+    struct lip__windows g = lip__pad_windows(l);
+
+    return lip__group_conv_packed_size(&g, groups(l), filters(l));
+}
+
+static void pack(const lip_layer *l, const float *const *w, float *to)
+{
+    struct lip__windows g = lip__pad_windows(l);
+
+    lip__group_conv_pack(&g, groups(l), w[0], filters(l), to);
+}
+
+static size_t packed_scratch(const lip_layer *l)
+{
+    struct lip__windows g = lip__pad_windows(l);
+
+    return padded_size(l) + lip__group_conv_packed_scratch(&g, groups(l), filters(l));
+}
+
 static void forward(const lip_layer *l, const struct lip__pass *p, const float *x, float *y)
 {
     struct lip__windows g = lip__pad_windows(l);
     float *rest = p->scratch + padded_size(l);
 
     if (!pads(l)) {
-        lip__group_conv(&g, groups(l), p->n, x, p->w[0], filters(l), p->w[1], y, rest);
+        lip__group_conv(&g, groups(l), p->n, x, p->w[0], p->packed, filters(l), p->w[1], y, rest);
         return;
     }
     for (size_t i = 0; i < p->n; i++) {
         pad(l, x + i * lip_shape_count(&l->in), p->scratch);
-        lip__group_conv(&g, groups(l), 1, p->scratch, p->w[0], filters(l), p->w[1], y + i * lip_shape_count(&l->out), rest);
+        lip__group_conv(&g, groups(l), 1, p->scratch, p->w[0], p->packed, filters(l), p->w[1], y + i * lip_shape_count(&l->out),
+                        rest);
     }
 }
 
@@ -247,6 +269,9 @@ const struct lip__kind lip__pad_conv2d = {
     .backward = backward,
     .gradient = gradient,
     .scratch = scratch,
+    .packed = packed,
+    .pack = pack,
+    .packed_scratch = packed_scratch,
     .flops = flops,
     .constant = nothing,
     .claimed = nothing,

@@ -69,7 +69,7 @@ size_t lip__block_size(const lip_model *m, size_t n)
 
 size_t lip__run_area(const lip_model *m, size_t block)
 {
-    size_t area = m->scratch;
+    size_t area = m->packed_scratch;
 
     for (size_t i = 0; i < m->n_slots; i++)
         area += lip__round(block * m->slot[i]);
@@ -110,7 +110,7 @@ static void run_block(void *ctx, size_t index, size_t thread)
     const struct lip__run *run = ctx;
     const lip_model *m = run->model;
     size_t first = index * run->block, n = run->n - first < run->block ? run->n - first : run->block;
-    float *area = run->memory + thread * run->area, *buffer[LIP__MAX_SLOT], *at = area + m->scratch;
+    float *area = run->memory + thread * run->area, *buffer[LIP__MAX_SLOT], *at = area + m->packed_scratch; /* of a run without keep */
 
     for (size_t i = 0; i < m->n_slots; i++) {
         buffer[i] = at;

@@ -552,8 +552,9 @@ static void bind(lip_model *m, struct lip__step *s)
         n++;
     }
     size_t scratch = l->kind->scratch ? lip__round(l->kind->scratch(l)) : 0;
-    if (scratch > m->scratch)
-        m->scratch = scratch;
+    size_t packed = l->kind->packed_scratch ? lip__round(l->kind->packed_scratch(l)) : scratch;
+    m->scratch = scratch > m->scratch ? scratch : m->scratch;
+    m->packed_scratch = packed > m->packed_scratch ? packed : m->packed_scratch;
     s->stats = m->stats;
     m->stats += l->kind->stats ? lip__round(l->kind->stats(l)) : 0;
     m->flops += l->kind->flops ? l->kind->flops(l) : 2.0 * (double)lip_shape_count(&l->out);

@@ -114,6 +114,7 @@ struct lip_model {
     size_t trained, carried, arena; /* ends of the groups, in floats */
     size_t widest;  /* largest value of one sample, in floats */
     size_t scratch; /* floats a step needs per thread, a multiple of 16 */
+    size_t packed_scratch; /* and in a snapshot's forward pass, where kernels are packed */
     bool shared;    /* a layer is used more than once */
     size_t stats;   /* floats that layers' statistics of a batch take */
     size_t q;       /* floats of all factors */

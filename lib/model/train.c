@@ -705,7 +705,7 @@ lip_err lip_train_step(lip_trainer *t, lip_state *s, const lip_batch *b, const l
 static lip_err activities(const lip_snapshot *p, const lip_batch *b, double *penalty, lip_error *err)
 {
     const lip_model *m = p->model;
-    size_t total = lip_threads() * m->scratch + lip__slots_scratch(m, b->n);
+    size_t total = lip_threads() * m->packed_scratch + lip__slots_scratch(m, b->n);
     float **keep = NULL, *memory = NULL, *at;
     bool any = false;
 
@@ -723,13 +723,13 @@ static lip_err activities(const lip_snapshot *p, const lip_batch *b, double *pen
         lip__free(memory);
         return lip__nomem(err, total * sizeof *memory);
     }
-    at = memory + lip_threads() * m->scratch;
+    at = memory + lip_threads() * m->packed_scratch;
     for (size_t v = m->n_inputs; v < m->n_values; v++) {
         keep[v] = at;
         at += lip__round(b->n * m->value[v].size);
     }
     struct lip__run run = {.model = m, .data = p->data, .packed = p->packed, .n = b->n, .block = lip__block_size(m, b->n),
-                           .x = inputs_of(b), .keep = keep, .memory = memory, .area = m->scratch};
+                           .x = inputs_of(b), .keep = keep, .memory = memory, .area = m->packed_scratch};
     lip__run(&run);
     for (size_t i = 0; i < m->n_steps; i++)
         *penalty += lip__slots_activity_penalty(m, i, b->n, keep[m->step[i].out], NULL, at);

@@ -193,14 +193,14 @@ static void forward(void *ctx, const float *x, float *y)
         wrap(c, (float *)x, c->padded, false);
         x = c->padded;
     }
-    lip__conv(&c->windows, 1, x, c->kernel, c->of->filters, NULL, y, c->work);
+    lip__conv(&c->windows, 1, x, c->kernel, NULL, c->of->filters, NULL, y, c->work);
 }
 
 static void transposed(void *ctx, const float *y, float *x)
 {
     struct convolution *c = ctx;
 
-    lip__conv_adjoint(&c->windows, 1, y, c->kernel, c->of->filters, NULL, c->of->circular ? c->padded : x, c->work);
+    lip__conv_adjoint(&c->windows, 1, y, c->kernel, NULL, c->of->filters, NULL, c->of->circular ? c->padded : x, c->work);
     if (c->of->circular)
         wrap(c, x, c->padded, true);
 }

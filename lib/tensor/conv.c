@@ -1,9 +1,9 @@
 /* conv.c: convolutions as matrix products.
  *
- * Windows become rows of a panel that fits half a second-level cache, and the panel is multiplied by the kernel as a matrix
- * (kh kw c, f): one panel per thread, however large the batch. Small windows make panels that cost more to copy than to
- * multiply; small_conv.c reads them where they lie. With steps of one pixel the adjoint is a convolution of dy with the
- * kernel turned by 180 degrees; with longer ones rows of dy k' are added up where their windows lie.
+ * Forward, a band of the image is copied with the zeros around it, and the kernel's panels are multiplied by windows where they
+ * lie in it. With steps of one pixel the adjoint is a convolution of dy with the kernel turned by 180 degrees; with longer ones
+ * rows of dy k' are added up where their windows lie. For the gradient windows become rows of a panel that fits half a
+ * second-level cache, however large the batch, but small ones, which small_conv.c reads where they lie.
  */
 #include "tensor/conv.h"
 
@@ -13,11 +13,14 @@
 #include <onelip/model.h>
 
 #include "base/base.h"
+#include "tensor/band.h"
 #include "tensor/gemm.h"
 #include "tensor/small_conv.h"
+#include "tensor/tile.h"
 
 enum {
     PANEL = 65536, /* floats: 256 KiB */
+    BAND = 32768,  /* floats, unless one row of windows reads more */
     FEW = 4,       /* so few filters would leave most of a vector empty */
     ROWS = 32,     /* summed in float before they go into a double */
     COLUMNS = 64
@@ -88,35 +91,64 @@ void lip__sum_columns(const float *a, size_t rows, size_t n, float *sum)
 
 /* ---- forward ------------------------------------------------------------------------------------------ */
 
-static bool is_small(const struct lip__windows *g)
+/* Rows of windows that share a band. */
+static size_t band_rows(const struct lip__windows *g)
 {
-    return !is_matrix(g) && !lip__dilated(g) && lip__small_conv_fits(g);
+    size_t rows = g->oh;
+
+    while (rows > 1 && lip__band_size(g, rows) > BAND)
+        rows = (rows + 1) / 2;
+    return rows;
 }
 
-static size_t forward_scratch(const struct lip__windows *g, size_t f)
+size_t lip__conv_packed_size(const struct lip__windows *g, size_t f)
 {
-    return up(is_small(g) ? lip__small_conv_scratch(g, f) : panel_size(g));
+    return lip__packed_size(lip__window_size(g), f);
 }
 
-void lip__conv(const struct lip__windows *g, size_t n, const float *x, const float *k, size_t f, const float *bias, float *y,
-               float *scratch)
+void lip__conv_pack(const struct lip__windows *g, const float *k, size_t f, float *packed)
 {
-    size_t size = lip__window_size(g), all = n * g->oh * g->ow;
+    lip__pack(false, lip__window_size(g), f, 0, lip__window_size(g), k, f, packed);
+}
 
-    if (is_small(g)) {
-        lip__small_conv(g, n, x, k, f, bias, y, scratch);
+size_t lip__conv_packed_scratch(const struct lip__windows *g)
+{
+    if (is_matrix(g))
+        return 0;
+    return up(lip__band_size(g, band_rows(g))) + up(lip__window_size(g) * (sizeof(size_t) / sizeof(float)));
+}
+
+static void convolve(const struct lip__windows *g, size_t n, const float *x, const float *packed, size_t f, const float *bias,
+                     float *y, float *scratch)
+{
+    size_t size = lip__window_size(g), most = band_rows(g);
+    size_t *place = (size_t *)scratch;
+    float *band = scratch + up(size * (sizeof *place / sizeof *band));
+
+    if (is_matrix(g)) {
+        lip__gemm_packed(n * g->h * g->w, f, size, x, size, packed, bias, y, f);
         return;
     }
-    for (size_t first = 0, rows; first < all; first += rows) {
-        const float *panel = scratch;
-        rows = smaller(panel_rows(g), all - first);
-        if (is_matrix(g))
-            panel = x + first * size;
-        else
-            lip__im2col(g, x, first, rows, scratch);
-        lip__fill_bias(y + first * f, rows, f, bias);
-        lip__gemm(false, false, rows, f, size, 1, panel, size, k, f, 1, y + first * f, f);
+    lip__band_places(g, place);
+    for (; n; n--, x += g->h * g->w * g->c)
+        for (size_t p = 0, rows; p < g->oh; p += rows, y += rows * g->ow * f) {
+            rows = smaller(most, g->oh - p);
+            lip__band_fill(g, x, p, rows, band);
+            lip__gemm_scattered(&(struct lip__scattered){.blocks = rows, .rows = g->ow, .at = band, .row = g->sw * g->c,
+                                                         .block = g->sh * lip__band_width(g), .place = place},
+                                f, size, packed, bias, y);
+        }
+}
+
+void lip__conv(const struct lip__windows *g, size_t n, const float *x, const float *k, const float *packed, size_t f,
+               const float *bias, float *y, float *scratch)
+{
+    if (!packed) {
+        packed = scratch;
+        lip__conv_pack(g, k, f, scratch);
+        scratch += up(lip__conv_packed_size(g, f));
     }
+    convolve(g, n, x, packed, f, bias, y, scratch);
 }
 
 /* ---- adjoint ------------------------------------------------------------------------------------------ */
@@ -124,7 +156,7 @@ void lip__conv(const struct lip__windows *g, size_t n, const float *x, const flo
 /* Whether the adjoint is done as a convolution. */
 static bool turns(const struct lip__windows *g)
 {
-    return g->sh * g->sw == 1 && g->c >= FEW && !is_matrix(g);
+    return g->sh * g->sw == 1 && g->c >= FEW;
 }
 
 static struct lip__windows turned(const struct lip__windows *g, size_t f)
@@ -134,41 +166,43 @@ static struct lip__windows turned(const struct lip__windows *g, size_t f)
                                  .left = lip__reach(g->kw, g->dw) - 1 - g->left};
 }
 
-/* to (kh, kw, f, c) <- k (kh, kw, c, f), both spatial axes backwards. */
-static void turn(const struct lip__windows *g, const float *k, size_t f, float *to)
+size_t lip__conv_adjoint_packed_size(const struct lip__windows *g, size_t f)
 {
-    for (size_t tap = g->kh * g->kw; tap-- > 0; k += g->c * f)
-        for (size_t i = 0; i < f; i++)
-            for (size_t j = 0; j < g->c; j++)
-                to[(tap * f + i) * g->c + j] = k[j * f + i];
+    return turns(g) ? lip__packed_size(g->kh * g->kw * f, g->c) : 0;
 }
 
-static size_t adjoint_scratch(const struct lip__windows *g, size_t f)
+/* Panels of k turned: (kh, kw, f, c), both spatial axes backwards. */
+void lip__conv_adjoint_pack(const struct lip__windows *g, const float *k, size_t f, float *packed)
 {
-    struct lip__windows t;
+    size_t taps = g->kh * g->kw;
 
-    if (!turns(g))
-        return panel_size(g);
-    t = turned(g, f);
-    return up(lip__window_size(g) * f) + forward_scratch(&t, g->c);
+    for (size_t tap = 0; tap < taps; tap++)
+        lip__pack(true, taps * f, g->c, tap * f, f, k + (taps - 1 - tap) * g->c * f, f, packed);
 }
 
-void lip__conv_adjoint(const struct lip__windows *g, size_t n, const float *dy, const float *k, size_t f, const float *bias,
-                       float *dx, float *scratch)
+size_t lip__conv_adjoint_packed_scratch(const struct lip__windows *g, size_t f)
+{
+    struct lip__windows t = turned(g, f);
+
+    return turns(g) ? lip__conv_packed_scratch(&t) : panel_size(g);
+}
+
+void lip__conv_adjoint(const struct lip__windows *g, size_t n, const float *dy, const float *k, const float *packed, size_t f,
+                       const float *bias, float *dx, float *scratch)
 {
     size_t size = lip__window_size(g), all = n * g->oh * g->ow;
 
     if (turns(g)) {
         struct lip__windows t = turned(g, f);
-        turn(g, k, f, scratch);
-        lip__conv(&t, n, dy, scratch, g->c, bias, dx, scratch + up(size * f));
+        if (!packed) {
+            packed = scratch;
+            lip__conv_adjoint_pack(g, k, f, scratch);
+            scratch += up(lip__conv_adjoint_packed_size(g, f));
+        }
+        convolve(&t, n, dy, packed, g->c, bias, dx, scratch);
         return;
     }
     lip__fill_bias(dx, n * g->h * g->w, g->c, bias);
-    if (is_matrix(g)) {
-        lip__gemm(false, true, all, size, f, 1, dy, f, k, f, 1, dx, size);
-        return;
-    }
     for (size_t first = 0, rows; first < all; first += rows) {
         rows = smaller(panel_rows(g), all - first);
         lip__gemm(false, true, rows, size, f, 1, dy + first * f, f, k, f, 0, scratch, size);
@@ -178,9 +212,23 @@ void lip__conv_adjoint(const struct lip__windows *g, size_t n, const float *dy, 
 
 /* ---- gradient ----------------------------------------------------------------------------------------- */
 
+static bool is_small(const struct lip__windows *g)
+{
+    return !is_matrix(g) && !lip__dilated(g) && lip__small_conv_fits(g);
+}
+
+/* Beside a share of the gradient. */
+static size_t gradient_scratch(const struct lip__windows *g, size_t f)
+{
+    return is_small(g) ? up(lip__small_conv_scratch(g, f)) : is_matrix(g) ? 0 : panel_size(g);
+}
+
 size_t lip__conv_scratch(const struct lip__windows *g, size_t f)
 {
-    return larger(adjoint_scratch(g, f), forward_scratch(g, f) + up(lip__window_size(g) * f));
+    size_t forward = up(lip__conv_packed_size(g, f)) + lip__conv_packed_scratch(g);
+    size_t adjoint = up(lip__conv_adjoint_packed_size(g, f)) + lip__conv_adjoint_packed_scratch(g, f);
+
+    return larger(larger(forward, adjoint), gradient_scratch(g, f) + up(lip__window_size(g) * f));
 }
 
 /* Shares of a batch: windows first .. last - 1; whole images where small_conv.c does the work. */
@@ -193,7 +241,7 @@ struct share {
 
 static float *sum_of(const struct share *s, size_t i)
 {
-    return s->scratch + i * lip__conv_scratch(s->g, s->f) + forward_scratch(s->g, s->f);
+    return s->scratch + i * lip__conv_scratch(s->g, s->f) + gradient_scratch(s->g, s->f);
 }
 
 static void add_share(void *ctx, size_t i, size_t thread)

@@ -7,9 +7,12 @@
 
 #include "tensor/conv.h"
 
+size_t lip__group_conv_packed_size(const struct lip__windows *g, size_t groups, size_t f);
+void lip__group_conv_pack(const struct lip__windows *g, size_t groups, const float *k, size_t f, float *packed);
 size_t lip__group_conv_scratch(const struct lip__windows *g, size_t groups, size_t f);
-void lip__group_conv(const struct lip__windows *g, size_t groups, size_t n, const float *x, const float *k, size_t f,
-                     const float *bias, float *y, float *scratch);
+size_t lip__group_conv_packed_scratch(const struct lip__windows *g, size_t groups, size_t f);
+void lip__group_conv(const struct lip__windows *g, size_t groups, size_t n, const float *x, const float *k, const float *packed,
+                     size_t f, const float *bias, float *y, float *scratch);
 void lip__group_conv_adjoint(const struct lip__windows *g, size_t groups, size_t n, const float *dy, const float *k, size_t f,
                              float *dx, float *scratch);
 void lip__group_conv_gradient(const struct lip__windows *g, size_t groups, size_t n, const float *x, const float *dy, size_t f,

@@ -11,23 +11,26 @@
 #include <stdatomic.h>
 #include <string.h>
 
-/* One panel times some rows. */
+/* One panel times some rows, block by block. */
 struct strip {
-    size_t m, k, columns;
+    size_t blocks, m, k, columns; /* of m rows each */
     const float *a;
-    size_t lda;
-    const float *b;     /* the panel */
-    const float *start; /* what the sums start from; NULL: 0 */
+    size_t block, lda;   /* floats from one block to the next, and from one row, or column of a transpose */
+    const size_t *at;    /* SCATTERED: where a row's numbers lie */
+    const float *b;      /* the panel */
+    const float *start;  /* what the sums start from; NULL: 0 */
     size_t start_ld;
     float *c;
     size_t ldc;
 };
 
+/* How a's numbers lie: a row in one piece, a column in one piece, or a row in many. */
+enum order { PLAIN, TRANSPOSED, SCATTERED };
+
 struct lip__vector_unit {
     size_t width; /* of a panel */
     size_t depth; /* rows of a panel that a first-level cache takes beside the rest */
-    void (*plain)(const struct strip *);      /* a (m, k) */
-    void (*transposed)(const struct strip *); /* a (k, m) */
+    void (*multiply[3])(const struct strip *);           /* by order */
     void (*abreast)(const struct strip *, size_t panel); /* a (1, k), ABREAST whole panels, so many floats apart */
 };
 
@@ -35,25 +38,28 @@ enum {
     ABREAST = 4,       /* panels that one row passes together */
     COLUMNS = 128,     /* of b that are packed at once, on the stack */
     DEPTH_MAX = 256,
+    TALLEST = 12,      /* rows of any unit's tile */
     TALL = 240,        /* rows of a that stay in a second-level cache while panels pass */
     WIDE = 512,        /* a transposed a with rows as long as this is copied: its columns share few places of a cache */
     COPIED = 96        /* columns of it at once */
 };
+
+#define VECTORS 2
+
+#define UNIT any /* four lanes are what most machines have */
+#define LANES 4
+#define ROWS 6
+#define DEPTH 256
+#include "tensor/tile_unit.h"
 
 #if defined(__x86_64__)
 
 #define UNIT avx2
 #define TARGET "avx2,fma"
 #define LANES 8
-#define VECTORS 2
 #define ROWS 6
 #define DEPTH 256
 #include "tensor/tile_unit.h"
-#undef UNIT
-#undef TARGET
-#undef LANES
-#undef ROWS
-#undef DEPTH
 
 #define UNIT avx512
 #define TARGET "avx512f,avx512vl,fma"
@@ -109,6 +115,14 @@ const struct lip__vector_unit *lip__vector_unit(void)
         unit = atomic_load_explicit(&chosen, memory_order_relaxed);
     }
     return unit == &none ? NULL : unit;
+}
+
+/* What packed products are computed with. */
+static const struct lip__vector_unit *packer(void)
+{
+    const struct lip__vector_unit *unit = lip__vector_unit();
+
+    return unit ? unit : &unit_any;
 }
 
 static size_t smaller(size_t a, size_t b)
@@ -181,11 +195,11 @@ static void pack_columns(size_t width, size_t k, size_t columns, float alpha, co
         memset(packed + p * width + columns, 0, (width - columns) * sizeof *packed);
 }
 
-/* packed <- alpha op(b), op(b) (k, n): all panels. */
+/* packed <- k rows of alpha op(b), n wide: all panels, `panel` floats apart. */
 static void pack(const struct lip__vector_unit *unit, bool tb, size_t k, size_t n, float alpha, const float *b, size_t ldb,
-                 float *packed)
+                 float *packed, size_t panel)
 {
-    for (size_t j = 0; j < n; j += unit->width, packed += k * unit->width)
+    for (size_t j = 0; j < n; j += unit->width, packed += panel)
         (tb ? pack_columns : pack_rows)(unit->width, k, smaller(unit->width, n - j), alpha, b + (tb ? j * ldb : j), ldb,
                                         packed);
 }
@@ -225,13 +239,15 @@ static void multiply_block(const struct product *x, struct start start, const fl
         columns = smaller(columns, below + rows);
     for (size_t j = 0, some; j < columns; j += some * unit->width, panels += some * x->panel) {
         size_t skip = x->lower && j > below ? j - below : 0;
-        struct strip s = {rows - skip, k, smaller(unit->width, columns - j), a + (x->ta ? skip : skip * x->lda), x->lda, panels,
-                          start.row ? start.row + skip * start.ld + j : NULL, start.ld, c + skip * x->ldc + j, x->ldc};
+        struct strip s = {.blocks = 1, .m = rows - skip, .k = k, .columns = smaller(unit->width, columns - j),
+                          .a = a + (x->ta ? skip : skip * x->lda), .lda = x->lda, .b = panels,
+                          .start = start.row ? start.row + skip * start.ld + j : NULL, .start_ld = start.ld,
+                          .c = c + skip * x->ldc + j, .ldc = x->ldc};
         some = rows == 1 && !x->ta && columns - j >= ABREAST * unit->width ? ABREAST : 1;
         if (some > 1)
             unit->abreast(&s, x->panel);
         else
-            (x->ta ? unit->transposed : unit->plain)(&s);
+            unit->multiply[x->ta ? TRANSPOSED : PLAIN](&s);
     }
 }
 
@@ -266,7 +282,7 @@ void lip__gemm_tiled(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha
         do {
             size_t depth = next_depth(x.unit, k - p);
             x.panel = depth * x.unit->width;
-            pack(x.unit, tb, depth, columns, alpha, b + (tb ? j * ldb + p : p * ldb + j), ldb, panels);
+            pack(x.unit, tb, depth, columns, alpha, b + (tb ? j * ldb + p : p * ldb + j), ldb, panels, x.panel);
             multiply_columns(&x, add || p, a + (ta ? p * lda + first : first * lda + p), m - first, columns, depth, panels,
                              c + first * ldc + j);
             p += depth;
@@ -274,22 +290,26 @@ void lip__gemm_tiled(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha
     }
 }
 
+/* ---- products by a b that is packed once ---------------------------------------------------------------- */
+
 size_t lip__packed_size(size_t k, size_t n)
 {
-    const struct lip__vector_unit *unit = lip__vector_unit();
+    size_t width = packer()->width;
 
-    return unit ? (n + unit->width - 1) / unit->width * unit->width * k : 0;
+    return (n + width - 1) / width * width * k;
 }
 
-void lip__pack(size_t k, size_t n, const float *b, size_t ldb, float *packed)
+void lip__pack(bool tb, size_t k, size_t n, size_t first, size_t rows, const float *b, size_t ldb, float *packed)
 {
-    pack(lip__vector_unit(), false, k, n, 1, b, ldb, packed);
+    const struct lip__vector_unit *unit = packer();
+
+    pack(unit, tb, rows, n, 1, b, ldb, packed + first * unit->width, k * unit->width);
 }
 
 void lip__gemm_packed(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *packed, const float *bias, float *c,
                       size_t ldc)
 {
-    const struct lip__vector_unit *unit = lip__vector_unit();
+    const struct lip__vector_unit *unit = packer();
     struct product x = {unit, false, false, lda, ldc, k * unit->width};
 
     for (size_t i = 0, rows, p; i < m; i += rows, a += rows * lda, c += rows * ldc) {
@@ -302,4 +322,23 @@ void lip__gemm_packed(size_t m, size_t n, size_t k, const float *a, size_t lda, 
             p += depth;
         } while (p < k);
     }
+}
+
+void lip__gemm_scattered(const struct lip__scattered *a, size_t n, size_t k, const float *packed, const float *bias, float *c)
+{
+    const struct lip__vector_unit *unit = packer();
+    size_t p = 0;
+
+    do {
+        size_t depth = next_depth(unit, k - p);
+        const float *start = p ? c : bias;
+        for (size_t j = 0; j < n; j += unit->width) {
+            struct strip s = {.blocks = a->blocks, .m = a->rows, .k = depth, .columns = smaller(unit->width, n - j), .a = a->at,
+                              .block = a->block, .lda = a->row, .at = a->place + p,
+                              .b = packed + j * k + p * unit->width, .start = start ? start + j : NULL,
+                              .start_ld = p ? n : 0, .c = c + j, .ldc = n};
+            unit->multiply[SCATTERED](&s);
+        }
+        p += depth;
+    } while (p < k);
 }

@@ -177,7 +177,7 @@ static void check_packed(size_t m, size_t n, size_t k, bool biased)
     float *packed = malloc(lip__packed_size(k, n) * sizeof *packed);
     double size;
 
-    lip__pack(k, n, b, ldb, packed);
+    lip__pack(false, k, n, 0, k, b, ldb, packed);
     lip__gemm_packed(m, n, k, a, lda, packed, biased ? bias : NULL, c, ldc);
     for (size_t i = 0; i < m; i++) {
         for (size_t j = 0; j < n; j++) {
@@ -205,10 +205,51 @@ START_TEST(packed_products_are_sums_of_products)
 }
 END_TEST
 
-START_TEST(nothing_is_packed_without_a_unit)
+/* b in two pieces, the second from its transpose; windows of numbers that overlap, as those of an image do. */
+static void check_scattered(size_t blocks, size_t rows, size_t n, size_t k, bool biased)
 {
-    lip__vector_unit_use(lip__vector_units());
-    ck_assert_uint_eq(lip__packed_size(5, 7), 0);
+    size_t row = 3, block = 5 * rows, extent = blocks * block + rows * row + 2 * k, half = k / 2;
+    float *a = noise(1, extent), *b = noise(2, k * n), *turned = malloc(k * n * sizeof *b + 1), *bias = noise(4, n);
+    float *c = malloc(blocks * rows * n * sizeof *c + 1), *alone = malloc(n * sizeof *alone + 1);
+    float *packed = malloc(lip__packed_size(k, n) * sizeof *packed + 1);
+    size_t *place = malloc(k * sizeof *place + 1);
+    struct lip__scattered s = {blocks, rows, a, block, row, place};
+    double size;
+
+    for (size_t p = 0; p < k; p++)
+        place[p] = p % 2 ? 2 * p : p;
+    lip__transpose(k, n, 1, b, n, turned, k);
+    lip__pack(false, k, n, 0, half, b, n, packed);
+    lip__pack(true, k, n, half, k - half, turned + half, k, packed);
+    lip__gemm_scattered(&s, n, k, packed, biased ? bias : NULL, c);
+    for (size_t i = 0; i < blocks * rows; i++) {
+        const float *at = a + i / rows * block + i % rows * row;
+        for (size_t j = 0; j < n; j++) {
+            double sum = biased ? bias[j] : 0;
+            size = 1;
+            for (size_t p = 0; p < k; p++) {
+                double term = (double)at[place[p]] * b[p * n + j];
+                sum += term;
+                size += fabs(term);
+            }
+            ck_assert_double_lt(fabs(sum - c[i * n + j]), 2e-6 * size);
+        }
+        s = (struct lip__scattered){1, 1, at, 0, 0, place};
+        lip__gemm_scattered(&s, n, k, packed, biased ? bias : NULL, alone); /* the same bits */
+        ck_assert_mem_eq(alone, c + i * n, n * sizeof *c);
+    }
+    free(a), free(b), free(turned), free(bias), free(c), free(alone), free(packed), free(place);
+}
+
+START_TEST(scattered_products_are_sums_of_products)
+{
+    static const size_t rows[] = {1, 2, 5, 6, 7, 11, 12, 13, 24, 25}, columns[] = {1, 3, 4, 7, 8, 9, 15, 16, 17, 24, 33},
+                        depth[] = {1, 2, 9, 192, 193, 257};
+
+    lip__vector_unit_use((size_t)_i); /* and with none */
+    for (size_t m = 0; m < sizeof rows / sizeof *rows; m++)
+        for (size_t n = 0; n < sizeof columns / sizeof *columns; n++)
+            check_scattered(1 + (m + n) % 3, rows[m], columns[n], depth[(m * 5 + n) % 6], (m + n) % 2);
 }
 END_TEST
 
@@ -416,8 +457,8 @@ static Suite *suite(void)
     tcase_add_loop_test(t, products_are_sums_of_products, 0, SIZES);
     tcase_add_loop_test(t, symmetric_products_are_whole, 0, 10);
     tcase_add_loop_test(t, tiles_are_sums_of_products, 0, (int)lip__vector_units()); /* those of this machine */
-    tcase_add_loop_test(t, packed_products_are_sums_of_products, 0, (int)lip__vector_units());
-    tcase_add_test(t, nothing_is_packed_without_a_unit);
+    tcase_add_loop_test(t, packed_products_are_sums_of_products, 0, (int)lip__vector_units() + 1); /* and with none */
+    tcase_add_loop_test(t, scattered_products_are_sums_of_products, 0, (int)lip__vector_units() + 1);
     tcase_add_test(t, models_answer_alike_on_every_unit);
     tcase_add_test(t, transposes_are_transposed);
     tcase_add_test(t, gemv_is_gemm_with_one_column);

@@ -15,6 +15,7 @@
 #include "layers/layer.h"
 #include "samples.h"
 #include "tensor/im2col.h"
+#include "tensor/tile.h"
 
 
 static lip_err make_joined(const char *name, const char *config, const lip_shape *in, size_t inputs, lip_layer **layer,
@@ -307,6 +308,34 @@ START_TEST(parts_of_a_batch_equal_the_whole)
     ck_close(y, r.y, r.n * r.out, 1e-6, "y");
     ck_close(dx, r.dx, r.n * r.in, 1e-6, "dx");
     free(y), free(dx);
+    rig_down(&r);
+}
+END_TEST
+
+/* What snapshots do: kernels packed before, no more scratch than that needs, and the same bits alone and in a batch. Sums of some
+ * hundred terms, in another order perhaps. */
+START_TEST(packed_it_computes_the_same)
+{
+    struct rig r;
+    enum { N = 7 };
+
+    rig_up(&r, &sample[_i], N);
+    const struct lip__kind *kind = r.l->kind;
+    if (kind->packed && kind->packed(r.l)) {
+        float *y = array(N * r.out), *packed = array(kind->packed(r.l));
+        float *scratch = array(kind->packed_scratch ? kind->packed_scratch(r.l) : kind->scratch ? kind->scratch(r.l) : 0);
+        struct lip__pass p = {.n = N, .w = (const float *const *)r.w, .packed = packed, .scratch = scratch};
+        forward(&r, r.x, r.y);
+        kind->pack(r.l, (const float *const *)r.w, packed);
+        kind->forward(r.l, &p, r.x, y);
+        ck_close(y, r.y, N * r.out, 2e-6, "y");
+        p.n = 1;
+        for (size_t i = 0; i < N; i++) {
+            kind->forward(r.l, &p, r.x + i * r.in, r.y);
+            ck_assert_mem_eq(r.y, y + i * r.out, r.out * sizeof *y);
+        }
+        free(y), free(packed), free(scratch);
+    }
     rig_down(&r);
 }
 END_TEST
@@ -672,14 +701,15 @@ static void ck_near(const float *a, double *b, size_t n, const char *what, const
     free(b);
 }
 
-/* Kernels 1 to 5 by 1 to 5, even ones too; one pass for each depth, number of filters and padding. */
+/* Kernels 1 to 5 by 1 to 5, even ones too; one pass for each vector unit and none, depth, number of filters and padding. */
 START_TEST(convolution_is_the_formula)
 {
     static const struct {
         size_t channels, filters;
     } depth[] = {{1, 16}, {1, 3}, {3, 8}, {4, 19}, {5, 4}, {17, 2}};
-    size_t c = depth[_i / 2].channels, f = depth[_i / 2].filters;
+    size_t c = depth[_i % 12 / 2].channels, f = depth[_i % 12 / 2].filters;
 
+    lip__vector_unit_use((size_t)_i / 12);
     for (size_t kernels = 0; kernels < 25; kernels++)
         for (size_t strides = 0; strides < 9; strides++)
             for (size_t image = (kernels + strides) % 2, once = 1; once; once = 0) {
@@ -1846,6 +1876,7 @@ static Suite *suite(void)
     tcase_add_loop_test(laws, gradient_agrees_with_differences, 0, SAMPLES);
     tcase_add_loop_test(laws, keeps_its_bound, 0, SAMPLES);
     tcase_add_loop_test(laws, parts_of_a_batch_equal_the_whole, 0, SAMPLES);
+    tcase_add_loop_test(laws, packed_it_computes_the_same, 0, SAMPLES);
     tcase_add_loop_test(laws, threads_agree_on_gradients, 0, SAMPLES);
     tcase_add_loop_test(laws, unwanted_gradients_are_left_out, 0, SAMPLES);
     tcase_add_loop_test(laws, no_samples_are_no_work, 0, SAMPLES);
@@ -1855,7 +1886,7 @@ static Suite *suite(void)
     tcase_add_loop_test(laws, gradient_of_training_agrees_with_differences, 0, SAMPLES);
     suite_add_tcase(s, laws);
 
-    tcase_add_loop_test(conv, convolution_is_the_formula, 0, 12);
+    tcase_add_loop_test(conv, convolution_is_the_formula, 0, 12 * (int)(lip__vector_units() + 1));
     tcase_add_test(conv, panels_join);
     tcase_add_test(conv, windows_lie_where_tensorflow_puts_them);
     tcase_add_test(conv, one_row_examples);
