@@ -10,6 +10,8 @@
 #include <time.h>
 
 #include "codec.h"
+#include "guard.h"
+#include "page.h"
 #include "text.h"
 
 #define MS 1000000ull
@@ -511,17 +513,15 @@ static bool read_after(const struct request *rq, struct reply *rp, uint64_t *aft
 
 static void page(struct feed *f, const struct request *rq, struct reply *rp, uint64_t after, const char *model, const char *types)
 {
-    const char *text = request_query(rq, "limit");
-    unsigned long limit = text ? strtoul(text, NULL, 10) : 20;
     struct text t = {0};
     bool more = false;
-    size_t n = 0, i;
+    size_t limit, n = 0, i;
     uint64_t last = after;
+    json_t *behind_it;
+    char id[24];
 
-    if (limit < 1 || limit > 1000 || (text && strspn(text, "0123456789") != strlen(text))) {
-        reply_error(rp, 400, "bad_parameter", NULL, "limit is \"%.40s\", needs an integer from 1 to 1000", text);
+    if (!page_limit(rq, rp, &limit))
         return;
-    }
     text_puts(&t, "{\"object\":\"list\",\"data\":[");
     pthread_mutex_lock(&f->events->lock);
     release_held(f);
@@ -544,11 +544,16 @@ static void page(struct feed *f, const struct request *rq, struct reply *rp, uin
         last = e->id;
     }
     pthread_mutex_unlock(&f->events->lock);
+    snprintf(id, sizeof id, "%llu", (unsigned long long)last);
+    behind_it = more ? page_next(rq, id, limit) : NULL;
     text_printf(&t, "],\"has_more\":%s,\"next\":", more ? "true" : "false");
-    if (more)
-        text_printf(&t, "\"%s?after=%llu&limit=%lu\"}", rq->path, (unsigned long long)last, limit);
+    if (behind_it)
+        text_quote(&t, json_string_value(behind_it));
     else
-        text_puts(&t, "null}");
+        text_puts(&t, "null");
+    text_puts(&t, "}");
+    t.failed |= more && !behind_it;
+    json_decref(behind_it);
     if (t.failed) {
         free(t.bytes);
         reply_no_memory(rp);
@@ -627,7 +632,7 @@ void feed_answer(struct feed *f, bool all, const struct request *rq, struct repl
                              *const of_all[] = {"after", "limit", "stream", "model", "types", NULL};
     const char *accept = request_header(rq, "Accept"), *model = all ? request_query(rq, "model") : NULL;
     const char *types = all ? request_query(rq, "types") : NULL;
-    bool as_stream = accept && strstr(accept, "text/event-stream") != NULL;
+    bool as_stream = guard_accepts(accept, "text/event-stream");
     uint64_t after;
 
     if (!codec_queries(rq, rp, all ? of_all : of_job) || !codec_query_bool(rq, rp, "stream", &as_stream) ||

@@ -41,6 +41,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/number.c \
 	%D%/probe.c \
 	%D%/once.c \
+	%D%/page.c \
 	%D%/recipe.c \
 	%D%/repository.c \
 	%D%/reply.c \

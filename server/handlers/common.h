@@ -7,6 +7,7 @@
 #include "codec.h"
 #include "ctx.h"
 #include "http.h"
+#include "page.h"
 #include "store.h"
 
 #define ETAG_MAX 96
@@ -68,15 +69,6 @@ void labels_of(char labels[LABELS_MAX], const char *model, const char *version);
 
 /* forget_metrics: all series of one version. */
 void forget_metrics(struct ctx *ctx, const char *model, const char *version);
-
-/* reply_list: the page of all (taken over; NULL: out of memory) that ?limit= (20, up to 1000) and ?after= (a value of the
- * member key) ask for: {"object":"list", "data", "has_more", "next"}. */
-void reply_list(const struct request *rq, struct reply *rp, json_t *all, const char *key);
-
-/* Their parts: page_limit reads ?limit= (false: said), page_next is the path of the page behind the entry `last`, with whatever
- * else the query asks for. */
-bool page_limit(const struct request *rq, struct reply *rp, size_t *limit);
-json_t *page_next(const struct request *rq, const char *last, size_t limit);
 
 /* reply_json_tagged: 200 with body (taken over; NULL: out of memory) and a hash of it as its ETag; to a GET also 304. */
 void reply_json_tagged(const struct request *rq, struct reply *rp, json_t *body);

@@ -78,6 +78,11 @@ def models(check, d):
     page = d.get("/v2/events?types=model&limit=1000").json["data"]
     check("pages have them, too", [e["action"] for e in page if e["model"] == "a"] == ["created", "replaced", "deleted"]
           and [e["action"] for e in page if e["model"] == "other"] == ["created"], page)
+    path, found = "/v2/events?types=model&model=a&limit=1", []
+    while path:
+        page = d.get(path).json
+        found, path = found + page["data"], page["next"]
+    check("the next page keeps the question", [e["action"] for e in found if e["type"] != "gap"] == ["created", "replaced", "deleted"], found)
     # a run that publishes at every step: revisions are told ten times a second at most, the last one always
     m = d.create("b", training=TRAINING)
     d.put("/v2/datasets/toy?label=label", CSV)
