@@ -73,8 +73,12 @@ bool codec_hash_etag(const struct request *rq, struct reply *rp, const void *byt
 /* codec_not_modified: sets ETag; true when If-None-Match has it: the reply is then 304. */
 bool codec_not_modified(const struct request *rq, struct reply *rp, const char *etag);
 
-/* codec_tag_listed: whether a list of entity tags has this one, quotes included; "*" has all. weak: W/"…" counts too
- * (If-None-Match; If-Match compares strongly). */
+/* codec_tag_coded: the tag of the same document in a content coding: "…-gzip" (RFC 9110, 8.8.3.3). */
+#define CODED_ETAG_MAX 112
+void codec_tag_coded(char coded[CODED_ETAG_MAX], const char *etag, const char *coding);
+
+/* codec_tag_listed: whether a list of entity tags has this one, quotes included, plain or of a coding: the state that it names
+ * is the same; "*" has all. weak: W/"…" counts too (If-None-Match; If-Match compares strongly). */
 bool codec_tag_listed(const char *list, const char *etag, bool weak);
 
 /* ---- tensor bodies: infer, train_step, evaluate -------------------------------------------------------------- */

@@ -185,10 +185,30 @@ json_t *codec_shape(const lip_shape *shape, json_t *batch)
     return list;
 }
 
-bool codec_tag_listed(const char *list, const char *etag, bool weak)
+void codec_tag_coded(char coded[CODED_ETAG_MAX], const char *etag, const char *coding)
 {
-    size_t n = strlen(etag);
+    snprintf(coded, CODED_ETAG_MAX, "%.*s-%s\"", (int)strlen(etag) - 1, etag, coding);
+}
 
+/* Whether these n bytes are the tag, or that of one of its codings. */
+static bool is_tag(const char *text, size_t n, const char *etag)
+{
+    static const char *const codings[] = {"\"", "-gzip\"", "-deflate\""};
+    size_t plain = strlen(etag) - 1; /* without the last quote */
+
+    if (n <= plain || strncmp(text, etag, plain) != 0)
+        return false;
+    for (size_t i = 0; i < sizeof codings / sizeof *codings; i++)
+        if (strlen(codings[i]) == n - plain && !strncmp(text + plain, codings[i], n - plain))
+            return true;
+    return false;
+}
+
+/* codec_tag_listed; *found: the tag as it is listed, or etag. */
+static bool find_tag(const char *list, const char *etag, bool weak, const char **found, size_t *length)
+{
+    *found = etag;
+    *length = strlen(etag);
     while (list && *list) {
         list += strspn(list, " \t,");
         if (*list == '*')
@@ -196,13 +216,16 @@ bool codec_tag_listed(const char *list, const char *etag, bool weak)
         bool is_weak = !strncmp(list, "W/", 2);
         list += is_weak ? 2 : 0;
         if (*list == '"') {
-            size_t length = 1 + strcspn(list + 1, "\"");
-            if (list[length] != '"')
+            size_t n = 1 + strcspn(list + 1, "\"");
+            if (list[n] != '"')
                 return false;
-            length++;
-            if (length == n && !strncmp(list, etag, n) && (weak || !is_weak))
+            n++;
+            if (is_tag(list, n, etag) && (weak || !is_weak)) {
+                *found = list;
+                *length = n;
                 return true;
-            list += length;
+            }
+            list += n;
         } else {
             list += strcspn(list, ",");
         }
@@ -210,12 +233,22 @@ bool codec_tag_listed(const char *list, const char *etag, bool weak)
     return false;
 }
 
+bool codec_tag_listed(const char *list, const char *etag, bool weak)
+{
+    const char *found;
+    size_t length;
+
+    return find_tag(list, etag, weak, &found, &length);
+}
+
 bool codec_not_modified(const struct request *rq, struct reply *rp, const char *etag)
 {
-    const char *known = request_header(rq, "If-None-Match");
+    const char *known = request_header(rq, "If-None-Match"), *found;
+    size_t length;
+    bool same = find_tag(known, etag, true, &found, &length);
 
-    reply_header(rp, "ETag", "%s", etag);
-    if (!known || !codec_tag_listed(known, etag, true))
+    reply_header(rp, "ETag", "%.*s", (int)length, found);
+    if (!same)
         return false;
     reply_bytes(rp, 304, "application/json", NULL, 0);
     return true;

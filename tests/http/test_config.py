@@ -63,6 +63,22 @@ def plan(check):
                   and d.get("/v2/models/bad").status == 404, made)
         check("nothing has changed", d.get(c).json == whole)
 
+        # A large document, in a coding: its tag is as good as the plain one.
+        notes = {f"note{i}": {"string_value": "x" * 100} for i in range(200)}
+        big = d.call("PATCH", c, {"parameters": notes}, {"Accept-Encoding": "gzip"})
+        got = d.get(c, Accept_Encoding="gzip")
+        head = d.call("HEAD", c, headers={"Accept-Encoding": "gzip"})
+        tag, plain = got.headers["ETag"], d.get(c).headers["ETag"]
+        check("a coded document has a tag of its own", got.headers["Content-Encoding"] == "gzip" and tag == plain[:-1] + '-gzip"'
+              and [head.headers[h] for h in ("ETag", "Content-Length", "Content-Encoding")] == [tag, str(len(got.body)), "gzip"]
+              and big.headers["ETag"] == tag, (got.headers, head.headers))
+        same = d.get(c, Accept_Encoding="gzip", If_None_Match=tag)
+        check("by which it is known again", same.status == 304 and same.headers["ETag"] == tag, same)
+        check("a coding that there is not makes it another", d.get(c, If_None_Match=plain[:-1] + '-br"').status == 200)
+        check("a weak tag is none to change by", d.call("PATCH", c, {}, {"If-Match": "W/" + tag}).code == "precondition_failed")
+        check("and it may be changed by it", d.call("PATCH", c, {"parameters": dict.fromkeys(notes)}, {"If-Match": tag}).status == 200
+              and d.get(c).json == whole, d.get(c))
+
         # require_if_match
         d.call("PATCH", c, {"parameters": {"require_if_match": {"string_value": "true"}}})
         for name, call in [("a step", lambda **h: d.post(m + "/train_step", batch(), **h)), ("condense", lambda **h: d.post(m + "/condense", **h)),
