@@ -35,6 +35,7 @@
 
 #include "batch.h"
 #include "captured.h"
+#include "codec.h"
 #include "cors.h"
 #include "ctx.h"
 #include "deflate.h"
@@ -67,8 +68,8 @@
 #define QUICK_NS 300e3              /* what an HTTP thread computes itself; a hand-over costs 45 us */
 #define ROUND_NS 500000u            /* for how long it does so before it looks at its connections again */
 #define QUICK_JSON (32u << 10)      /* and the largest bodies that it reads itself */
-#define PACKED 16384 /* JSON from this size on is compressed for those who accept it */
 #define QUICK_BYTES (96u << 10)
+#define PACKED (16u << 10)          /* JSON from this size on is compressed for those who accept it */
 #define HTTP_THREADS 16u            /* at most, of one listener */
 #define TLS_VERSIONS "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
 #define BODIES 16                   /* largest bodies that may be in memory at a time */
@@ -145,6 +146,12 @@ static uint64_t now_ns(void)
 
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * NS + (uint64_t)now.tv_nsec;
+}
+
+/* What every path here begins with. */
+static const char *prefix_of(const struct exchange *x)
+{
+    return x->server->listener->metrics ? "" : x->server->http->ctx->config->api_prefix;
 }
 
 static void rejected(struct exchange *x, const char *reason)
@@ -347,12 +354,14 @@ static struct MHD_Response *whole(struct exchange *x)
                                            x->rp.bytes ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
 }
 
-/* Large JSON in the coding that was asked for; small answers and bytes are not worth the time. The coded answer is the same
- * document in other bytes, so its tag is a weak one. */
+/* Large JSON in the coding that was asked for; small answers and bytes are not worth the time. A HEAD is coded, too, to have the
+ * same headers. */
 static void pack(struct exchange *x)
 {
     const char *accepted = request_header(&x->rq, "Accept-Encoding"), *tag = reply_said(&x->rp, "ETag");
     enum coding coding = guard_accepts(accepted, "gzip") ? CODING_GZIP : guard_accepts(accepted, "deflate") ? CODING_DEFLATE : CODING_NONE;
+    const char *name = coding == CODING_GZIP ? "gzip" : "deflate";
+    char coded[CODED_ETAG_MAX];
     size_t bytes;
     void *out;
 
@@ -360,14 +369,16 @@ static void pack(struct exchange *x)
         return;
     x->packed = true;
     reply_vary(&x->rp, "Accept-Encoding");
-    if (coding == CODING_NONE || x->rq.head || !deflate_body(coding, x->rp.body, x->rp.bytes, &out, &bytes))
+    if (coding == CODING_NONE || !deflate_body(coding, x->rp.body, x->rp.bytes, &out, &bytes))
         return;
     free(x->rp.body);
     x->rp.body = out;
     x->rp.bytes = bytes;
-    reply_header(&x->rp, "Content-Encoding", "%s", coding == CODING_GZIP ? "gzip" : "deflate");
-    if (tag && *tag == '"')
-        reply_header(&x->rp, "ETag", "W/%s", tag);
+    reply_header(&x->rp, "Content-Encoding", "%s", name);
+    if (tag) {
+        codec_tag_coded(coded, tag, name);
+        reply_header(&x->rp, "ETag", "%s", coded);
+    }
 }
 
 static enum MHD_Result answer(struct exchange *x)
@@ -377,7 +388,7 @@ static enum MHD_Result answer(struct exchange *x)
 
     pack(x);
     cors_headers(x->server->http->ctx->config, x->guard.origin, &x->rp);
-    reply_finish(&x->rp, x->target, x->rq.id, guard_accepts(x->guard.accept, "application/problem+json"));
+    reply_finish(&x->rp, prefix_of(x), x->target, x->rq.id, guard_accepts(x->guard.accept, "application/problem+json"));
     if (x->rp.status == 204 || x->rp.status == 304)
         x->rp.bytes = 0;
     response = x->rp.stream.read ? flowing(x) : whole(x);
@@ -1043,14 +1054,11 @@ static void check_preflight(struct exchange *x)
 
 static void find_route(struct exchange *x)
 {
-    struct http *http = x->server->http;
-    const char *prefix = x->server->listener->metrics ? "" : http->ctx->config->api_prefix;
-
     if (x->server->listener->metrics && strcmp(x->target, "/metrics")) {
         reply_error(&x->rp, 404, "not_found", NULL, "this address has /metrics and nothing else");
         return;
     }
-    switch (router_find(routes, x->rq.method, x->target, prefix, &x->match)) {
+    switch (router_find(routes, x->rq.method, x->target, prefix_of(x), &x->match)) {
     case ROUTE_FOUND:
         x->rq.route = x->match.route;
         x->rq.path = x->match.path;

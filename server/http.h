@@ -15,7 +15,7 @@ struct request; /* opaque here; the accessors below */
 struct request {
     const char *method;             /* "GET" (a HEAD arrives as GET with head set) */
     bool head;
-    const char *path;               /* percent-decoded, without query and api prefix */
+    const char *path;               /* percent-decoded, without query */
     const char *param[MAX_PARAMS];  /* the route's {…} segments, in order */
     const struct route *route;
     const unsigned char *body;      /* the whole body; never NULL */
@@ -79,8 +79,9 @@ void reply_clear(struct reply *rp);
 void reply_error(struct reply *rp, int status, const char *code, json_t *extra, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
 
-/* reply_finish: make a failure the body (http.c, once the handler is done). instance: the path; id: the request's. */
-void reply_finish(struct reply *rp, const char *instance, const char *id, bool problem_json);
+/* reply_finish: make a failure the body, and a Location one of this server's (http.c, once the handler is done). prefix: "" or
+ * what every path begins with; instance: the path; id: the request's. */
+void reply_finish(struct reply *rp, const char *prefix, const char *instance, const char *id, bool problem_json);
 
 /* One entry of "errors". */
 json_t *error_at(const char *pointer, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -18,6 +18,7 @@
 #include "kept.h"
 #include "log.h"
 #include "once.h"
+#include "settings.h"
 #include "text.h"
 
 enum { RUNNERS = 2, FINISHED_MAX = 1000, EVENTS = 1024 };
@@ -153,7 +154,7 @@ static json_t *document(const struct job *job)
     json_object_set_new(json, "error",
                         job->error.status ? json_pack("{s:s, s:o}", "code", job->error.code, "text", text_json(job->error.text))
                                           : json_null());
-    json_object_set_new(json, "result", job->result ? json_sprintf("/v2/jobs/%s/result", job->id) : json_null());
+    json_object_set_new(json, "result", job->result ? json_sprintf("%s/v2/jobs/%s/result", job->jobs->ctx->config->api_prefix, job->id) : json_null());
     json_object_set_new(json, "metadata", metadata ? metadata : json_object());
     return json;
 }

@@ -150,13 +150,11 @@ void reply_header(struct reply *rp, const char *name, const char *format, ...)
 }
 
 /* The members of a failure in the order in which people read them. NULL: out of memory. */
-static json_t *problem_members(const struct reply *rp, const char *instance, const char *id)
+static json_t *problem_members(const struct reply *rp, const char *prefix, const char *instance, const char *id)
 {
     json_t *all = json_object(), *error = json_object_get(rp->problem, "error");
-    char type[64];
 
-    snprintf(type, sizeof type, "/v2/problems/%s", rp->code);
-    if (json_object_set(all, "error", error) || json_object_set_new(all, "type", json_string(type)) ||
+    if (json_object_set(all, "error", error) || json_object_set_new(all, "type", json_sprintf("%s/v2/problems/%s", prefix, rp->code)) ||
         json_object_set_new(all, "title", json_string(find_problem(rp->code)->title)) ||
         json_object_set_new(all, "status", json_integer(rp->status)) || json_object_set(all, "detail", error) ||
         json_object_set_new(all, "instance", text_json(instance)) ||
@@ -168,16 +166,19 @@ static json_t *problem_members(const struct reply *rp, const char *instance, con
     return all;
 }
 
-void reply_finish(struct reply *rp, const char *instance, const char *id, bool problem_json)
+void reply_finish(struct reply *rp, const char *prefix, const char *instance, const char *id, bool problem_json)
 {
+    const char *place = reply_said(rp, "Location");
     json_t *all;
     char *text;
 
+    if (place && *place == '/' && *prefix)
+        reply_header(rp, "Location", "%s%s", prefix, place);
     if (!rp->status)
         reply_error(rp, 500, "internal", NULL, "the handler said nothing");
     if (!rp->code || rp->body)
         return;
-    all = problem_members(rp, instance, id);
+    all = problem_members(rp, prefix, instance, id);
     text = all ? json_dumps(all, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(all);
     if (!text && !(text = strdup(nothing_left)))

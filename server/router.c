@@ -189,20 +189,20 @@ enum route_found router_find(const struct route *table, const char *method, cons
 {
     struct segments s;
     unsigned best = 0, score;
+    const char *below = without_prefix(target, prefix);
     size_t size;
     char *cut;
 
     *match = (struct match){0};
-    target = without_prefix(target, prefix);
-    if (!target || *target != '/')
+    if (!below || *below != '/')
         return ROUTE_NONE;
     size = strlen(target) + 1;
-    if (!(match->memory = malloc(2 * size))) /* the path whole, and cut into segments */
+    if (!(match->memory = malloc(2 * size + 1))) /* the path whole, and cut into segments; below the prefix is at least "/" */
         return ROUTE_NONE;
     match->path = match->memory;
     memcpy(match->path, target, size);
     cut = match->memory + size;
-    memcpy(cut, target, size);
+    strcpy(cut, below);
     percent_decode(match->path);
     if (!split(cut, &s))
         return ROUTE_NONE;

@@ -11,7 +11,7 @@ enum route_found { ROUTE_FOUND, ROUTE_BAD_NAME, ROUTE_NONE, ROUTE_OTHER_METHOD }
 struct match {
     const struct route *route;      /* of ROUTE_FOUND and ROUTE_BAD_NAME, else NULL */
     const char *param[MAX_PARAMS];  /* inside path */
-    char *path;                     /* percent-decoded, without the prefix, segments between "/"; inside memory */
+    char *path;                     /* percent-decoded, with the prefix; inside memory */
     char allow[64];                 /* of ROUTE_OTHER_METHOD: "GET, HEAD, POST" */
     char why[200];                  /* of ROUTE_BAD_NAME */
     char *memory;                   /* malloc'd; free it */

@@ -180,6 +180,9 @@ static bool is_origin(const char *text)
     return scheme && guard_host(text + scheme);
 }
 
+/* What a path may hold as it is (RFC 3986, 2.3), and "/". */
+static const char path_letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/";
+
 /* Whether text can be this setting, or stand in this list. */
 static bool fits(const struct setting *s, const char *text)
 {
@@ -190,7 +193,7 @@ static bool fits(const struct setting *s, const char *text)
     if (!strcmp(s->name, "model-name") || (!strcmp(s->name, "load-model") && strcmp(text, "*")))
         return store_name_ok(text);
     if (!strcmp(s->name, "api-prefix"))
-        return !*text || (*text == '/' && text[strlen(text) - 1] != '/');
+        return !*text || (*text == '/' && text[strlen(text) - 1] != '/' && strspn(text, path_letters) == strlen(text));
     return strcmp(s->name, "cors-origins") || is_origin(text);
 }
 

@@ -33,20 +33,25 @@ static void page_headers(struct reply *rp, const char *policy)
     reply_header(rp, "Referrer-Policy", "no-referrer");
 }
 
-/* GET /openapi.json */
+/* GET /openapi.json: its server is the one that every path is below. */
 void handle_openapi(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
-    void *copy;
+    static const char servers[] = "\"servers\": [{\"url\": \"/";
+    const char *prefix = ctx->config->api_prefix, *root = memmem(openapi, sizeof openapi, servers, sizeof servers - 1);
+    size_t before = root ? (size_t)(root - (const char *)openapi) + sizeof servers - 1 : 0, more = root && *prefix ? strlen(prefix) - 1 : 0;
+    char *copy = malloc(sizeof openapi + more);
 
-    (void)ctx;
-    if (codec_hash_etag(rq, rp, openapi, sizeof openapi))
-        return;
-    if (!(copy = malloc(sizeof openapi))) {
+    if (!copy) {
         reply_no_memory(rp);
         return;
     }
-    memcpy(copy, openapi, sizeof openapi);
-    reply_bytes(rp, 200, "application/json", copy, sizeof openapi);
+    memcpy(copy, openapi, before);
+    memcpy(copy + before, prefix + (more > 0), more);
+    memcpy(copy + before + more, openapi + before, sizeof openapi - before);
+    if (codec_hash_etag(rq, rp, copy, sizeof openapi + more))
+        free(copy);
+    else
+        reply_bytes(rp, 200, "application/json", copy, sizeof openapi + more);
 }
 
 /* GET /v2/problems/{code}  ->  {"code","title","statuses","remedy"}, or a page for a browser */
@@ -145,17 +150,18 @@ static void answer_file(struct ctx *ctx, const struct request *rq, struct reply 
         reply_bytes(rp, 200, type, text, size);
 }
 
-static void answer_redirect(struct ctx *ctx, struct reply *rp, const char *path)
+static void answer_redirect(struct reply *rp, const char *path)
 {
-    reply_header(rp, "Location", "%s%s", ctx->config->api_prefix, path);
+    reply_header(rp, "Location", "%s", path);
     reply_bytes(rp, 307, NULL, NULL, 0);
 }
 
 /* GET /docs  ->  the first page of the docs, whose links are relative */
 void handle_docs(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
+    (void)ctx;
     (void)rq;
-    answer_redirect(ctx, rp, "/docs/index.html");
+    answer_redirect(rp, "/docs/index.html");
 }
 
 /* GET /docs/{file} */
@@ -173,8 +179,8 @@ static void answer_ui(struct ctx *ctx, const struct request *rq, struct reply *r
 /* GET /, GET /ui, GET /ui/  ->  the dashboard, whose links are relative to /ui/ */
 void handle_ui(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
-    if (strcmp(rq->path, "/ui/"))
-        answer_redirect(ctx, rp, "/ui/");
+    if (strcmp(rq->path + strlen(ctx->config->api_prefix), "/ui/"))
+        answer_redirect(rp, "/ui/");
     else
         answer_ui(ctx, rq, rp, "index.html");
 }

@@ -588,6 +588,32 @@ def sockets(check):
                       and t.send(LIVE.replace(b"localhost", b"evil.example")).answer()[0] == 403, lines)
 
 
+def prefixed(check):
+    """--api-prefix: below it is everything, and every link leads there."""
+    with started("--listen", "127.0.0.1:0", "--api-prefix", "/base/here") as (process, lines):
+        d = Daemon()  # only asks
+        d.host, d.port = "127.0.0.1", int(lines[0].rsplit(":", 1)[1])
+        below = "/base/here"
+        made = [d.post(below + "/v2/models", {"name": name, "definition": MLP}) for name in ("a", "b")]
+        check("Location is below the prefix", [a.headers["Location"] for a in made] == [below + "/v2/models/a", below + "/v2/models/b"]
+              and d.get(made[0].headers["Location"]).status == 200, made[0])
+        first = d.get(below + "/v2/models?detail=true&limit=1").json
+        check("so is the next page", first["next"].startswith(below + "/v2/models?") and d.get(first["next"]).json["data"][0]["name"] == "b", first)
+        job = d.call("GET", below + "/v2/models/a/lipschitz", headers={"Prefer": "respond-async"})
+        place = job.headers["Location"]
+        while d.get(place).json["status"] not in ("succeeded", "failed"):
+            time.sleep(0.02)
+        result = d.get(place).json["result"]
+        check("and a job, and what became of it", place.startswith(below + "/v2/jobs/") and d.get(result).json["model_name"] == "a", (job, result))
+        none = d.get(below + "/v2/models/none").json
+        check("and what a failure links to", none["instance"] == below + "/v2/models/none" and d.get(none["type"]).status == 200, none)
+        check("openapi.json says so", d.get(below + "/openapi.json").json["servers"] == [{"url": below}])
+        check("its first page, too", d.get(below).headers["Location"] == below + "/ui/", d.get(below))
+        check("beside it is nothing", d.get("/v2").status == d.get("/base").status == d.get("/base/hereabouts/v2").status == 404)
+        process.terminate()
+        check("and it ends with 0", ended(process)[0] == 0)
+
+
 def inherited(check):
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -627,6 +653,7 @@ def plan(check):
     reloading(check)
     stopping(check)
     sockets(check)
+    prefixed(check)
     inherited(check)
 
 
