@@ -1,4 +1,5 @@
 #include "captured.h"
+#include "text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,7 +75,7 @@ struct captured *capture_end(struct capture *capture, const struct request *rq)
 
 struct captured *request_make(const char *method, const struct route *route, const char *param, json_t *body)
 {
-    char *text = body ? json_dumps(body, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
+    char *text = document_text(body);
     const char *open = strchr(route->template, '{'), *close = open ? strchr(open, '}') : NULL;
     struct request rq = {.method = method, .route = route, .param = {param}, .id = "job", .body = (unsigned char *)text};
     struct captured *c = NULL;

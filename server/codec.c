@@ -612,41 +612,15 @@ bool codec_choose(const struct codec_body *b, const char *model, struct codec_re
 
 static void add_members(struct text *t, const json_t *object)
 {
-    char *dump = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
-    size_t n = dump ? strlen(dump) : 0;
-
-    if (!dump)
-        t->failed = true;
-    else if (n > 2) { /* "{" members "}" */
-        text_puts(t, ",");
-        text_add(t, dump + 1, n - 2);
-    }
-    free(dump);
-}
-
-/* "parameters": nearly always one integer, which needs no detour. */
-static void add_parameters(struct text *t, const json_t *parameters)
-{
     const char *key;
     json_t *value;
-    size_t n = 0;
 
-    text_puts(t, ",\"parameters\":{");
-    json_object_foreach((json_t *)parameters, key, value) {
-        char *dump = NULL;
-
-        text_puts(t, n++ ? "," : "");
+    json_object_foreach((json_t *)object, key, value) {
+        text_puts(t, ",");
         text_quote(t, key);
         text_puts(t, ":");
-        if (json_is_integer(value) && json_integer_value(value) >= 0)
-            text_number(t, (uint64_t)json_integer_value(value));
-        else if ((dump = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17))))
-            text_puts(t, dump);
-        else
-            t->failed = true;
-        free(dump);
+        text_document(t, value);
     }
-    text_puts(t, "}");
 }
 
 static size_t result_bytes(const struct codec_result *r)
@@ -706,8 +680,10 @@ void codec_answer(struct reply *rp, const char *model, const char *version, cons
         text_puts(&t, ",\"id\":");
         text_quote(&t, id);
     }
-    if (parameters)
-        add_parameters(&t, parameters);
+    if (parameters) {
+        text_puts(&t, ",\"parameters\":");
+        text_document(&t, parameters);
+    }
     if (more)
         add_members(&t, more);
     text_puts(&t, ",\"outputs\":[");

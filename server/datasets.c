@@ -17,6 +17,7 @@
 #include "files.h"
 #include "log.h"
 #include "values.h"
+#include "text.h"
 
 #define SUFFIX ".safetensors"
 #define BESIDE ".new" SUFFIX
@@ -281,7 +282,7 @@ static char *header_of(struct dataset *d, size_t *size)
 
     if (about)
         json_object_set_new(about, "id", json_string(d->id));
-    text = about ? json_dumps(about, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
+    text = document_text(about);
     json_decref(about);
     if (text)
         json_object_set_new(header, "__metadata__", json_pack("{s:s}", "dataset", text));

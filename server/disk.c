@@ -29,6 +29,7 @@
 #include "files.h"
 #include "sha256.h"
 #include "store_private.h"
+#include "text.h"
 
 static const struct {
     const char *name, *file, *suffix;
@@ -177,7 +178,7 @@ bool image_make(struct model *model, const struct view *v, bool definition, bool
             return false;
     }
     if (training && v->training) {
-        text = json_dumps(v->training, JSON_REAL_PRECISION(17));
+        text = document_text(v->training);
         if (!add(image, PART_TRAINING, text, text ? strlen(text) : 0, f))
             return false;
     }

@@ -200,7 +200,7 @@ void feed_tell(struct feed *f, const char *model, const char *key, json_t *data)
 {
     const char *type = json_string_value(json_object_get(data, "type"));
     struct event e = {.type = type ? strdup(type) : NULL, .model = model ? strdup(model) : NULL, .key = key ? strdup(key) : NULL,
-                      .text = data ? json_dumps(data, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL};
+                      .text = document_text(data)};
     uint64_t now = now_ns();
 
     if (e.text && e.type && (!key || e.key) && (!model || e.model)) {

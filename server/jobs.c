@@ -187,7 +187,7 @@ static bool save(struct job *job, struct failure *f)
             json_object_set_new(json, "error_status", json_integer(job->error.status));
     }
     pthread_mutex_unlock(&job->jobs->lock);
-    text = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
+    text = document_text(json);
     json_decref(json);
     ok = text ? history_put(job->jobs->history, HISTORY_JOBS, job->id, text, NULL, 0, f)
               : failure_set(f, 503, "out_of_memory", "out of memory for a job");

@@ -19,7 +19,7 @@ char *kept_text(const struct reply *rp)
     json = json_pack("{s:i, s:o, s:s?, s:s?, s:O?}", "status", rp->status, "headers", headers, "type", rp->type, "code", rp->code,
                      "problem", rp->problem);
     if (json)
-        text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(17));
+        text = document_text(json);
     json_decref(json);
     return text;
 }

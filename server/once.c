@@ -9,6 +9,7 @@
 #include "log.h"
 #include "sha256.h"
 #include "store.h"
+#include "text.h"
 
 #define ENTRIES_MAX 10000
 #define BYTES_MAX ((size_t)64 << 20)
@@ -227,7 +228,7 @@ static bool keep(struct once *o, struct once_entry *e, const struct reply *rp)
     e->size = rp->bytes;
     json_object_set_new(json, "fingerprint", json_string(e->fingerprint));
     json_object_set_new(json, "at", json_integer((json_int_t)e->at));
-    text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(17));
+    text = document_text(json);
     json_decref(json);
     free(kept);
     if (!(e->text = text))

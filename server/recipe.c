@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "store_private.h"
+#include "text.h"
 
 static lip_err nomem(lip_error *err)
 {
@@ -12,7 +13,7 @@ static lip_err nomem(lip_error *err)
 
 static lip_err trainer(const lip_model *model, json_t *what, lip_trainer **made, lip_error *err)
 {
-    char *text = what ? json_dumps(what, JSON_REAL_PRECISION(17)) : NULL;
+    char *text = document_text(what);
     lip_err rc = text ? lip_trainer_new(model, text, strlen(text), made, err) : nomem(err);
 
     free(text);

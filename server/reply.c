@@ -12,6 +12,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "text.h"
+
 #define HEADERS (sizeof((struct reply *)NULL)->header / sizeof((struct reply *)NULL)->header[0])
 
 static const char nothing_left[] = "{\"error\":\"out of memory\",\"status\":503,\"code\":\"out_of_memory\"}";
@@ -110,7 +112,7 @@ void reply_bytes(struct reply *rp, int status, const char *type, void *body, siz
 
 void reply_json(struct reply *rp, int status, json_t *body)
 {
-    char *text = body ? json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17)) : NULL;
+    char *text = document_text(body);
 
     json_decref(body);
     if (text)
@@ -179,7 +181,7 @@ void reply_finish(struct reply *rp, const char *prefix, const char *instance, co
     if (!rp->code || rp->body)
         return;
     all = problem_members(rp, prefix, instance, id);
-    text = all ? json_dumps(all, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
+    text = document_text(all);
     json_decref(all);
     if (!text && !(text = strdup(nothing_left)))
         rp->bytes = 0;

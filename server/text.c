@@ -1,5 +1,6 @@
 #include "text.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdarg.h>
 #include <pthread.h>
@@ -103,18 +104,100 @@ void text_floats(struct text *t, const float *x, size_t n)
     }
 }
 
+/* The fewest digits that read back as x: 15 to 17, and of subnormal numbers, which have fewer bits, from 1 on. */
+static void put_double(struct text *t, double x)
+{
+    char number[32], *exponent;
+    int digits = fabs(x) < DBL_MIN ? 1 : 15;
+
+    while (snprintf(number, sizeof number, "%.*g", digits, x), digits < 17 && strtod(number, NULL) != x)
+        digits++;
+    if (!(exponent = strchr(number, 'e'))) {
+        text_puts(t, number);
+        return;
+    }
+    text_add(t, number, (size_t)(exponent + 1 - number));
+    text_puts(t, exponent[1] == '-' ? "-" : ""); /* "1e-07" and "1e+30" are 1e-7 and 1e30 */
+    text_puts(t, exponent + 2 + strspn(exponent + 2, "0"));
+}
+
 void text_doubles(struct text *t, const double *x, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        char number[32];
-        int digits = 15;
-
-        while (isfinite(x[i]) && digits <= 17 &&
-               (snprintf(number, sizeof number, "%.*g", digits, x[i]), strtod(number, NULL) != x[i]))
-            digits++;
         text_puts(t, i ? "," : "");
-        text_puts(t, !isfinite(x[i]) ? not_finite(x[i]) : x[i] == 0 && signbit(x[i]) ? "-0.0" : number);
+        if (!isfinite(x[i]))
+            text_puts(t, not_finite(x[i]));
+        else if (x[i] == 0)
+            text_puts(t, signbit(x[i]) ? "-0.0" : "0");
+        else
+            put_double(t, x[i]);
     }
+}
+
+/* A real number of a document stays one where it has no fraction: 1.0. */
+static void put_real(struct text *t, double x)
+{
+    size_t from = t->n;
+
+    text_doubles(t, &x, 1);
+    if (!t->failed && x == floor(x) && !memchr(t->bytes + from, 'e', t->n - from) && !memchr(t->bytes + from, '.', t->n - from))
+        text_puts(t, ".0");
+}
+
+void text_document(struct text *t, const json_t *json)
+{
+    const char *key, *comma = "";
+    json_t *value;
+    size_t i;
+
+    switch (json_typeof(json)) {
+    case JSON_OBJECT:
+        text_puts(t, "{");
+        json_object_foreach((json_t *)json, key, value) {
+            text_puts(t, comma);
+            text_quote(t, key);
+            text_puts(t, ":");
+            text_document(t, value);
+            comma = ",";
+        }
+        text_puts(t, "}");
+        break;
+    case JSON_ARRAY:
+        text_puts(t, "[");
+        json_array_foreach((json_t *)json, i, value) {
+            text_puts(t, i ? "," : "");
+            text_document(t, value);
+        }
+        text_puts(t, "]");
+        break;
+    case JSON_STRING:
+        text_quote(t, json_string_value(json));
+        break;
+    case JSON_INTEGER:
+        text_puts(t, json_integer_value(json) < 0 ? "-" : "");
+        text_number(t, json_integer_value(json) < 0 ? -(uint64_t)json_integer_value(json) : (uint64_t)json_integer_value(json));
+        break;
+    case JSON_REAL:
+        put_real(t, json_real_value(json));
+        break;
+    default:
+        text_puts(t, json_is_true(json) ? "true" : json_is_false(json) ? "false" : "null");
+        break;
+    }
+}
+
+char *document_text(const json_t *json)
+{
+    struct text t = {0};
+
+    if (!json)
+        return NULL;
+    text_document(&t, json);
+    text_add(&t, "", 1);
+    if (!t.failed)
+        return t.bytes;
+    free(t.bytes);
+    return NULL;
 }
 
 const char *text_forever(const char *text)

@@ -2,6 +2,7 @@
 #ifndef SERVER_TEXT_H
 #define SERVER_TEXT_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -23,5 +24,10 @@ void text_number(struct text *t, uint64_t n);
 void text_quote(struct text *t, const char *string);  /* as a JSON string, quoted */
 void text_floats(struct text *t, const float *x, size_t n); /* "0,1.5,\"NaN\"" */
 void text_doubles(struct text *t, const double *x, size_t n); /* likewise, up to 17 digits */
+void text_document(struct text *t, const json_t *json);
+
+/* document_text: JSON as it is sent, kept and hashed: nothing between the members, real numbers with the fewest digits that read
+ * back. malloc'd; NULL: out of memory, or json is NULL. */
+char *document_text(const json_t *json);
 
 #endif

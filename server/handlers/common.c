@@ -10,6 +10,7 @@
 #include "settings.h"
 #include "sha256.h"
 #include "store_private.h"
+#include "text.h"
 
 void reply_failure(struct reply *rp, const struct failure *f)
 {
@@ -128,12 +129,6 @@ struct published *find_now(struct model *model, struct reply *rp)
     return ready(model, rp) ? model_now(model) : NULL;
 }
 
-/* As it is sent and hashed; malloc'd. */
-static char *document_text(const json_t *json)
-{
-    return json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(17));
-}
-
 static bool needs_if_match(struct model *model)
 {
     struct knobs *knobs = model_knobs(model);
@@ -195,7 +190,7 @@ bool not_a_jobs(struct model *model, struct reply *rp)
 bool precondition_document(const struct request *rq, const json_t *present, struct reply *rp)
 {
     const char *wanted = request_header(rq, "If-Match"), *unwanted = request_header(rq, "If-None-Match");
-    char *text = present ? document_text(present) : NULL;
+    char *text = document_text(present);
     char etag[HASH_ETAG_MAX] = "";
     bool ok;
 
@@ -291,7 +286,7 @@ void reply_state(struct reply *rp, struct model *model)
 
 void reply_json_tagged(const struct request *rq, struct reply *rp, json_t *body)
 {
-    char *text = body ? document_text(body) : NULL, etag[HASH_ETAG_MAX];
+    char *text = document_text(body), etag[HASH_ETAG_MAX];
 
     json_decref(body);
     if (!text)

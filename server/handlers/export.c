@@ -8,6 +8,7 @@
 #include "handlers.h"
 #include "probe.h"
 #include "sha256.h"
+#include "text.h"
 
 enum { NO_TRANSFER = -1 };
 
@@ -136,7 +137,7 @@ static char *certificate_text(const struct wish *w, const struct file *f)
     json_t *json = json_pack("{s:s, s:f, s:f, s:s, s:b, s:s, s:s}", "arithmetic", arithmetics[w->transfer], "deviation", f->deviation,
                              "input_norm", f->input_norm, "norm", "l2", "weights_rounded", rounded, "sums", "float32, in any order",
                              "excluded", "Winograd, Strassen and Fourier convolutions");
-    char *text = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
+    char *text = document_text(json);
 
     json_decref(json);
     return text;

@@ -7,6 +7,7 @@
 #include <sys/random.h>
 
 #include "training.h"
+#include "text.h"
 
 /* ---- what is wanted ---------------------------------------------------------------------------------------------- */
 
@@ -125,7 +126,7 @@ static bool begin(const struct wish *w, struct draft *d, struct reply *rp)
 
 bool intake_json(const struct wish *w, struct draft *d, struct reply *rp)
 {
-    char *text = json_dumps(w->definition, JSON_COMPACT | JSON_REAL_PRECISION(17));
+    char *text = document_text(w->definition);
     lip_model *model = NULL;
     lip_error err = {0};
     bool changed, ok = false;

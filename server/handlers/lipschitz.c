@@ -11,6 +11,7 @@
 #include "settings.h"
 #include "sha256.h"
 #include "store_private.h"
+#include "text.h"
 
 enum { MOST_PAIRS = 1000 }; /* outputs whose pairs are listed */
 #define MAX_SECONDS 10.0     /* unless the request says otherwise */
@@ -316,7 +317,7 @@ void handle_lipschitz(struct ctx *ctx, const struct request *rq, struct reply *r
         if (!codec_not_modified(rq, rp, etag)) {
             text = kept(now, options.key);
             if (!text && (json = compute(ctx, rq, model->name, now, &options, rp))) {
-                if ((text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(17))))
+                if ((text = document_text(json)))
                     keep(now, options.key, text);
                 else
                     reply_no_memory(rp);

@@ -12,6 +12,7 @@
 #include "store_private.h"
 #include "training.h"
 #include "training_batch.h"
+#include "text.h"
 
 enum { DATASET_BODY_MAX = 65536 }; /* a body that names a dataset is small */
 
@@ -291,7 +292,7 @@ static lip_trainer *another_judge(const lip_model *m, const struct recipe *recip
     json_t *config = json_pack("{s:s, s:o, s:o?, s:O}", "optimizer", "sgd", "loss",
                                json_deep_copy(json_object_get(recipe->config, "loss")), "loss_weights",
                                json_deep_copy(json_object_get(recipe->config, "loss_weights")), "metrics", metrics);
-    char *text = config ? json_dumps(config, JSON_REAL_PRECISION(17)) : NULL;
+    char *text = document_text(config);
     lip_trainer *judge = NULL;
     lip_error err = {0};
 

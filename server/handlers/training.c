@@ -7,6 +7,7 @@
 
 #include "disk.h"
 #include "handlers.h"
+#include "text.h"
 
 /* Members that are one of a few words: the default first, then what is built in, then what is not. */
 static const struct {
@@ -150,7 +151,7 @@ void handle_training_get(struct ctx *ctx, const struct request *rq, struct reply
         pthread_mutex_unlock(&model->writing);
     }
     if (json) {
-        text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(17));
+        text = document_text(json);
         if (!text)
             reply_no_memory(rp);
         else if (codec_hash_etag(rq, rp, text, strlen(text)))

@@ -64,6 +64,12 @@ def plan(check):
               and canonical.json["config"]["layers"][1]["config"]["maxiter_bjorck"] == 15
               and canonical.headers["Content-Type"] == "application/json", canonical)
         check("its tag is a hash of it", d.get("/v2/models/m/definition", If_None_Match=canonical.headers["ETag"]).status == 304)
+        d.put("/v2/models/bn", {"class_name": "Sequential", "config": {"k_coef_lip": 0.3, "layers": [
+            {"class_name": "InputLayer", "config": {"batch_input_shape": [None, 4], "name": "x"}},
+            {"class_name": "BatchNormalization", "config": {"momentum": 0.99, "epsilon": 1e-7}}]}})
+        text = d.get("/v2/models/bn/definition").body
+        check("numbers in it are as short as they were", b'"momentum":0.99,' in text and b'"k_coef_lip":0.3' in text
+              and json.loads(text)["config"]["layers"][1]["config"]["epsilon"] == 1e-7, text)
         old = d.get("/v2/models/m/definition?dialect=legacy")
         check("the older dialect loads too", old.status == 200 and old.body != canonical.body
               and d.put("/v2/models/old", old.body).status == 201

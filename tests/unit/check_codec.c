@@ -465,6 +465,39 @@ START_TEST(nesting_is_limited)
 }
 END_TEST
 
+/* A document is written as jansson reads it, and each of its real numbers as the shortest that is the same. */
+START_TEST(documents_are_short_and_read_back)
+{
+    static const char document[] = "{\"a\":[1,-2,9223372036854775807,-9223372036854775808,true,false,null,{},[],\"\"],"
+                                   "\"\\\"\\\\\\u0001\303\251\":\"\\u001f \\\" /\",\"r\":[1.0,-0.0,0.99,1e-7,1e300,123456789012.0,0.1,5e-324]}";
+    json_t *json = json_loads(document, 0, NULL), *number, *back;
+    char *text = document_text(json), why[40];
+
+    ck_assert_str_eq(text, document);
+    json_decref(json);
+    free(text);
+    for (int i = 0; i < 100000; i++) {
+        uint64_t bits = draw();
+        double x;
+        size_t digits = 0;
+
+        memcpy(&x, &bits, sizeof x);
+        if (!isfinite(x))
+            continue;
+        text = document_text(number = json_real(x));
+        ck_assert_msg((back = json_loads(text, JSON_DECODE_ANY, NULL)) && json_equal(number, back), "%s", text);
+        for (const char *c = text; *c && *c != 'e'; c++)
+            digits += (*c > '0' || digits) && *c <= '9' && *c != '.';
+        snprintf(why, sizeof why, "%.15g", x);
+        ck_assert_msg(strtod(why, NULL) != x || digits <= 16, "%s", text); /* 16: the zero of "….0" */
+        json_decref(number);
+        json_decref(back);
+        free(text);
+    }
+    ck_assert_ptr_null(document_text(NULL));
+}
+END_TEST
+
 /* FIPS 180-4's examples. */
 START_TEST(sha256_is_the_standard_one)
 {
@@ -508,6 +541,7 @@ static Suite *suite(void)
     tcase_add_test(t, documents_that_are_none);
     tcase_add_test(t, the_place_of_a_mistake_counts_what_was_cut);
     tcase_add_test(t, nesting_is_limited);
+    tcase_add_test(t, documents_are_short_and_read_back);
     tcase_add_test(t, sha256_is_the_standard_one);
     suite_add_tcase(s, t);
     return s;
