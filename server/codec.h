@@ -81,6 +81,15 @@ void codec_tag_coded(char coded[CODED_ETAG_MAX], const char *etag, const char *c
  * is the same; "*" has all. weak: W/"…" counts too (If-None-Match; If-Match compares strongly). */
 bool codec_tag_listed(const char *list, const char *etag, bool weak);
 
+/* codec_conditions_hold: whether If-Match and If-None-Match let a request change what has this tag; NULL: there is nothing.
+ * codec_precondition: the same; else 412. codec_precondition_json: of a document whose tag is a hash of it (below). */
+bool codec_conditions_hold(const struct request *rq, const char *etag);
+bool codec_precondition(const struct request *rq, struct reply *rp, const char *etag);
+bool codec_precondition_json(const struct request *rq, struct reply *rp, const json_t *present);
+
+/* reply_json_tagged: 200 with body (taken over; NULL: out of memory) and a hash of it as its ETag; to a GET also 304. */
+void reply_json_tagged(const struct request *rq, struct reply *rp, json_t *body);
+
 /* ---- tensor bodies: infer, train_step, evaluate -------------------------------------------------------------- */
 
 struct codec_tensor {

@@ -269,3 +269,49 @@ bool codec_hash_etag(const struct request *rq, struct reply *rp, const void *byt
     codec_hash_of(etag, bytes, size);
     return codec_not_modified(rq, rp, etag);
 }
+
+bool codec_conditions_hold(const struct request *rq, const char *etag)
+{
+    const char *wanted = request_header(rq, "If-Match"), *unwanted = request_header(rq, "If-None-Match");
+
+    return (!wanted || (etag && codec_tag_listed(wanted, etag, false))) &&
+           (!unwanted || !etag || !codec_tag_listed(unwanted, etag, true));
+}
+
+bool codec_precondition(const struct request *rq, struct reply *rp, const char *etag)
+{
+    if (codec_conditions_hold(rq, etag))
+        return true;
+    if (etag)
+        reply_header(rp, "ETag", "%s", etag);
+    reply_error(rp, 412, "precondition_failed", NULL,
+                etag ? "it is %s, which is not what the request asks for" : "there is nothing yet that could be what the request asks for",
+                etag);
+    return false;
+}
+
+bool codec_precondition_json(const struct request *rq, struct reply *rp, const json_t *present)
+{
+    char *text = document_text(present), etag[HASH_ETAG_MAX];
+
+    if (text)
+        codec_hash_of(etag, text, strlen(text));
+    free(text);
+    return codec_precondition(rq, rp, text ? etag : NULL);
+}
+
+void reply_json_tagged(const struct request *rq, struct reply *rp, json_t *body)
+{
+    char *text = document_text(body), etag[HASH_ETAG_MAX];
+
+    json_decref(body);
+    if (!text)
+        reply_no_memory(rp);
+    else if (!strcmp(rq->method, "GET") && codec_hash_etag(rq, rp, text, strlen(text)))
+        free(text);
+    else {
+        codec_hash_of(etag, text, strlen(text));
+        reply_header(rp, "ETag", "%s", etag);
+        reply_bytes(rp, 200, "application/json", text, strlen(text));
+    }
+}

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec.h"
+
 bool page_limit(const struct request *rq, struct reply *rp, size_t *limit)
 {
     const char *text = request_query(rq, "limit");
@@ -79,7 +81,7 @@ void reply_list(const struct request *rq, struct reply *rp, json_t *all, const c
     json = all ? json_pack("{s:s, s:O, s:b, s:n}", "object", "list", "data", list, "has_more", n - from > limit, "next") : NULL;
     if (json && n - from > limit)
         json_object_set_new(json, "next", page_next(rq, last, limit));
-    reply_json(rp, 200, json);
+    reply_json_tagged(rq, rp, json);
 done:
     json_decref(list);
     json_decref(all);

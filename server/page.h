@@ -15,7 +15,7 @@ bool page_limit(const struct request *rq, struct reply *rp, size_t *limit);
 json_t *page_next(const struct request *rq, const char *last, size_t limit);
 
 /* reply_list: the page of all (taken over; NULL: out of memory) that the query asks for, after= being a value of the member
- * key: {"object":"list", "data", "has_more", "next"}. */
+ * key: {"object":"list", "data", "has_more", "next"}, with a hash of it as ETag. */
 void reply_list(const struct request *rq, struct reply *rp, json_t *all, const char *key);
 
 #endif

@@ -149,28 +149,22 @@ bool model_casts(struct model *model)
 
 bool precondition(const struct request *rq, struct model *present, struct reply *rp)
 {
-    const char *wanted = request_header(rq, "If-Match"), *unwanted = request_header(rq, "If-None-Match");
     char etag[ETAG_MAX] = "";
     uint64_t revision = 0;
-    bool usable = false;
 
-    if (!wanted && present && needs_if_match(present)) {
+    if (present && needs_if_match(present) && !request_header(rq, "If-Match")) {
         reply_error(rp, 428, "precondition_required", NULL, "model '%s' takes changes only with If-Match", present->name);
         return false;
     }
-    if (!wanted && !unwanted)
-        return true;
     if (present) {
         pthread_mutex_lock(&present->lock);
         revision = present->facts.state_revision;
-        usable = revision > 0;
         etag_of(etag, present->facts.epoch, present->facts.version, revision, NULL);
         pthread_mutex_unlock(&present->lock);
     }
-    if ((!wanted || (present && codec_tag_listed(wanted, etag, false))) &&
-        (!unwanted || !present || !codec_tag_listed(unwanted, etag, true)))
+    if (codec_conditions_hold(rq, present ? etag : NULL))
         return true;
-    if (usable)
+    if (revision) /* else it is unavailable */
         reply_header(rp, "ETag", "%s", etag);
     reply_error(rp, 412, "precondition_failed",
                 json_pack("{s:o}", "current_revision", present ? json_integer((json_int_t)revision) : json_null()),
@@ -184,26 +178,6 @@ bool not_a_jobs(struct model *model, struct reply *rp)
         return true;
     reply_header(rp, "Retry-After", "5");
     reply_error(rp, 409, "job_running", NULL, "job %s is training model '%s'; pause or cancel it first", model->job, model->name);
-    return false;
-}
-
-bool precondition_document(const struct request *rq, const json_t *present, struct reply *rp)
-{
-    const char *wanted = request_header(rq, "If-Match"), *unwanted = request_header(rq, "If-None-Match");
-    char *text = document_text(present);
-    char etag[HASH_ETAG_MAX] = "";
-    bool ok;
-
-    if (text)
-        codec_hash_of(etag, text, strlen(text));
-    free(text);
-    ok = (!wanted || (etag[0] && codec_tag_listed(wanted, etag, false))) &&
-         (!unwanted || !etag[0] || !codec_tag_listed(unwanted, etag, true));
-    if (ok)
-        return true;
-    if (etag[0])
-        reply_header(rp, "ETag", "%s", etag);
-    reply_error(rp, 412, "precondition_failed", NULL, etag[0] ? "the document is %s, not what the request asks for" : "there is no such document%s", etag);
     return false;
 }
 
@@ -280,24 +254,6 @@ void reply_state(struct reply *rp, struct model *model)
     pthread_mutex_unlock(&model->lock);
     reply_header(rp, "ETag", "%s", etag);
     reply_weights_revision(rp, weights);
-}
-
-/* ---- lists and tags --------------------------------------------------------------------------------------------- */
-
-void reply_json_tagged(const struct request *rq, struct reply *rp, json_t *body)
-{
-    char *text = document_text(body), etag[HASH_ETAG_MAX];
-
-    json_decref(body);
-    if (!text)
-        reply_no_memory(rp);
-    else if (!strcmp(rq->method, "GET") && codec_hash_etag(rq, rp, text, strlen(text)))
-        free(text);
-    else {
-        codec_hash_of(etag, text, strlen(text));
-        reply_header(rp, "ETag", "%s", etag);
-        reply_bytes(rp, 200, "application/json", text, strlen(text));
-    }
 }
 
 /* ---- documents ------------------------------------------------------------------------------------------------- */

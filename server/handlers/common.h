@@ -52,10 +52,6 @@ bool redefine_head(struct model *model, lip_state *moved, struct reply *rp);
 /* precondition: If-Match against the head's state; 412 with current_revision. present NULL: there is no such model. */
 bool precondition(const struct request *rq, struct model *present, struct reply *rp);
 
-/* precondition_document: If-Match and If-None-Match against a document whose tag is a hash of it (reply_json_tagged); present
- * NULL: there is none yet. */
-bool precondition_document(const struct request *rq, const json_t *present, struct reply *rp);
-
 /* etag_of: "<epoch>-<version>-<revision>", or with -<hash of options> behind it. */
 void etag_of(char etag[ETAG_MAX], const char *epoch, const char *version, uint64_t revision, const char *options);
 
@@ -69,9 +65,6 @@ void labels_of(char labels[LABELS_MAX], const char *model, const char *version);
 
 /* forget_metrics: all series of one version. */
 void forget_metrics(struct ctx *ctx, const char *model, const char *version);
-
-/* reply_json_tagged: 200 with body (taken over; NULL: out of memory) and a hash of it as its ETag; to a GET also 304. */
-void reply_json_tagged(const struct request *rq, struct reply *rp, json_t *body);
 
 /* stage_word: as documents say it. */
 const char *stage_word(enum model_stage stage);

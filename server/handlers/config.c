@@ -96,7 +96,7 @@ void handle_config_patch(struct ctx *ctx, const struct request *rq, struct reply
         const lip_model *m = lip_snapshot_model(now->snapshot);
         if (!(present = document(head, m)) || !(merged = json_merge(head->knobs->told, body)))
             reply_no_memory(rp);
-        else if (precondition_document(rq, present, rp) && (knobs = config_make(merged, "", rp))) {
+        else if (codec_precondition_json(rq, rp, present) && (knobs = config_make(merged, "", rp))) {
             if (!model_tune(head, knobs, &f)) {
                 reply_failure(rp, &f);
             } else {

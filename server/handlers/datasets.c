@@ -64,18 +64,13 @@ static void answer(struct reply *rp, int status, struct dataset *d)
 /* If-Match and If-None-Match of a write. */
 static bool allowed(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
-    const char *wanted = request_header(rq, "If-Match"), *unwanted = request_header(rq, "If-None-Match");
-    struct dataset *d = wanted || unwanted ? dataset_get(ctx->datasets, rq->param[0]) : NULL;
-    char etag[32] = "";
-    bool ok;
+    struct dataset *d = dataset_get(ctx->datasets, rq->param[0]);
+    char etag[32];
 
     if (d)
         snprintf(etag, sizeof etag, "\"%s\"", d->id);
-    ok = (!wanted || (d && codec_tag_listed(wanted, etag, false))) && (!unwanted || !d || !codec_tag_listed(unwanted, etag, true));
     dataset_put(d);
-    if (!ok)
-        reply_error(rp, 412, "precondition_failed", NULL, "the dataset is not what the request asks for");
-    return ok;
+    return codec_precondition(rq, rp, d ? etag : NULL);
 }
 
 /* That no job reads it: one that goes on after a restart needs the same samples. */

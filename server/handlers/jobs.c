@@ -37,7 +37,7 @@ void handle_job_get(struct ctx *ctx, const struct request *rq, struct reply *rp)
 
     if (!codec_queries(rq, rp, none) || !(job = find(ctx, rq, rp)))
         return;
-    reply_json(rp, 200, job_json(job));
+    reply_json_tagged(rq, rp, job_json(job));
     job_put(job);
 }
 

@@ -18,13 +18,13 @@ static bool read_seed(const char *text, uint64_t *seed)
     return *text >= '0' && *text <= '9' && !*end && strlen(text) <= 19;
 }
 
-/* Options as query parameters: for bodies that are the definition itself. */
-static bool read_query(const struct request *rq, struct wish *w, struct reply *rp)
+/* Options as query parameters: for bodies that are the definition itself, or a file. */
+static bool read_query(const struct request *rq, bool file, struct wish *w, struct reply *rp)
 {
-    static const char *const names[] = {"dry_run", "strict", "seed", "coefficient", "filename", NULL};
+    static const char *const all[] = {"filename", "dry_run", "strict", "seed", "coefficient", NULL};
     const char *seed = request_query(rq, "seed");
 
-    if (!codec_queries(rq, rp, names) || !codec_query_bool(rq, rp, "dry_run", &w->dry_run) ||
+    if (!codec_queries(rq, rp, file ? all : all + 1) || !codec_query_bool(rq, rp, "dry_run", &w->dry_run) ||
         !codec_query_bool(rq, rp, "strict", &w->strict) ||
         !wish_coefficient(request_query(rq, "coefficient"), "", w, rp))
         return false;
@@ -70,7 +70,7 @@ static bool read_draft(struct ctx *ctx, const struct request *rq, bool named, js
                        struct reply *rp)
 {
     wish_begin(w);
-    if (!read_query(rq, w, rp))
+    if (!read_query(rq, !named, w, rp))
         return false;
     if (!named && intake_is_file(rq->body, rq->bytes))
         return intake_file(rq->body, rq->bytes, w, draft, rp);
@@ -173,7 +173,7 @@ void handle_models_list(struct ctx *ctx, const struct request *rq, struct reply 
     for (size_t i = 0; all && i < n; i++)
         store_put(all[i]);
     free(all);
-    reply_json(rp, 200, json);
+    reply_json_tagged(rq, rp, json);
 }
 
 /* GET /v2/models/{m}  ->  the model document */

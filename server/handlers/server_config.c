@@ -57,7 +57,7 @@ void handle_settings_patch(struct ctx *ctx, const struct request *rq, struct rep
         return;
     if (!(present = document(ctx))) {
         reply_no_memory(rp);
-    } else if (patch(ctx, body, true, rp) && precondition_document(rq, present, rp) && patch(ctx, body, false, rp)) {
+    } else if (patch(ctx, body, true, rp) && codec_precondition_json(rq, rp, present) && patch(ctx, body, false, rp)) {
         settings_apply(ctx);
         reply_json_tagged(rq, rp, document(ctx));
     }

@@ -182,7 +182,7 @@ static struct model *label_begin(struct ctx *ctx, const struct request *rq, stru
         return NULL;
     pthread_mutex_lock(&head->writing);
     present = label_document(head, path_param(rq, "{label}"));
-    if (!is_ours(head, rp) || !precondition_document(rq, present, rp)) {
+    if (!is_ours(head, rp) || !codec_precondition_json(rq, rp, present)) {
         write_end(head);
         head = NULL;
     }

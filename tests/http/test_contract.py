@@ -2,10 +2,11 @@
 
 import gzip
 import json
+import pathlib
 import re
 import zlib
 
-from daemon import Daemon, run
+from daemon import SOURCE, Daemon, run
 from schema import Schemas
 from stage import description, requests, table
 
@@ -61,6 +62,26 @@ def reading(check, d, r):
             same = d.get(r.target, If_None_Match=wanted)
             check(f"{r.target}: If-None-Match {wanted} is 304", same.status == 304 and not same.body and same.headers["ETag"] == tag, same)
         check(f"{r.target}: another tag is 200", d.get(r.target, If_None_Match='"none"').status == 200)
+
+
+def described(check, d, r, schemas):
+    """What holds of a route is in its description."""
+    parameters = [schemas.resolve(p) for p in r.operation.get("parameters", ())]
+    headers = {p["name"] for p in parameters if p["in"] == "header"}
+    wanted, kind = set(), {"Content-Type": r.kind} if r.kind else {}
+    if r.method == "POST":
+        wanted.add("Idempotency-Key")
+    elif r.method == "GET" and r.name not in STREAMS and d.get(r.target).headers["ETag"]:
+        wanted.add("If-None-Match")
+        check(f"GET {r.target}: 304 is described", "304" in r.operation["responses"])
+    if r.method != "GET" and d.call(r.method, r.target, r.body, {**kind, "If-Match": '"00000000-1-1"'}).code in ("precondition_failed", "version_frozen"):
+        wanted.add("If-Match")
+    asked = d.call(r.method, r.target + ("&" if "?" in r.target else "?") + "no_such_thing=1", r.body, kind)
+    known = re.search(r'unknown query parameter "no_such_thing"; known here: (.*)', asked.json["error"]) if asked.code == "bad_parameter" else None
+    if known:
+        names = set(known[1].split(", ")) - {"none"}
+        check(f"{r.method} {r.path}: query parameters are described", names == {p["name"] for p in parameters if p["in"] == "query"}, names)
+    check(f"{r.method} {r.path}: headers are described", headers & {"Idempotency-Key", "If-None-Match", "If-Match"} == wanted, (headers, wanted))
 
 
 def sending(check, d, r):
@@ -126,8 +147,12 @@ def crossing(check, d, r):
 def plan(check):
     paths(check)
     api, built = description(), table()
+    schemas = Schemas(api)
+    codes = re.findall(r"^PROBLEM\((\w+),", pathlib.Path(SOURCE, "server/errors.def").read_text(), re.M)
+    check("every code is described", api["components"]["schemas"]["Problem"]["properties"]["code"]["enum"] == codes)
     with Daemon("--cors-origins", "https://lab.example") as d:
-        for r in requests(d, api, built, Schemas(api), changes=lambda method: method != "get"):
+        for r in requests(d, api, built, schemas, changes=lambda method: method != "get"):
+            described(check, d, r, schemas)
             crossing(check, d, r)
             failing(check, d, r)
             if r.method == "GET":
