@@ -41,6 +41,7 @@ script_tests +=
 benches += %D%/bench/bench_json
 benches += %D%/bench/bench_certify
 benches += %D%/bench/bench_layers
+script_tests += %D%/browser/test_ui.py
 script_tests += %D%/http/test_bad_input.py
 script_tests += %D%/http/test_batching.py
 script_tests += %D%/http/test_bench.py
@@ -139,7 +140,7 @@ fuzzers = %D%/fuzz/fuzz_number %D%/fuzz/fuzz_json %D%/fuzz/fuzz_infer %D%/fuzz/f
 
 check_PROGRAMS = $(unit_tests) $(benches) $(fuzzers) %D%/bench/trainer
 noinst_HEADERS += %D%/unit/check_main.h %D%/unit/models.h %D%/unit/norm_reference.h %D%/bench/bench.h
-EXTRA_DIST += $(script_tests) %D%/load/soak.py %D%/bench/bench_serving.py %D%/bench/bench_overload.py %D%/bench/bench_training.py %D%/bench/bench_inference.py %D%/bench/recipes.py %D%/bench/peers %D%/http/daemon.py %D%/http/lifecycle.py %D%/http/trajectory.py %D%/http/schema.py %D%/http/stage.py %D%/http/tls-1.key %D%/http/tls-1.pem %D%/http/tls-2.key %D%/http/tls-2.pem %D%/install/use.c %D%/golden %D%/clients %D%/fuzz/corpus %D%/fuzz/README
+EXTRA_DIST += $(script_tests) %D%/load/soak.py %D%/bench/bench_serving.py %D%/bench/bench_overload.py %D%/bench/bench_training.py %D%/bench/bench_inference.py %D%/bench/recipes.py %D%/bench/peers %D%/browser/browser.py %D%/http/daemon.py %D%/http/lifecycle.py %D%/http/trajectory.py %D%/http/schema.py %D%/http/stage.py %D%/http/tls-1.key %D%/http/tls-1.pem %D%/http/tls-2.key %D%/http/tls-2.pem %D%/install/use.c %D%/golden %D%/clients %D%/fuzz/corpus %D%/fuzz/README
 
 noinst_HEADERS += %D%/unit/samples.h %D%/unit/served.h
 

@@ -20,9 +20,8 @@ import time
 
 
 def chromium():
-    """The browser of $CHROMIUM or of the PATH; None: there is none."""
-    names = [os.environ["CHROMIUM"]] if "CHROMIUM" in os.environ else ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
-    return next((found for found in map(shutil.which, names) if found), None)
+    """The browser that $CHROMIUM names; None: there is none."""
+    return shutil.which(os.environ.get("CHROMIUM") or "no browser")
 
 
 # No window, no GPU, and nothing that asks anybody else for anything. As root its sandbox does not work.
@@ -119,6 +118,16 @@ window.testFind = (selector, words) => {
     const all = [...document.querySelectorAll(selector)].filter(e => e.checkVisibility());
     return words === null ? all[0] : all.find(e => said(e) === words) ?? all.find(e => said(e).startsWith(words));
 };
+window.testPlace = async (selector, words) => {
+    const e = testFind(selector, words), box = () => { const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2, b.width, b.height]; };
+    if (!e || e.disabled)
+        return null;
+    e.scrollIntoView({ block: 'center', inline: 'center', behavior: 'instant' });
+    const before = box();
+    await new Promise(done => setTimeout(done, 40));
+    const now = box(), above = document.elementFromPoint(now[0], now[1]);
+    return e.isConnected && above && (e.contains(above) || e.labels && [...e.labels].some(l => l.contains(above))) && before.every((v, i) => v === now[i]) ? now : null;
+};
 """
 
 KEYS = {"Enter": (13, "\r"), "Tab": (9, ""), "Escape": (27, ""), "ArrowRight": (39, ""), "ArrowLeft": (37, ""), "Home": (36, ""), "End": (35, ""), " ": (32, " ")}
@@ -175,12 +184,11 @@ class Page:
         return None
 
     def place(self, selector, words=None, seconds=20):
-        """The middle of an element, scrolled into view."""
-        find = f"testFind({json.dumps(selector)}, {json.dumps(words)})"
-        if not self.wait(f"!!{find} && !{find}.disabled", seconds):
+        """The middle of an element, scrolled into view, once it stands still and nothing lies over it."""
+        found = self.wait(f"testPlace({json.dumps(selector)}, {json.dumps(words)})", seconds)
+        if not found:
             raise RuntimeError(f"there is no {selector} {words!r} to be seen in:\n{self.js('document.body.innerText')[:1500]}")
-        return self.js(f"(() => {{ const e = {find}; e.scrollIntoView({{ block: 'center', inline: 'center', behavior: 'instant' }}); const b = e.getBoundingClientRect();"
-                       " return [b.x + b.width / 2, b.y + b.height / 2, b.width, b.height]; })()")
+        return found
 
     def mouse(self, kind, x, y, buttons=0):
         self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left" if buttons or kind == "mouseReleased" else "none", buttons=buttons, clickCount=1)

@@ -41,7 +41,7 @@ function adder(again, names) {
     const send = async () => {
         const [chosen] = file.files, alone = single();
         const path = `/v2/datasets/${enc(name.value)}${alone ? `/${enc(tensor.value || "x")}` : ""}${query(alone ? { scale: scale.value, filename: chosen.name } : { label: table_.hidden ? "" : label.value, filename: chosen.name })}`;
-        const answer = await call("PUT", path, { upload: (url, headers) => upload(url, chosen, headers, told) });
+        const answer = await call("PUT", path, { headers: { "Content-Type": "application/octet-stream" }, upload: (url, headers) => upload(url, chosen, headers, told) });
         const { samples } = await answer.json();
         announce(`${name.value} has ${samples} samples`);
         again();

@@ -79,20 +79,30 @@ export async function render(view, { names: { id }, signal }) {
         if (body?.certificate)
             end.replaceChildren(...certificateNodes(body.certificate, { samples: body.parameters.samples, accuracy: job.metrics?.accuracy ?? null, revision: body.parameters.weights_revision }), save);
         else
-            end.replaceChildren(save);
+            end.replaceChildren(body?.metrics ? h("section", { class: "headline" }, facts(Object.entries(body.metrics).map(([metric, value]) => [metric, near(value, 6)]))) : "", save);
     }
 
-    let refreshing = null;
-    const refresh = () => refreshing ??= (async () => {
+    /* One question at a time; what changed while it was asked is asked for once more. */
+    let refreshing = false, stale = false;
+    async function refresh() {
+        stale = true;
+        if (refreshing)
+            return;
+        refreshing = true;
         try {
-            job = { ...await get(path, { signal }), speed: job.speed };
+            while (stale) {
+                stale = false;
+                job = { ...await get(path, { signal }), speed: job.speed };
+            }
             draw();
-            if (ENDS.includes(job.status))
-                await result();
+            await result();
+        } catch (error) {
+            if (error.name !== "AbortError")
+                told.replaceChildren(problem(error));
         } finally {
-            refreshing = null;
+            refreshing = false;
         }
-    })().catch(error => { if (error.name !== "AbortError") told.replaceChildren(problem(error)); });
+    }
 
     function metrics(e) {
         for (const [name, value] of Object.entries(e.metrics ?? {})) {

@@ -1,7 +1,7 @@
 // models.js: every model, what it claims and what is proven of it; a new one.
 
 import { call, enc, get, list, query } from "./api.js";
-import { announce, count, field, form, h, note, select, shape, table, tag, up } from "./dom.js";
+import { announce, count, field, form, h, note, select, shape, sure, table, tag, up } from "./dom.js";
 import { verdict } from "./report.js";
 
 export const title = () => "Models";
@@ -47,8 +47,12 @@ function create(again) {
     const file = h("input", { type: "file", accept: ".json,.safetensors,.keras,.h5,.onelip" });
     const coefficient = select([{ value: "deel_lip", text: "as deel-lip computes them" }, { value: "sound", text: "sound: a bound for convolutions, too" }]);
     const make = async () => {
-        const options = query({ coefficient: coefficient.value, filename: file.files[0]?.name });
-        await call("PUT", `/v2/models/${enc(name.value)}${options}`, { body: file.files[0] ?? definition.value, headers: { "If-None-Match": "*" } });
+        const old = await get(`/v2/models/${enc(name.value)}`).catch(error => { if (error.status !== 404) throw error; });
+        if (old && !await sure(`Replace ${name.value}?`, "There is a model of this name. Its head's definition, weights and training state would be replaced.", "Replace", true))
+            return;
+        /* A file is known by its name: octet-stream says nothing. */
+        const [chosen] = file.files, options = query({ coefficient: coefficient.value, filename: chosen?.name });
+        await call("PUT", `/v2/models/${enc(name.value)}${options}`, { body: chosen ?? definition.value, headers: { "Content-Type": chosen ? "application/octet-stream" : "application/json" } });
         announce(`${name.value} was created`);
         location.hash = `#/models/${enc(name.value)}`;
         again();
