@@ -2,6 +2,7 @@
 #ifndef LIP_BASE_H
 #define LIP_BASE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,6 +26,12 @@ lip_err lip__nomem(lip_error *err, size_t bytes);
 extern int (*lip__alloc_hook)(void);
 
 uint64_t lip__now_ns(void); /* CLOCK_MONOTONIC */
+
+/* A deadline is a time of lip__now_ns; 0 never comes. lip__late: whether it has come. lip__part_of: when that share of the time that
+ * is left until then will have gone. lip__seconds_until: what is left, at least 0; INFINITY. */
+bool lip__late(uint64_t deadline);
+uint64_t lip__part_of(uint64_t deadline, double share);
+double lip__seconds_until(uint64_t deadline);
 
 /* lip__parallel: task(ctx, i, thread) for i in 0..n-1, spread over the pool of lip_set_threads; thread is in
  * 0..lip_threads()-1 and no two running tasks of this call share one. When another caller has the pool, or n is 1,

@@ -1,6 +1,7 @@
 /* clock.c: the time that never jumps. */
 #include "base/base.h"
 
+#include <math.h>
 #include <time.h>
 
 uint64_t lip__now_ns(void)
@@ -9,4 +10,23 @@ uint64_t lip__now_ns(void)
 
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+bool lip__late(uint64_t deadline)
+{
+    return deadline && lip__now_ns() >= deadline;
+}
+
+uint64_t lip__part_of(uint64_t deadline, double share)
+{
+    uint64_t now = lip__now_ns();
+
+    return deadline > now ? now + (uint64_t)((double)(deadline - now) * share) : deadline;
+}
+
+double lip__seconds_until(uint64_t deadline)
+{
+    uint64_t now = lip__now_ns();
+
+    return !deadline ? INFINITY : deadline > now ? (double)(deadline - now) / 1e9 : 0;
 }

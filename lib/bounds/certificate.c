@@ -18,9 +18,11 @@
 #include <string.h>
 
 #include "bounds/certifier.h"
-#include "bounds/lipsdp.h"
+#include "bounds/upper.h"
+#include "tensor/gemm.h"
 
-enum { BLOCK = 32, TRIES = 7 };
+enum { BLOCK = 32, TRIES = 7, WIDEST_STRETCH = 256 };
+#define EFFORT 2e9 /* operations of each of bound.h's methods, about */
 
 /* ---- what is proved of a snapshot ---------------------------------------------------------------------------- */
 
@@ -51,59 +53,79 @@ static void describe(struct lip_certifier *c)
     c->factor = c->head.classes == 1 ? claimed : claimed * (disjoint ? 2 : sqrt(2));
 }
 
-/* Constants from shapes of the outputs, where they are smaller. */
-static lip_err tighten(struct lip_certifier *c, double max_seconds, lip_error *err)
+/* The stretch at one point: where it is the bound, there is nothing to look for. What nobody has to believe. */
+static lip_err stretch(const struct lip__map *map, double *most, lip_error *err)
 {
-    size_t n = c->head.classes;
-    uint64_t deadline = max_seconds > 0 ? lip__now_ns() + (uint64_t)(max_seconds * 1e9) : 1;
-    double *q, scale = lip__times_up(c->local.base, c->to_l2);
-    bool found = true, complete;
-    lip_err rc = LIP_OK;
+    size_t in = lip__map_inputs(map), out = lip__map_outputs(map), few = in < out ? in : out;
+    double *j, *x, *sigma;
+    lip_err rc;
 
-    if (!c->local.chain.n_links || !isfinite(scale))
+    *most = 0;
+    if (out > WIDEST_STRETCH)
         return LIP_OK;
-    q = lip__alloc(n, n * sizeof *q);
-    if (!q)
-        return lip__nomem(err, n * n * sizeof *q);
-    for (int descend = 0; !rc && found && descend <= (max_seconds > 0); descend++) {
-        rc = lip__lipsdp(&c->local.chain, c->local.gram, descend ? deadline : 1, q, &found, &complete, err);
-        for (size_t i = 0; !rc && found && i < n * n; i++) {
-            double shape = lip__times_up(scale, lip__shape_pair(n, q, i / n, i % n));
-
-            if (i / n == i % n)
-                c->head.single[i / n] = fmin(c->head.single[i / n], shape);
-            if (i / n != i % n || n == 1)
-                c->head.pair[i] = fmin(c->head.pair[i], shape);
-        }
-    }
-    lip__free(q);
+    j = lip__alloc(in, out * sizeof *j);
+    x = lip__alloc(in, sizeof *x);
+    sigma = lip__alloc(few, sizeof *sigma);
+    rc = j && x && sigma ? LIP_OK : lip__nomem(err, in * out * sizeof *j);
+    for (size_t i = 0; !rc && i < in; i++)
+        x[i] = 0.5 + 0.5 * sin((double)(3 * i + 1));
+    if (!rc)
+        rc = lip__map_jacobian(map, x, j, err);
+    for (size_t i = 0; !rc && i < in * out; i++)
+        if (!isfinite(j[i]))
+            memset(j, 0, in * out * sizeof *j);
+    if (!rc && !lip__singular_values(out, in, j, sigma))
+        *most = sigma[0];
+    lip__free(sigma);
+    lip__free(x);
+    lip__free(j);
     return rc;
+}
+
+/* The least constants of values and of pairs, all against the l2 norm. */
+static lip_err tighten(struct lip_certifier *c, bool quick, struct lip__head *head, lip_error *err)
+{
+    static const struct lip__limit limit = {.flops = EFFORT};
+    lip_network_bound network = {.complete = true};
+    lip_err rc;
+
+    for (int i = 0; i < LIP_BOUND_METHODS; i++)
+        network.by[i] = NAN;
+    network.by[LIP_PRODUCT] = lip__map_constant(&c->map, c->constant);
+    rc = quick ? LIP_OK : stretch(&c->map, &network.lower, err);
+    return rc ? rc : lip__upper(&c->map, (1u << LIP_BOUND_METHODS) - 1, quick ? NULL : &limit, c->constant, head, &network, err);
 }
 
 static lip_err prove(struct lip_certifier *c, const lip_certifier_options *options, lip_error *err)
 {
     const lip_model *m = c->map.snapshot->model;
+    struct lip__head against_l2 = {0};
     double ratio;
     lip_err rc;
 
     if (m->n_inputs != 1 || m->n_outputs != 1)
         return lip__fail(err, LIP_EUNSUPPORTED, "certificates of %zu inputs and %zu outputs are not built in",
                          m->n_inputs, m->n_outputs);
-    if ((rc = lip__map_open(c->map.snapshot, &c->map, err)) || (rc = uncovered(&c->map, err)))
+    if ((rc = lip__map_open(c->map.snapshot, 0, &c->map, err)) || (rc = uncovered(&c->map, err)))
         return rc;
     c->constant = lip__alloc(m->n_values, sizeof *c->constant);
     if (!c->constant)
         return lip__nomem(err, m->n_values * sizeof *c->constant);
-    lip__map_constants(&c->map, c->constant);
-    if ((rc = lip__head_open(&c->map, c->constant, &c->head, err)) ||
-        (rc = lip__head_measure(&c->map, options->norm, &c->head, &ratio, err)) ||
-        (rc = lip__local_open(&c->map, c->constant, &c->local, err)))
-        return rc;
-    c->upper = lip__times_up(lip__map_constant(&c->map, c->constant), ratio);
     c->norm = options->norm;
     c->to_l2 = options->norm == LIP_LINF ? lip__up(sqrt((double)lip__map_inputs(&c->map))) : 1;
-    describe(c);
-    return tighten(c, options->max_seconds, err);
+    lip__map_constants(&c->map, c->constant);
+    c->upper = lip__map_constant(&c->map, c->constant);
+    /* Products against another norm begin with the first step's; what is known better is known against l2. */
+    if (!(rc = lip__head_open(&c->map, c->constant, &c->head, err)) &&
+        !(rc = lip__head_measure(&c->map, options->norm, &c->head, &ratio, err)) &&
+        !(rc = lip__head_open(&c->map, c->constant, &against_l2, err)) && !(rc = tighten(c, options->quick, &against_l2, err))) {
+        lip__head_least(&c->head, &against_l2, c->to_l2);
+        c->upper = fmin(lip__times_up(c->upper, ratio), lip__times_up(lip__map_constant(&c->map, c->constant), c->to_l2));
+        describe(c);
+        rc = lip__local_open(&c->map, c->constant, &c->local, err);
+    }
+    lip__head_close(&against_l2);
+    return rc;
 }
 
 lip_err lip_certifier_new(const lip_snapshot *snapshot, const lip_certifier_options *options, lip_certifier **certifier,

@@ -12,12 +12,9 @@
 #include <stdint.h>
 #include <string.h>
 
-#include <onelip/random.h>
-
 #include "bounds/conv.h"
+#include "bounds/ritz.h"
 #include "tensor/gemm.h"
-
-enum { STEPS = 32 };
 
 /* ---- the operator -------------------------------------------------------------------------------------- */
 
@@ -193,73 +190,27 @@ lip_err lip__conv_abs_norm(const struct lip__convolution *k, double *norm, lip_e
 
 /* ---- below --------------------------------------------------------------------------------------------- */
 
-static double dot(const double *x, const double *y, size_t n)
-{
-    double sum = 0;
+struct product {
+    const struct lip__convolution *k;
+    double *y, *panel;
+};
 
-    for (size_t i = 0; i < n; i++)
-        sum += x[i] * y[i];
-    return sum;
+/* y = K'K x */
+static void times(void *ctx, const double *x, double *y)
+{
+    struct product *p = ctx;
+
+    lip__conv_apply(p->k, x, p->y, p->panel);
+    lip__double_conv_adjoint(p->k, p->y, y, p->panel);
 }
 
-static void add(double *x, double factor, const double *y, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        x[i] += factor * y[i];
-}
-
-/* v[STEPS] becomes an approximate top right singular vector; v has STEPS + 1 rows. Returns as lip__eigen. */
-static int ritz_vector(const struct lip__convolution *k, double *v, double *y, double *panel)
-{
-    double t[STEPS * STEPS] = {0}, values[STEPS], *top = v + STEPS * lip__conv_inputs(k);
-    size_t n = lip__conv_inputs(k), steps = 0;
-    lip_random random = {.seed = 1, .stream = 2};
-    double length;
-    int info;
-
-    for (size_t i = 0; i < n; i++) {
-        float x;
-
-        lip_random_normal(&random, &x, 1);
-        v[i] = x;
-    }
-    length = sqrt(dot(v, v, n));
-    for (size_t i = 0; i < n; i++)
-        v[i] /= length;
-    while (steps < STEPS && steps < n) {
-        double *at = v + steps * n, *next = at + n;
-
-        lip__conv_apply(k, at, y, panel);
-        lip__double_conv_adjoint(k, y, next, panel);
-        t[steps * STEPS + steps] = dot(at, next, n);
-        for (int twice = 0; twice < 2; twice++)
-            for (size_t j = 0; j <= steps; j++)
-                add(next, -dot(v + j * n, next, n), v + j * n, n);
-        length = sqrt(dot(next, next, n));
-        steps++;
-        if (!(length > 1e-10 * t[0]) || steps == STEPS)
-            break;
-        t[steps * STEPS + steps - 1] = t[(steps - 1) * STEPS + steps] = length;
-        for (size_t i = 0; i < n; i++)
-            next[i] /= length;
-    }
-    for (size_t i = 0; i < steps; i++) /* the leading block, tight */
-        memmove(t + i * steps, t + i * STEPS, steps * sizeof *t);
-    if ((info = lip__eigen(steps, t, values)) != 0)
-        return info;
-    memset(top, 0, n * sizeof *top);
-    for (size_t j = 0; j < steps; j++)
-        add(top, t[(steps - 1) * steps + j], v + j * n, n);
-    return 0;
-}
-
-static lip_err lower_bound(const struct lip__convolution *k, double *lower, lip_error *err)
+static lip_err lower_bound(const struct lip__convolution *k, uint64_t deadline, double *lower, lip_error *err)
 {
     size_t n = lip__conv_inputs(k);
-    double *v = lip__alloc((STEPS + 1) * n, sizeof *v), *y = lip__alloc(lip__conv_outputs(k), sizeof *y);
-    double *panel = lip__alloc(lip__conv_panel(k), sizeof *panel), *at = v + STEPS * n, abs_norm;
-    int info = v && y && panel ? ritz_vector(k, v, y, panel) : -1;
-    lip_err rc = info == -1 ? lip__nomem(err, (STEPS + 1) * n * sizeof *v) : lip__conv_abs_norm(k, &abs_norm, err);
+    double *v = lip__alloc((LIP__RITZ_STEPS + 1) * n, sizeof *v), *y = lip__alloc(lip__conv_outputs(k), sizeof *y);
+    double *panel = lip__alloc(lip__conv_panel(k), sizeof *panel), *at = v + LIP__RITZ_STEPS * n, abs_norm;
+    int info = v && y && panel ? lip__ritz(n, times, &(struct product){k, y, panel}, deadline, v) : -1;
+    lip_err rc = info == -1 ? lip__nomem(err, (LIP__RITZ_STEPS + 1) * n * sizeof *v) : lip__conv_abs_norm(k, &abs_norm, err);
 
     *lower = 0;
     if (!rc && !info) {
@@ -302,27 +253,32 @@ static void keep_smaller(lip_interval *norm, double upper, const char **method, 
     }
 }
 
-lip_err lip__conv_enclose(const struct lip__convolution *k, const lip_interval *reshaped, lip_interval *norm,
-                          const char **method, lip_error *err)
+lip_err lip__conv_enclose(const struct lip__convolution *k, const lip_interval *reshaped, uint64_t deadline, lip_interval *norm,
+                          const char **method, bool *whole, lip_error *err)
 {
-    lip_interval whole;
+    lip_interval matrix;
     double upper;
     lip_err rc;
 
     norm->upper = lip__up(reshaped->upper * root_up(lip__conv_coverage(k)));
     *method = "nu_enclosure";
-    if ((rc = lower_bound(k, &norm->lower, err)) != LIP_OK)
+    *whole = true;
+    if ((rc = lower_bound(k, lip__part_of(deadline, 0.25), &norm->lower, err)) != LIP_OK)
         return rc;
     if (norm->upper <= norm->lower * (1 + 1e-6)) /* attained: nothing to win */
         return LIP_OK;
-    if ((rc = lip__conv_embed(k, norm->lower, &upper, err)) != LIP_OK)
+    if ((rc = lip__conv_embed(k, norm->lower, deadline, &upper, whole, err)) != LIP_OK)
         return rc;
     keep_smaller(norm, lip__times_up(upper, k->circular ? 1 : root_up(copies(k))), method, "embedding");
     if (norm->upper <= norm->lower * (1 + 1e-6) || !lip__conv_small(k))
         return LIP_OK;
-    if ((rc = by_matrix(k, &whole, err)) != LIP_OK)
+    if (!*whole || !lip__affordable(deadline, lip__conv_matrix_flops(k))) {
+        *whole = false;
+        return LIP_OK;
+    }
+    if ((rc = by_matrix(k, &matrix, err)) != LIP_OK)
         return rc;
-    norm->lower = fmax(norm->lower, whole.lower);
-    keep_smaller(norm, whole.upper, method, "matrix");
+    norm->lower = fmax(norm->lower, matrix.lower);
+    keep_smaller(norm, matrix.upper, method, "matrix");
     return LIP_OK;
 }

@@ -33,17 +33,19 @@ size_t lip__conv_coverage(const struct lip__convolution *k);
 lip_err lip__conv_abs_norm(const struct lip__convolution *k, double *norm, lip_error *err);
 
 /* lip__conv_embed: at least the operator's norm, by the frequencies of a periodic convolution that contains it;
- * INFINITY where that would take too long. lower: a lower bound, a good start. Returns LIP_OK, LIP_ENOMEM. */
-lip_err lip__conv_embed(const struct lip__convolution *k, double lower, double *upper, lip_error *err);
+ * INFINITY where that takes too long, or until after the deadline (base.h), and then *whole is false. lower: a lower bound, a good
+ * start. Returns LIP_OK, LIP_ENOMEM. */
+lip_err lip__conv_embed(const struct lip__convolution *k, double lower, uint64_t deadline, double *upper, bool *whole, lip_error *err);
 
-/* lip__conv_small: whether decomposing the whole matrix is affordable. lip__conv_matrix: it, (inputs, outputs), for
- * lip__free. Returns LIP_OK, LIP_ENOMEM. */
+/* lip__conv_small: whether the whole matrix is small enough to be decomposed, which takes lip__conv_matrix_flops. lip__conv_matrix: it,
+ * (inputs, outputs), for lip__free. Returns LIP_OK, LIP_ENOMEM. */
 bool lip__conv_small(const struct lip__convolution *k);
+double lip__conv_matrix_flops(const struct lip__convolution *k);
 lip_err lip__conv_matrix(const struct lip__convolution *k, double **matrix, size_t *m, size_t *n, lip_error *err);
 
 /* lip__conv_enclose: the operator's norm, by the best of three. reshaped: what is known of the matrix (kh kw c, f).
- * method: how upper was found. Returns LIP_OK, LIP_ENOMEM. */
-lip_err lip__conv_enclose(const struct lip__convolution *k, const lip_interval *reshaped, lip_interval *norm,
-                          const char **method, lip_error *err);
+ * method: how upper was found. *whole: the deadline (base.h) cut nothing off. Returns LIP_OK, LIP_ENOMEM. */
+lip_err lip__conv_enclose(const struct lip__convolution *k, const lip_interval *reshaped, uint64_t deadline, lip_interval *norm,
+                          const char **method, bool *whole, lip_error *err);
 
 #endif

@@ -15,6 +15,9 @@
  * - gamma_n | |a||v| |. Where LAPACK fails, and wherever they are better, the column norms bound from below, the
  * Frobenius norm and sqrt(||a||_1 ||a||_inf) from above.
  *
+ * Where there is no time for eigenvectors, Lanczos' method finds a v, and Cholesky's algorithm proves that a little more than |av|^2
+ * bounds fl(a'a), which is off by at most gamma_m ||a||_F^2.
+ *
  * Source: Rump, "Verified bounds for singular values, in particular for the spectral norm of a matrix and its inverse",
  * BIT 51, 2011.
  */
@@ -22,7 +25,12 @@
 #include <string.h>
 
 #include "bounds/enclose.h"
+#include "bounds/factor.h"
+#include "bounds/ritz.h"
 #include "tensor/gemm.h"
+
+#define NOTHING        1e7 /* flops that are always affordable */
+#define FLOPS_A_SECOND 4e9 /* at least, also of a machine that has other things to do */
 
 double lip__norm_up(const double *x, size_t n)
 {
@@ -39,7 +47,7 @@ double lip__norm_down(const double *x, size_t n)
 
     for (size_t i = 0; i < n; i++)
         sum += x[i] * x[i];
-    return fmax(0, sqrt(sum / lip__lift(n)) * (1 - 4 * LIP__U));
+    return isfinite(sum) ? fmax(0, lip__down(sqrt(sum / lip__lift(n)) * (1 - 4 * LIP__U) - LIP__TINY)) : 0;
 }
 
 void lip__abs_times(size_t m, size_t n, const double *a, const double *x, double *y)
@@ -168,6 +176,17 @@ static double row_sums(size_t m, size_t n, const double *a, const double *t, con
     return sqrt((most + LIP__TINY) / (1 - delta) * (1 + 8 * LIP__U)) * (1 + 4 * LIP__U);
 }
 
+/* At most |a v| / |v|; av (m) as computed, then overwritten. scratch: n. */
+static double stretched(size_t m, size_t n, const double *a, const double *v, double *av, double *scratch)
+{
+    double length = lip__norm_up(v, n), found = lip__norm_down(av, m);
+
+    for (size_t j = 0; j < n; j++)
+        scratch[j] = fabs(v[j]);
+    lip__abs_times(m, n, a, scratch, av);
+    return fmax(0, lip__down(found - lip__gamma(n) * lip__norm_up(av, m)) / length * (1 - 4 * LIP__U));
+}
+
 static int descending(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -182,8 +201,6 @@ static lip_err tall(size_t m, size_t n, const double *a, lip_interval *norm, dou
     double *work = lip__alloc(2 * m + 4 * n, sizeof *work);
     lip_err rc = LIP_OK;
 
-    for (size_t i = 0; sigma && i < n; i++)
-        sigma[i] = NAN;
     if (!t || !g || !b || !work) {
         rc = lip__nomem(err, (2 * n * n + m * n) * sizeof *t);
         goto done;
@@ -202,17 +219,11 @@ static lip_err tall(size_t m, size_t n, const double *a, lip_interval *norm, dou
     lip__dgemm(false, true, m, n, n, 1, a, n, t, n, 0, b, n);
     norm->upper = fmin(norm->upper, row_sums(m, n, a, t, b, g, work));
     {
-        const double *v = t + (n - 1) * n; /* of the largest eigenvalue */
-        double length = lip__norm_up(v, n), *w = work, *aw = work + m, below;
+        double *top = work; /* a v for v of the largest eigenvalue */
 
         for (size_t i = 0; i < m; i++)
-            w[i] = b[i * n + n - 1];
-        for (size_t j = 0; j < n; j++)
-            g[j] = fabs(v[j]);
-        lip__abs_times(m, n, a, g, aw);
-        below = lip__down(lip__norm_down(w, m) - lip__gamma(n) * lip__norm_up(aw, m)) / length * (1 - 4 * LIP__U);
-        if (below > norm->lower)
-            norm->lower = below;
+            top[i] = b[i * n + n - 1];
+        norm->lower = fmax(norm->lower, stretched(m, n, a, t + (n - 1) * n, top, g));
     }
     for (size_t j = 0; sigma && j < n; j++) { /* |a v| of each approximate vector */
         double sum = 0;
@@ -231,7 +242,78 @@ done:
     return rc;
 }
 
+/* ---- in a hurry ------------------------------------------------------------------------------------------ */
+
+double lip__enclose_flops(double m, double n)
+{
+    double few = fmin(m, n);
+
+    return few * few * (4 * fmax(m, n) + 12 * few);
+}
+
+bool lip__affordable(uint64_t deadline, double flops)
+{
+    return !deadline || flops < NOTHING || flops < FLOPS_A_SECOND * lip__seconds_until(deadline);
+}
+
+struct square {
+    size_t n;
+    const double *a;
+};
+
+static void times(void *ctx, const double *x, double *y)
+{
+    const struct square *s = ctx;
+
+    lip__dgemm(false, false, s->n, 1, s->n, 1, s->a, s->n, x, 1, 0, y, 1);
+}
+
+/* As tall, without eigenvectors. */
+static lip_err hurry(size_t m, size_t n, const double *a, uint64_t deadline, lip_interval *norm, lip_error *err)
+{
+    double *gram = lip__alloc(n * n, sizeof *gram), *factor = lip__alloc(n * n, sizeof *factor), guess, top, square;
+    double *v = lip__alloc((LIP__RITZ_STEPS + 1) * n, sizeof *v), *work = lip__alloc(m + n, sizeof *work), *at = v + LIP__RITZ_STEPS * n;
+    lip_err rc = gram && factor && v && work ? LIP_OK : lip__nomem(err, 2 * n * n * sizeof *gram);
+
+    if (rc)
+        goto done;
+    simple(m, n, a, norm, work);
+    if (!lip__affordable(deadline, 2.0 * (double)n * (double)n * (double)m))
+        goto done;
+    lip__dgemm(true, false, n, n, m, 1, a, n, a, n, 0, gram, n);
+    switch (lip__ritz(n, times, &(struct square){n, gram}, lip__part_of(deadline, 0.5), v)) {
+    case 0:
+        break;
+    case -1:
+        rc = lip__nomem(err, LIP__RITZ_STEPS * n * sizeof *v);
+        goto done;
+    default:
+        goto done;
+    }
+    lip__dgemm(false, false, m, 1, n, 1, a, n, at, 1, 0, work, 1);
+    norm->lower = fmax(norm->lower, stretched(m, n, a, at, work, v));
+    guess = norm->lower * norm->lower * (1 + 1e-9);
+    top = lip__top_eigenvalue(n, gram, &guess, deadline, factor, NULL);
+    square = lip__norm_up(a, m * n);
+    if (top >= 0)
+        norm->upper = fmin(norm->upper, lip__up(sqrt((top + lip__gamma(m + 2) * square * square) * (1 + 8 * LIP__U))) + LIP__TINY);
+done:
+    lip__free(work);
+    lip__free(v);
+    lip__free(factor);
+    lip__free(gram);
+    return rc;
+}
+
 lip_err lip__enclose(const double *a, size_t m, size_t n, lip_interval *norm, double *sigma, lip_error *err)
+{
+    bool whole;
+
+    return lip__enclose_until(a, m, n, 0, norm, sigma, &whole, err);
+}
+
+lip_err lip__enclose_until(const double *a, size_t m, size_t n, uint64_t deadline, lip_interval *norm, double *sigma, bool *whole,
+                           lip_error *err)
 {
     size_t few = m < n ? m : n, many = m < n ? n : m;
     double largest = 0, *copy;
@@ -239,6 +321,7 @@ lip_err lip__enclose(const double *a, size_t m, size_t n, lip_interval *norm, do
     lip_err rc;
 
     *norm = (lip_interval){0, 0};
+    *whole = lip__affordable(deadline, lip__enclose_flops((double)m, (double)n));
     for (size_t i = 0; i < m * n; i++) {
         if (!isfinite(a[i]))
             return lip__fail(err, LIP_ENONFINITE, "bound: entry %zu of a (%zu, %zu) matrix is %g", i, m, n, a[i]);
@@ -255,7 +338,9 @@ lip_err lip__enclose(const double *a, size_t m, size_t n, lip_interval *norm, do
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++)
             copy[m < n ? j * m + i : i * n + j] = ldexp(a[i * n + j], -exponent);
-    rc = tall(many, few, copy, norm, sigma, err);
+    for (size_t i = 0; sigma && i < few; i++)
+        sigma[i] = NAN;
+    rc = *whole ? tall(many, few, copy, norm, sigma, err) : hurry(many, few, copy, deadline, norm, err);
     lip__free(copy);
     norm->lower = ldexp(norm->lower, exponent);
     norm->upper = ldexp(norm->upper, exponent);

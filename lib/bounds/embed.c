@@ -11,50 +11,20 @@
  * P being (phases * channels, filters). Kernels are real, so half the frequencies do. An image that goes on with itself is
  * N-periodic as it is, if s divides n and N = n / s; outputs beyond N repeat the first ones, times sqrt of how often.
  *
- * Each is proved without eigenvalues: P'P, as a real matrix of twice the size, is subtracted from lambda^2 I, and if
- * Cholesky's algorithm runs to its end then lambda_max(P'P) <= lambda^2 + c tr(lambda^2 I - P'P), c = gamma_{n+1} / (1
- * - gamma_{n+1}). Where it does not, lambda is raised to what an eigensolver says, and tried again.
+ * Each is proved without eigenvalues: that lambda^2 is more than those of P'P, as a real matrix of twice the size, Cholesky's algorithm
+ * tells (factor.h). Where it is not, lambda is raised.
  *
- * Source: certify.md C2; Rump, "Verification of positive definiteness", BIT 46, 2006.
+ * Source: certify.md C2.
  */
 #include <string.h>
 
 #include "bounds/embed.h"
+#include "bounds/factor.h"
 #include "tensor/gemm.h"
 
-#define MOST_FLOPS 3e9
+#define MOST_FLOPS 2e10
+#define MOST_MATRIX 1e9 /* flops, of the whole matrix */
 #define MARGIN     1e-9
-
-/* ---- Cholesky --------------------------------------------------------------------------------------------- */
-
-static double dot(const double *x, const double *y, size_t n)
-{
-    double sum[4] = {0};
-    size_t i = 0;
-
-    for (; i + 4 <= n; i += 4)
-        for (size_t j = 0; j < 4; j++)
-            sum[j] += x[i + j] * y[i + j];
-    for (; i < n; i++)
-        sum[0] += x[i] * y[i];
-    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
-}
-
-/* Whether Cholesky's algorithm runs to its end on the lower triangle of a (n, n), which it overwrites. */
-static bool has_cholesky(size_t n, double *a)
-{
-    for (size_t i = 0; i < n; i++) {
-        double *row = a + i * n, rest;
-
-        for (size_t j = 0; j < i; j++)
-            row[j] = (row[j] - dot(row, a + j * n, j)) / a[j * n + j];
-        rest = row[i] - dot(row, row, i);
-        if (!(rest > 0) || !isfinite(rest))
-            return false;
-        row[i] = sqrt(rest);
-    }
-    return true;
-}
 
 /* ---- one axis ----------------------------------------------------------------------------------------------- */
 
@@ -277,22 +247,6 @@ static double make_gram(struct embedding *e)
     return 8 * lip__gamma(2 * other + 4) * frobenius * frobenius + LIP__TINY;
 }
 
-/* Whether lambda^2 I - gram is proved >= -slack I; slack out. work is overwritten. */
-static bool proves(struct embedding *e, double lambda2, double *slack)
-{
-    size_t n = 2 * e->side;
-    double trace = 0, gamma = lip__gamma(n + 1);
-
-    for (size_t i = 0; i < n * n; i++)
-        e->work[i] = -e->gram[i];
-    for (size_t i = 0; i < n; i++) {
-        e->work[i * n + i] += lambda2;
-        trace += fabs(e->work[i * n + i]);
-    }
-    *slack = (gamma / (1 - gamma) * trace * lip__lift(n) + 4 * LIP__U * lambda2) * (1 + 8 * LIP__U);
-    return has_cholesky(n, e->work);
-}
-
 /* The largest absolute row sum of gram, rounded up: no eigenvalue is larger. */
 static double row_sums(const struct embedding *e)
 {
@@ -309,43 +263,24 @@ static double row_sums(const struct embedding *e)
     return most * lip__lift(n);
 }
 
-/* At least lambda_max(P'P) of the frequency whose gram is made; *lambda2 is raised where it is too small. -1: memory.
- */
-static double prove(struct embedding *e, double *lambda2)
-{
-    size_t n = 2 * e->side;
-    double slack;
-
-    for (int tries = 0; tries < 4; tries++) {
-        if (proves(e, *lambda2, &slack))
-            return (*lambda2 + slack) * (1 + 4 * LIP__U);
-        memcpy(e->work, e->gram, n * n * sizeof *e->work);
-        switch (lip__eigen(n, e->work, e->values)) {
-        case 0:
-            *lambda2 = fmax(*lambda2, e->values[n - 1]) * (1 + MARGIN * pow(100, tries));
-            break;
-        case -1:
-            return -1;
-        default:
-            return INFINITY;
-        }
-    }
-    return INFINITY;
-}
-
-lip_err lip__conv_embed(const struct lip__convolution *k, double lower, double *upper, lip_error *err)
+lip_err lip__conv_embed(const struct lip__convolution *k, double lower, uint64_t deadline, double *upper, bool *whole, lip_error *err)
 {
     struct embedding e;
     double lambda2 = lower * lower * (1 + MARGIN), most = 0;
     lip_err rc = embedding_open(k, &e, err);
 
     *upper = INFINITY;
+    *whole = true;
     if (rc || !(flops(&e) < MOST_FLOPS))
         goto done;
     for (size_t a = 0; a < e.f.rows.period; a++)
         for (size_t b = 0; b <= e.f.columns.period / 2; b++) {
             double off, found, frobenius;
 
+            if (lip__late(deadline)) {
+                *whole = false;
+                goto done;
+            }
             transform(&e.f, a, b, false);
             frobenius = lip__norm_up(e.f.p, 2 * e.f.m * e.f.n);
             if (frobenius * frobenius * (1 + 4 * LIP__U) <= lambda2) { /* cannot matter; nor what row sums dismiss */
@@ -355,7 +290,7 @@ lip_err lip__conv_embed(const struct lip__convolution *k, double lower, double *
             off = make_gram(&e);
             found = row_sums(&e);
             if (found > lambda2)
-                found = prove(&e, &lambda2);
+                found = lip__top_eigenvalue(2 * e.side, e.gram, &lambda2, 0, e.work, e.values);
             if (found < 0) {
                 rc = lip__nomem(err, 4 * e.side * e.side * sizeof(double));
                 goto done;
@@ -396,9 +331,14 @@ lip_err lip__conv_matrix(const struct lip__convolution *k, double **matrix, size
     return LIP_OK;
 }
 
+double lip__conv_matrix_flops(const struct lip__convolution *k)
+{
+    double m = (double)lip__conv_inputs(k), n = (double)lip__conv_outputs(k);
+
+    return lip__enclose_flops(m, n);
+}
+
 bool lip__conv_small(const struct lip__convolution *k)
 {
-    double m = (double)lip__conv_inputs(k), n = (double)lip__conv_outputs(k), few = fmin(m, n);
-
-    return few * few * (4 * fmax(m, n) + 12 * few) < MOST_FLOPS / 3;
+    return lip__conv_matrix_flops(k) < MOST_MATRIX;
 }

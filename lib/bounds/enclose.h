@@ -9,6 +9,7 @@
 #define LIP_ENCLOSE_H
 
 #include <math.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <onelip/bound.h>
@@ -53,7 +54,20 @@ static inline double lip__lift(size_t k)
     return 1 + 2 * lip__gamma(k + 4);
 }
 
-/* lip__norm_up / _down: above and below the Euclidean norm of n exact numbers; up counts LIP__TINY for underflow. */
+/* How long something that could go on may do so: until a deadline (base.h), or for so many operations, about, so that the result
+ * repeats. Zeros: as long as it takes. */
+struct lip__limit {
+    uint64_t deadline;
+    double flops;
+};
+
+/* lip__within: how many of `most` steps of so many operations each. */
+static inline size_t lip__within(const struct lip__limit *limit, double flops, size_t most)
+{
+    return limit->flops > 0 && limit->flops < flops * (double)most ? (size_t)(limit->flops / flops) : most;
+}
+
+/* lip__norm_up / _down: above and below the Euclidean norm of n exact numbers; LIP__TINY counted for underflow. */
 double lip__norm_up(const double *x, size_t n);
 double lip__norm_down(const double *x, size_t n);
 
@@ -65,6 +79,17 @@ void lip__abs_times_transposed(size_t m, size_t n, const double *a, const double
  * singular values, descending, NAN when LAPACK failed; NULL: not wanted. a is kept. Returns LIP_OK, LIP_ENONFINITE,
  * LIP_ENOMEM. */
 lip_err lip__enclose(const double *a, size_t m, size_t n, lip_interval *norm, double *sigma, lip_error *err);
+
+/* lip__enclose_until: the same, but what would not be done by the deadline (base.h) is left out: first the eigenvectors, so that norm is
+ * wider and sigma NAN, then everything but norms of rows and columns. *whole: nothing was. */
+lip_err lip__enclose_until(const double *a, size_t m, size_t n, uint64_t deadline, lip_interval *norm, double *sigma, bool *whole,
+                           lip_error *err);
+
+/* lip__enclose_flops: what lip__enclose takes, about. */
+double lip__enclose_flops(double m, double n);
+
+/* lip__affordable: whether so many operations, which nothing can interrupt, will be done by the deadline. */
+bool lip__affordable(uint64_t deadline, double flops);
 
 /* lip__abs_norm: at least the spectral norm of |a|, by Collatz and Wielandt: for x > 0 it is at most the root of
  * max_i (|a|'|a|x)_i / x_i. work: 2 n + m doubles. */

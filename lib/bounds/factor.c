@@ -1,9 +1,9 @@
 /* factor.c: Cholesky's algorithm and substitution by blocks. */
 #include "bounds/factor.h"
 
-#include <math.h>
+#include <string.h>
 
-#include "base/base.h"
+#include "bounds/enclose.h"
 #include "tensor/gemm.h"
 
 enum { BLOCK = 32 };
@@ -67,6 +67,51 @@ bool lip__cholesky(size_t n, double *a)
     }
     return true;
 }
+
+/* ---- the largest eigenvalue --------------------------------------------------------------------------------
+ *
+ * If Cholesky's algorithm runs to its end on guess I - a, that is R'R + E with ||E|| <= gamma_{n+2} ||R||_F^2, and ||R||_F^2 = tr(R'R) <=
+ * tr(guess I - a) / (1 - gamma_{n+2}). Source: Rump, "Verification of positive definiteness", BIT 46, 2006. */
+
+static bool is_below(size_t n, const double *a, double guess, double *work, double *slack)
+{
+    double trace = 0, gamma = lip__gamma(n + 2);
+
+    for (size_t i = 0; i < n * n; i++)
+        work[i] = -a[i];
+    for (size_t i = 0; i < n; i++) {
+        work[i * n + i] += guess;
+        trace += fabs(work[i * n + i]);
+    }
+    *slack = (gamma / (1 - gamma) * trace * lip__lift(n) + 4 * LIP__U * guess) * (1 + 8 * LIP__U);
+    return isfinite(guess) && lip__cholesky(n, work);
+}
+
+double lip__top_eigenvalue(size_t n, const double *a, double *guess, uint64_t deadline, double *work, double *values)
+{
+    static const double margin[] = {1e-9, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1};
+    double slack;
+
+    for (size_t tries = 0; tries < sizeof margin / sizeof *margin; tries++) {
+        if (!lip__affordable(deadline, (double)n * (double)n * (double)n))
+            break;
+        if (is_below(n, a, *guess, work, &slack))
+            return (*guess + slack) * (1 + 4 * LIP__U);
+        memcpy(work, a, n * n * sizeof *work);
+        switch (values ? lip__eigen(n, work, values) : 0) {
+        case 0:
+            *guess = (values ? fmax(*guess, values[n - 1]) : *guess) * (1 + margin[tries]);
+            break;
+        case -1:
+            return -1;
+        default:
+            return INFINITY;
+        }
+    }
+    return INFINITY;
+}
+
+/* ---- substitution ------------------------------------------------------------------------------------------ */
 
 /* The rows of one block, from the first on; or with C' from the last. */
 LIP__CLONES static void substitute_block(size_t size, size_t k, size_t n, const double *c, double *b, bool transposed)

@@ -94,29 +94,38 @@ static lip_err add_link(const struct lip__link *link, struct branch *b, size_t c
     return rc;
 }
 
-lip_err lip__liplt_norms(const struct lip__chain *c, double *norms, lip_error *err)
+/* Branches as far as the last numbers, b (links + 1), those of norms on the way. */
+static lip_err branch(const struct lip__chain *c, double *norms, struct branch *b, lip_error *err)
 {
-    struct branch *b = lip__alloc(c->n_links + 1, sizeof *b);
     size_t width = c->n_links + 1;
-    lip_err rc = LIP_OK;
+    lip_err rc;
 
-    if (!b)
-        return lip__nomem(err, width * sizeof *b);
     b[0] = (struct branch){.off = c->off, .rows = c->in, .n = c->n, .matrix = lip__alloc(c->in * c->n, sizeof(double))};
     if (!b[0].matrix)
-        rc = lip__nomem(err, c->in * c->n * sizeof(double));
-    else {
-        memcpy(b[0].matrix, c->first, c->in * c->n * sizeof(double));
-        rc = measure(b, 1, norms, err);
-    }
+        return lip__nomem(err, c->in * c->n * sizeof(double));
+    memcpy(b[0].matrix, c->first, c->in * c->n * sizeof(double));
+    rc = measure(b, 1, norms, err);
     for (size_t k = 0; !rc && k < c->n_links; k++) {
         rc = add_link(&c->link[k], b, k + 1, err);
         if (!rc)
             rc = measure(b, k + 2, norms + (k + 1) * width, err);
     }
-    for (size_t i = 0; i < width; i++)
+    return rc;
+}
+
+static void branches_close(struct branch *b, size_t n)
+{
+    for (size_t i = 0; b && i < n; i++)
         lip__free(b[i].matrix);
     lip__free(b);
+}
+
+lip_err lip__liplt_norms(const struct lip__chain *c, double *norms, lip_error *err)
+{
+    struct branch *b = lip__alloc(c->n_links + 1, sizeof *b);
+    lip_err rc = b ? branch(c, norms, b, err) : lip__nomem(err, (c->n_links + 1) * sizeof *b);
+
+    branches_close(b, c->n_links + 1);
     return rc;
 }
 
@@ -130,12 +139,46 @@ double lip__liplt_sum(size_t links, double *norms)
     return norms[links * width];
 }
 
-lip_err lip__liplt(const struct lip__chain *c, double *upper, lip_error *err)
+/* Of all enclosures. */
+static double flops(const struct lip__chain *c)
 {
-    double *norms = lip__alloc((c->n_links + 1) * (c->n_links + 1), sizeof *norms);
-    lip_err rc = norms ? lip__liplt_norms(c, norms, err) : lip__nomem(err, (c->n_links + 1) * (c->n_links + 1) * sizeof *norms);
+    double sum = lip__enclose_flops((double)c->in, (double)c->n);
 
-    *upper = rc ? INFINITY : lip__liplt_sum(c->n_links, norms);
+    for (size_t k = 0; k < c->n_links; k++) {
+        sum += lip__enclose_flops((double)c->in, (double)c->link[k].n);
+        for (size_t j = 0; j <= k; j++)
+            sum += lip__enclose_flops((double)c->link[j].m, (double)c->link[k].n);
+    }
+    return sum;
+}
+
+lip_err lip__liplt(const struct lip__chain *c, const struct lip__limit *limit, struct lip__head *head, double base, double *upper,
+                   bool *complete, lip_error *err)
+{
+    size_t width = c->n_links + 1;
+    double *norms;
+    struct branch *b;
+    struct lip__term *term;
+    lip_err rc = LIP_OK;
+
+    *upper = INFINITY;
+    *complete = lip__affordable(limit->deadline, flops(c));
+    if (!*complete || !lip__within(limit, flops(c), 1))
+        return LIP_OK;
+    norms = lip__alloc(width * width, sizeof *norms);
+    b = lip__alloc(width, sizeof *b);
+    term = lip__alloc(width, sizeof *term);
+    rc = norms && b && term ? branch(c, norms, b, err) : lip__nomem(err, width * width * sizeof *norms);
+    if (!rc) {
+        *upper = lip__liplt_sum(c->n_links, norms);
+        for (size_t j = 0; j < width; j++)
+            term[j] = (struct lip__term){.rows = b[j].rows, .matrix = b[j].matrix, .off = b[j].off,
+                                         .constant = lip__times_up(base, j ? norms[(j - 1) * width] : 1)};
+        if (head && isfinite(base))
+            lip__head_sum(head, term, width);
+    }
+    lip__free(term);
+    branches_close(b, width);
     lip__free(norms);
     return rc;
 }

@@ -15,7 +15,8 @@
 #include "tensor/gemm.h"
 
 enum { STEPS = 250 };
-#define RATE 0.1
+#define RATE  0.1
+#define LEAST 1e-3 /* rate that still moves something */
 
 /* One link of the forward pass. */
 struct layer {
@@ -222,20 +223,37 @@ static bool prove(const struct descent *d, struct lip__shape *s, double shrink)
     return true;
 }
 
-static void descend(struct descent *d, uint64_t deadline, bool *complete)
+/* Of one step, about. */
+static double flops(const struct lip__chain *c)
 {
-    double best = forward(d), rate = RATE, value = best;
-    int since = 0, count;
+    double sum = 0;
 
+    for (size_t k = 0; k < c->n_links; k++) {
+        double m = (double)c->link[k].m, n = (double)c->link[k].n;
+
+        sum += 3 * m * m * n + m * m * m / 3 + 4 * m * n * n;
+    }
+    return sum;
+}
+
+static void descend(struct descent *d, const struct lip__limit *limit, bool *complete)
+{
+    size_t steps = lip__within(limit, flops(d->chain), STEPS), count;
+    double best, rate = RATE, value;
+    int since = 0;
+
+    if (steps == 0)
+        return;
+    value = best = forward(d);
     keep(d);
-    for (count = 1; count <= STEPS && rate > 1e-4; count++) {
-        if (deadline && lip__now_ns() >= deadline) {
+    for (count = 1; count <= steps && rate > LEAST; count++) {
+        if (lip__late(limit->deadline)) {
             *complete = false;
             return;
         }
         if (isfinite(value))
             backward(d);
-        step(d, count, rate);
+        step(d, (int)count, rate);
         value = forward(d);
         for (int tries = 0; !isfinite(value) && tries < 20; tries++) {
             retreat(d);
@@ -253,8 +271,8 @@ static void descend(struct descent *d, uint64_t deadline, bool *complete)
     }
 }
 
-lip_err lip__lipsdp(const struct lip__chain *chain, const double *gram, uint64_t deadline, double *q, bool *found, bool *complete,
-                    lip_error *err)
+lip_err lip__lipsdp(const struct lip__chain *chain, const double *gram, const struct lip__limit *limit, double *q, bool *found,
+                    bool *complete, lip_error *err)
 {
     size_t n = chain->link[chain->n_links - 1].n;
     struct descent d;
@@ -268,9 +286,9 @@ lip_err lip__lipsdp(const struct lip__chain *chain, const double *gram, uint64_t
     if (!rc && begin(&d, &s)) {
         *found = true;
         memcpy(q, s.q, n * n * sizeof *q);
-        if (deadline != 1)
-            descend(&d, deadline, complete);
-        for (double shrink = 1; deadline != 1 && shrink > 0.9; shrink -= 0.01)
+        if (limit)
+            descend(&d, limit, complete);
+        for (double shrink = 1; limit && shrink > 0.9 && !(shrink < 1 && lip__late(limit->deadline)); shrink -= 0.01)
             if (prove(&d, &s, shrink)) {
                 memcpy(q, s.q, n * n * sizeof *q);
                 break;

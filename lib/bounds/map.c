@@ -8,8 +8,9 @@
 
 /* ---- maps ------------------------------------------------------------------------------------------------ */
 
-static lip_err open_stages(const lip_snapshot *snapshot, struct lip__map *map, lip_error *err)
+static lip_err open_stages(const lip_snapshot *snapshot, uint64_t deadline, struct lip__map *map, lip_error *err)
 {
+    double left = 0;
     lip_err rc = LIP_OK;
 
     map->stage = lip__alloc(map->n, sizeof *map->stage);
@@ -17,13 +18,18 @@ static lip_err open_stages(const lip_snapshot *snapshot, struct lip__map *map, l
         return lip__nomem(err, map->n * sizeof *map->stage);
     for (size_t i = 0; i < map->n && !rc; i++) {
         rc = lip__stage_open(snapshot, map->first + i, &map->stage[i], err);
-        if (!rc)
-            rc = lip__stage_prove(&map->stage[i], err);
+        left += lip__stage_flops(&map->stage[i]);
+    }
+    for (size_t i = 0; i < map->n && !rc; i++) {
+        double own = lip__stage_flops(&map->stage[i]);
+
+        rc = lip__stage_prove(&map->stage[i], left > 0 ? lip__part_of(deadline, own / left) : deadline, err);
+        left -= own;
     }
     return rc;
 }
 
-lip_err lip__map_open(const lip_snapshot *snapshot, struct lip__map *map, lip_error *err)
+lip_err lip__map_open(const lip_snapshot *snapshot, uint64_t deadline, struct lip__map *map, lip_error *err)
 {
     const lip_model *m = snapshot->model;
 
@@ -32,13 +38,13 @@ lip_err lip__map_open(const lip_snapshot *snapshot, struct lip__map *map, lip_er
                              .n_inputs = m->n_inputs,
                              .output = m->output_value,
                              .n_outputs = m->n_outputs};
-    return open_stages(snapshot, map, err);
+    return open_stages(snapshot, deadline, map, err);
 }
 
 lip_err lip__map_part(const lip_snapshot *snapshot, size_t first, size_t n, struct lip__map *map, lip_error *err)
 {
     *map = (struct lip__map){.snapshot = snapshot, .first = first, .n = n};
-    lip_err rc = open_stages(snapshot, map, err);
+    lip_err rc = open_stages(snapshot, 0, map, err);
     struct lip__stage *stage = map->stage;
 
     if (!rc)
@@ -95,6 +101,14 @@ size_t lip__map_outputs(const struct lip__map *map)
     for (size_t i = 0; i < map->n_outputs; i++)
         all += lip__map_size(map, map->output[i]);
     return all;
+}
+
+bool lip__map_whole(const struct lip__map *map)
+{
+    for (size_t i = 0; i < map->n; i++)
+        if (map->stage[i].coarse)
+            return false;
+    return true;
 }
 
 bool lip__map_known(const struct lip__map *map)

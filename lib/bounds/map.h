@@ -17,8 +17,9 @@ struct lip__map {
 };
 
 /* lip__map_open: all steps of a model, proved. lip__map_part: the n steps from `first` on, of which each reads the one
- * in front of it, proved. Return as lip__stage_open and lip__stage_prove. Memory: lip__map_close, on failure too. */
-lip_err lip__map_open(const lip_snapshot *snapshot, struct lip__map *map, lip_error *err);
+ * in front of it, proved. deadline (base.h): of all proofs together, which are coarser where it is short. Return as lip__stage_open and
+ * lip__stage_prove. Memory: lip__map_close, on failure too. */
+lip_err lip__map_open(const lip_snapshot *snapshot, uint64_t deadline, struct lip__map *map, lip_error *err);
 lip_err lip__map_part(const lip_snapshot *snapshot, size_t first, size_t n, struct lip__map *map, lip_error *err);
 void lip__map_close(struct lip__map *map);
 
@@ -29,6 +30,9 @@ size_t lip__map_input(const struct lip__map *map, size_t i);     /* the value th
 size_t lip__map_size(const struct lip__map *map, size_t value); /* numbers of one sample */
 size_t lip__map_inputs(const struct lip__map *map); /* numbers per sample */
 size_t lip__map_outputs(const struct lip__map *map);
+
+/* lip__map_whole: the deadline cut off no proof. */
+bool lip__map_whole(const struct lip__map *map);
 
 /* lip__map_known: every stage's arithmetic is known, so it can be computed and its rounding bounded. */
 bool lip__map_known(const struct lip__map *map);
@@ -75,8 +79,8 @@ double lip__map_output_error(const struct lip__map *map, const double *error);
 lip_err lip__map_jacobian(const struct lip__map *map, const double *x, double *j, lip_error *err);
 
 /* lip__map_layers: lip_bound_layer for every layer with arithmetic, from a whole map. lower: search for a lower bound where
- * there is no formula for it; else it is NAN there. layers: room for lip_model_layers; *n are filled. */
-lip_err lip__map_layers(const struct lip__map *map, bool lower, lip_layer_bound *layers, size_t *n, lip_error *err);
+ * there is no formula for it, until the deadline (base.h); else it is NAN there. layers: room for lip_model_layers; *n are filled. */
+lip_err lip__map_layers(const struct lip__map *map, bool lower, uint64_t deadline, lip_layer_bound *layers, size_t *n, lip_error *err);
 
 /* lip__map_deviation: how far the computed result may be from the real one for inputs of norm up to input_norm.
  * INFINITY where something could overflow or a stage is unknown. */

@@ -7,6 +7,7 @@
 #include "bounds/upper.h"
 
 enum { TRIES = 400 };
+#define SHARE 0.95 /* of max_seconds, so that what nothing interrupts ends in time */
 
 /* ---- a layer ------------------------------------------------------------------------------------------- */
 
@@ -54,7 +55,7 @@ static void describe(const struct lip__stage *s, lip_layer_bound *b)
 }
 
 /* Lower bound of a layer with something in its activation slot. */
-static lip_err slot_lower(const struct lip__map *c, double single, double *lower, lip_error *err)
+static lip_err slot_lower(const struct lip__map *c, double single, uint64_t deadline, double *lower, lip_error *err)
 {
     const struct lip__stage *inner = &c->stage[0], *slot = &c->stage[1];
     struct lip__below below;
@@ -65,7 +66,7 @@ static lip_err slot_lower(const struct lip__map *c, double single, double *lower
     else if (slot->kind == LIP__STAGE_SORT || slot->kind == LIP__STAGE_MAX_MIN || slot->kind == LIP__STAGE_COPY) /* isometric almost everywhere */
         *lower = lip__times_down(inner->norm.lower, slot->norm.lower);
     else {
-        if ((rc = lip__secant(c, &(struct lip__effort){.tries = 0}, &below, err)) != LIP_OK)
+        if ((rc = lip__secant(c, &(struct lip__effort){.tries = 0, .deadline = deadline}, &below, err)) != LIP_OK)
             return rc;
         *lower = fmax(below.whole, single);
     }
@@ -73,7 +74,7 @@ static lip_err slot_lower(const struct lip__map *c, double single, double *lower
 }
 
 /* c: the steps of one layer. lower: search for a lower bound where there is no formula, else it is NAN there. */
-static lip_err layer_bound(const struct lip__map *c, size_t index, bool lower, lip_layer_bound *b, lip_error *err)
+static lip_err layer_bound(const struct lip__map *c, size_t index, bool lower, uint64_t deadline, lip_layer_bound *b, lip_error *err)
 {
     const struct lip__stage *s = &c->stage[0];
     lip_interval one = {NAN, NAN};
@@ -105,7 +106,7 @@ static lip_err layer_bound(const struct lip__map *c, size_t index, bool lower, l
     }
     if (c->n > 1 && !lower)
         b->lower = NAN;
-    else if (c->n > 1 && (rc = slot_lower(c, fmax(0, one.lower), &b->lower, err)) != LIP_OK)
+    else if (c->n > 1 && (rc = slot_lower(c, fmax(0, one.lower), deadline, &b->lower, err)) != LIP_OK)
         return rc;
     if (b->per_output) {
         b->output_lower = one.lower;
@@ -140,12 +141,12 @@ lip_err lip_bound_layer(const lip_snapshot *snapshot, size_t layer, lip_layer_bo
         return lip__fail(err, LIP_ERANGE, "bound: layer %zu has no arithmetic", layer);
     rc = lip__map_part(snapshot, first, n, &c, err);
     if (!rc)
-        rc = layer_bound(&c, layer, true, bound, err);
+        rc = layer_bound(&c, layer, true, 0, bound, err);
     lip__map_close(&c);
     return rc;
 }
 
-lip_err lip__map_layers(const struct lip__map *map, bool lower, lip_layer_bound *layers, size_t *n, lip_error *err)
+lip_err lip__map_layers(const struct lip__map *map, bool lower, uint64_t deadline, lip_layer_bound *layers, size_t *n, lip_error *err)
 {
     const lip_model *m = map->snapshot->model;
     lip_err rc = LIP_OK;
@@ -158,7 +159,7 @@ lip_err lip__map_layers(const struct lip__map *map, bool lower, lip_layer_bound 
         if (steps == 0)
             continue;
         part = lip__map_of(map, first, steps);
-        rc = layer_bound(&part, i, lower, &layers[*n], err);
+        rc = layer_bound(&part, i, lower, lip__part_of(deadline, 1 / (double)(m->n_layers - i)), &layers[*n], err);
         ++*n;
     }
     return rc;
@@ -194,25 +195,6 @@ const char *lip_bound_method_name(lip_bound_method method)
     return (unsigned)method < LIP_BOUND_METHODS ? names[method] : "none";
 }
 
-/* Constants of pairs of outputs; NAN where there are none. */
-static lip_err bound_pairs(const struct lip__map *c, const double *constant, double *pairs, lip_error *err)
-{
-    size_t n = lip__map_outputs(c);
-    struct lip__head head = {0};
-    lip_err rc = LIP_OK;
-
-    if (isnan(lip__map_constant(c, constant)) || c->n_outputs != 1) {
-        for (size_t i = 0; i < n * n; i++)
-            pairs[i] = NAN;
-        return LIP_OK;
-    }
-    rc = lip__head_open(c, constant, &head, err);
-    for (size_t i = 0; !rc && i < n * n; i++)
-        pairs[i] = head.pair[i];
-    lip__head_close(&head);
-    return rc;
-}
-
 /* The lower bound: some moves of the best point, or as many as there is time for; none yet. */
 static lip_err bound_below(const struct lip__map *c, const lip_bound_options *o, uint64_t deadline, size_t tries,
                            lip_network_bound *network, double *single, lip_error *err)
@@ -243,61 +225,83 @@ static void choose(lip_network_bound *network)
         }
 }
 
+/* Constants of pairs of outputs as they are in the head; NAN where there is none. */
+static void tell_pairs(const struct lip__head *head, size_t n, double *pairs)
+{
+    for (size_t i = 0; i < n * n; i++)
+        pairs[i] = head->pair ? head->pair[i] : NAN;
+}
+
+/* All of it, of a map that is proved. of: room for constants of all values. */
+static lip_err bound_map(const struct lip__map *c, const lip_bound_options *o, unsigned methods, uint64_t deadline, double *of,
+                         lip_layer_bound *layers, size_t *n, lip_network_bound *network, lip_error *err)
+{
+    const struct lip__limit half = {lip__part_of(deadline, 0.6), 0};
+    bool more = methods != 1u << LIP_PRODUCT;
+    struct lip__head head = {0};
+    double single = 0;
+    lip_err rc = lip__map_layers(c, true, lip__part_of(deadline, 0.2), layers, n, err);
+
+    if (!rc)
+        rc = lip__map_deviation(c, &lip__float32, network->input_norm, &network->deviation, err);
+    if (!rc) {
+        lip__map_constants(c, of);
+        network->by[LIP_PRODUCT] = lip__map_constant(c, of);
+        if (o->pairs && !isnan(network->by[LIP_PRODUCT]) && c->n_outputs == 1)
+            rc = lip__head_open(c, of, &head, err);
+    }
+    if (!rc)
+        rc = bound_below(c, o, lip__part_of(deadline, 0.2), 0, network, &single, err);
+    if (!rc && more)
+        rc = lip__upper(c, methods, &half, of, head.pair ? &head : NULL, network, err);
+    if (!rc)
+        choose(network);
+    if (!rc && more && !(network->lower * (1 + LIP_CLAIM_TOLERANCE) >= network->upper))
+        rc = bound_below(c, o, deadline, deadline ? 100 * TRIES : TRIES, network, &single, err); /* with the time that is left */
+    if (!rc) {
+        if (o->pairs)
+            tell_pairs(&head, lip__map_outputs(c), o->pairs);
+        network->sound_claim = judge_network(c, of, network->claimed, network->upper, network->lower, single, layers, *n);
+    }
+    lip__head_close(&head);
+    return rc;
+}
+
 lip_err lip_bound_network(const lip_snapshot *snapshot, const lip_bound_options *options, lip_layer_bound *layers,
                           size_t *n, lip_network_bound *network, lip_error *err)
 {
     static const lip_bound_options defaults = {.input_norm = 0};
     const lip_model *m = snapshot->model;
-    uint64_t begun = lip__now_ns();
-    uint64_t deadline = options && options->max_seconds > 0 ? begun + (uint64_t)(options->max_seconds * 1e9) : 0;
-    unsigned methods = options && options->methods ? options->methods : (1u << LIP_BOUND_METHODS) - 1;
-    double *constant = lip__alloc(m->n_values, sizeof *constant), single = 0;
+    const lip_bound_options *o = options ? options : &defaults;
+    uint64_t deadline = o->max_seconds > 0 ? lip__now_ns() + (uint64_t)(fmin(o->max_seconds, 1e9) * SHARE * 1e9) : 0;
+    double *of = lip__alloc(m->n_values, sizeof *of);
     struct lip__map c = {0};
-    lip_err rc = constant ? lip__map_open(snapshot, &c, err) : lip__nomem(err, m->n_values * sizeof *constant);
+    lip_err rc = of ? lip__map_open(snapshot, lip__part_of(deadline, 0.5), &c, err) : lip__nomem(err, m->n_values * sizeof *of);
 
-    options = options ? options : &defaults;
     *n = 0;
     *network = (lip_network_bound){.claimed = lip_model_claimed(m),
                                    .upper = NAN,
                                    .tightness = NAN,
                                    .method = "none",
                                    .lower_method = "none",
-                                   .complete = true,
+                                   .complete = !rc && lip__map_whole(&c),
                                    .deviation = NAN,
                                    .sound_claim = -1};
     for (int i = 0; i < LIP_BOUND_METHODS; i++)
         network->by[i] = NAN;
-    if (!rc)
-        rc = lip__map_layers(&c, true, layers, n, err);
     if (!rc) {
-        network->input_norm = options->input_norm > 0 ? options->input_norm : sqrt((double)lip__map_inputs(&c));
-        rc = lip__map_deviation(&c, &lip__float32, network->input_norm, &network->deviation, err);
+        network->input_norm = o->input_norm > 0 ? o->input_norm : sqrt((double)lip__map_inputs(&c));
+        rc = bound_map(&c, o, o->methods ? o->methods : (1u << LIP_BOUND_METHODS) - 1, deadline, of, layers, n, network, err);
     }
-    if (!rc) {
-        lip__map_constants(&c, constant);
-        network->by[LIP_PRODUCT] = lip__map_constant(&c, constant);
-        if (options->pairs)
-            rc = bound_pairs(&c, constant, options->pairs, err);
-    }
-    if (!rc)
-        rc = bound_below(&c, options, deadline, 0, network, &single, err);
-    if (!rc && methods != 1u << LIP_PRODUCT)
-        rc = lip__upper(&c, constant, methods, deadline ? begun + (deadline - begun) / 2 : 0, options->pairs, network, err);
-    if (!rc)
-        choose(network);
-    if (!rc && methods != 1u << LIP_PRODUCT && !(network->lower * (1 + LIP_CLAIM_TOLERANCE) >= network->upper))
-        rc = bound_below(&c, options, deadline, deadline ? 100 * TRIES : TRIES, network, &single, err); /* with the time that is left */
     if (!rc) {
         network->deviation = isfinite(network->deviation) ? lip__times_up(2, network->deviation) : NAN;
         if (network->lower > 0)
             network->tightness = network->upper / network->lower;
         if (network->lower * (1 + LIP_CLAIM_TOLERANCE) >= network->upper) /* whatever was cut off has nothing left to find */
             network->complete = true;
-        network->sound_claim =
-            judge_network(&c, constant, network->claimed, network->upper, network->lower, single, layers, *n);
     }
     lip__map_close(&c);
-    lip__free(constant);
+    lip__free(of);
     return rc;
 }
 
@@ -315,7 +319,7 @@ lip_err lip_bound_transfer(const lip_snapshot *snapshot, lip_format format, doub
                       .operand = 0x1p-11, .operand_eta = 0x1p-25},
     };
     struct lip__map c;
-    lip_err rc = lip__map_open(snapshot, &c, err);
+    lip_err rc = lip__map_open(snapshot, 0, &c, err);
 
     *deviation = NAN;
     if (!rc)

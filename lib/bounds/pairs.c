@@ -13,29 +13,22 @@
  */
 #include "bounds/pairs.h"
 
+#include "bounds/shape.h"
 #include "tensor/gemm.h"
 
 enum { MOST_ROWS = 2048 }; /* of which all inner products are formed */
 
-static double column_norm(const struct lip__stage *s, size_t j)
+/* |(matrix + E)(e_c - e_j)|, or |(matrix + E) e_c|. */
+static double parted(const struct lip__term *t, size_t n, size_t c, size_t j)
 {
     double sum = 0;
 
-    for (size_t i = 0; i < s->m; i++)
-        sum += s->kernel[i * s->n + j] * s->kernel[i * s->n + j];
-    return lip__up(sqrt(sum * lip__lift(s->m)) * (1 + 4 * LIP__U)) + LIP__TINY;
-}
-
-static double difference_norm(const struct lip__stage *s, size_t c, size_t j)
-{
-    double sum = 0;
-
-    for (size_t i = 0; i < s->m; i++) {
-        double d = s->kernel[i * s->n + c] - s->kernel[i * s->n + j];
+    for (size_t i = 0; i < t->rows; i++) {
+        double d = t->matrix[i * n + c] - (c == j ? 0 : t->matrix[i * n + j]);
 
         sum += d * d;
     }
-    return lip__up(sqrt(sum * lip__lift(s->m)) * (1 + 8 * LIP__U)) + LIP__TINY;
+    return lip__up(lip__up(sqrt(sum * lip__lift(t->rows)) * (1 + 8 * LIP__U)) + LIP__TINY + 1.5 * t->off);
 }
 
 /* The stage that makes the output, if it is a matrix that sees the sample once. */
@@ -50,9 +43,10 @@ static const struct lip__stage *last_matrix(const struct lip__map *map)
 lip_err lip__head_open(const struct lip__map *map, const double *constant, struct lip__head *head, lip_error *err)
 {
     size_t n = lip__map_outputs(map);
-    double whole = lip__map_constant(map, constant), any = lip__up(sqrt(2)), body;
+    const struct lip__stage *last = last_matrix(map);
+    const struct lip__term own = {.rows = last ? last->m : 0, .matrix = last ? last->kernel : NULL};
 
-    *head = (struct lip__head){.stage = last_matrix(map), .classes = n};
+    *head = (struct lip__head){.stage = last, .classes = n};
     if (n <= SIZE_MAX / n / sizeof(double)) {
         head->pair = lip__alloc(n * n, sizeof *head->pair);
         head->last = lip__alloc(n * n, sizeof *head->last);
@@ -61,23 +55,72 @@ lip_err lip__head_open(const struct lip__map *map, const double *constant, struc
     head->single = lip__alloc(n, sizeof *head->single);
     if (!head->pair || !head->last || !head->column || !head->single)
         return lip__nomem(err, 2 * n * n * sizeof(double));
-    body = head->stage ? constant[head->stage->from[0]] : NAN;
     for (size_t c = 0; c < n; c++) {
-        head->column[c] = head->stage ? column_norm(head->stage, c) : 1;
-        head->single[c] = head->stage ? fmin(whole, lip__times_up(head->column[c], body)) : whole;
+        head->column[c] = head->stage ? parted(&own, n, c, c) : 1;
+        head->single[c] = head->pair[c * n + c] = INFINITY;
         for (size_t j = 0; j < c; j++) {
-            double last = head->stage ? difference_norm(head->stage, c, j) : any;
-            double pair = lip__times_up(any, whole);
-
-            head->last[c * n + j] = head->last[j * n + c] = last;
-            head->pair[c * n + j] = head->pair[j * n + c] = head->stage ? fmin(pair, lip__times_up(last, body)) : pair;
+            head->last[c * n + j] = head->last[j * n + c] = head->stage ? parted(&own, n, c, j) : lip__up(sqrt(2));
+            head->pair[c * n + j] = head->pair[j * n + c] = INFINITY;
         }
+        if (n > 1)
+            head->pair[c * n + c] = 0;
     }
-    if (n == 1) {
+    if (n == 1)
         head->last[0] = head->column[0];
-        head->pair[0] = head->stage ? fmin(whole, lip__times_up(head->column[0], body)) : whole;
-    }
+    lip__head_multiply(map, constant, head);
     return LIP_OK;
+}
+
+/* Outputs c and j, or with j = c that one alone, part by `constant` at most. */
+static void lower(struct lip__head *head, size_t c, size_t j, double constant)
+{
+    size_t n = head->classes;
+
+    if (c == j)
+        head->single[c] = fmin(head->single[c], constant);
+    if (c != j || n == 1)
+        head->pair[c * n + j] = head->pair[j * n + c] = fmin(head->pair[c * n + j], constant);
+}
+
+void lip__head_multiply(const struct lip__map *map, const double *constant, struct lip__head *head)
+{
+    size_t n = head->classes;
+    double whole = lip__map_constant(map, constant), body = head->stage ? constant[head->stage->from[0]] : INFINITY;
+
+    for (size_t c = 0; c < n; c++)
+        for (size_t j = 0; j <= c; j++) {
+            double last = c == j ? head->column[c] : head->last[c * n + j];
+
+            lower(head, c, j, c == j ? whole : lip__times_up(lip__up(sqrt(2)), whole));
+            if (head->stage)
+                lower(head, c, j, lip__times_up(last, body));
+        }
+}
+
+void lip__head_shape(struct lip__head *head, const double *q, double base)
+{
+    for (size_t c = 0; c < head->classes; c++)
+        for (size_t j = 0; j <= c; j++)
+            lower(head, c, j, lip__times_up(base, lip__shape_pair(head->classes, q, c, j)));
+}
+
+void lip__head_sum(struct lip__head *head, const struct lip__term *term, size_t n)
+{
+    for (size_t c = 0; c < head->classes; c++)
+        for (size_t j = 0; j <= c; j++) {
+            double sum = 0;
+
+            for (size_t i = 0; i < n; i++)
+                sum = lip__up(sum + lip__times_up(term[i].constant, parted(&term[i], head->classes, c, j)));
+            lower(head, c, j, sum);
+        }
+}
+
+void lip__head_least(struct lip__head *head, const struct lip__head *other, double ratio)
+{
+    for (size_t c = 0; c < head->classes; c++)
+        for (size_t j = 0; j <= c; j++)
+            lower(head, c, j, lip__times_up(ratio, c == j ? other->single[c] : other->pair[c * head->classes + j]));
 }
 
 void lip__head_close(struct lip__head *head)

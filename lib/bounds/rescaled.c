@@ -349,22 +349,33 @@ static void balance(struct path *path)
         }
 }
 
-/* From where t is, by smaller and smaller steps. What it comes to is kept if its product is less than *best. */
-static void descend(struct path *path, uint64_t deadline, double *best, bool *complete)
+/* Of one look, about. */
+static double flops(const struct path *path)
 {
+    double sum = 0;
+
+    for (size_t k = 0; k < path->n; k++)
+        sum += (4 * POWER + 4) * (double)path->part[k].stage->m * (double)path->part[k].stage->n;
+    return sum;
+}
+
+/* From where t is, by smaller and smaller steps. What it comes to is kept if its product is less than *best. */
+static void descend(struct path *path, const struct lip__limit *limit, double *best, bool *complete)
+{
+    size_t steps = limit ? lip__within(limit, 2 * flops(path), STEPS) : 0;
     double value = INFINITY;
 
     for (size_t k = 0; k < path->n; k++)
         for (size_t j = 0; j < path->part[k].stage->n; j++) /* no vector that a kernel would send to 0 by chance */
             path->part[k].v[j] = 1 + 0.3 * sin((double)(7 * j + 3 * k));
-    for (int count = 0; count < STEPS; count++) {
-        if (deadline && lip__now_ns() >= deadline) {
+    for (size_t count = 0; count < steps; count++) {
+        if (lip__late(limit->deadline)) {
             *complete = false;
             break;
         }
         if (!isfinite(look(path)))
             return;
-        move(path, count + 1, RATE * (1 - (double)count / STEPS));
+        move(path, (int)count + 1, RATE * (1 - (double)count / (double)steps));
     }
     for (int count = 0; count < WARM; count++) /* power iteration says too little while its matrix changes */
         value = look(path);
@@ -389,38 +400,59 @@ static void clear(struct path *path)
 
 /* ---- proof ------------------------------------------------------------------------------------------------------- */
 
-static lip_err prove(struct path *path, double *upper, lip_error *err)
+/* The largest norm of part k, scaled, and *off that its entries may be off by, in the Frobenius norm. INFINITY: no time. */
+static lip_err prove_part(struct path *path, size_t k, uint64_t deadline, double *upper, double *off, bool *complete, lip_error *err)
 {
-    *upper = 1;
-    for (size_t k = 0; k < path->n; k++) {
-        struct part *p = &path->part[k];
-        const struct lip__stage *s = p->stage;
-        lip_interval norm, reshaped;
-        const char *method;
-        double off;
-        lip_err rc;
+    struct part *p = &path->part[k];
+    const struct lip__stage *s = p->stage;
+    lip_interval norm, reshaped;
+    const char *method;
+    bool whole;
+    lip_err rc;
 
-        scale(k ? p - 1 : NULL, p, true);
-        if ((rc = lip__enclose(p->scaled, s->m, s->n, &reshaped, NULL, err)) != LIP_OK)
+    scale(k ? p - 1 : NULL, p, true);
+    if ((rc = lip__enclose_until(p->scaled, s->m, s->n, deadline, &reshaped, NULL, &whole, err)) != LIP_OK)
+        return rc;
+    *complete = *complete && whole;
+    /* Factors are e^t and e^-t of real numbers, each computed to 2 roundings; two products more. */
+    *off = 16 * LIP__U * lip__norm_up(p->scaled, s->m * s->n);
+    norm = reshaped;
+    if (s->kind != LIP__STAGE_MATRIX) {
+        struct lip__convolution scaled = s->conv;
+
+        scaled.kernel = p->scaled;
+        if ((rc = lip__conv_enclose(&scaled, &reshaped, deadline, &norm, &method, &whole, err)) != LIP_OK)
             return rc;
-        /* Factors are e^t and e^-t of real numbers, each computed to 2 roundings; two products more. */
-        off = 16 * LIP__U * lip__norm_up(p->scaled, s->m * s->n);
-        norm = reshaped;
-        if (s->kind != LIP__STAGE_MATRIX) {
-            struct lip__convolution scaled = s->conv;
-
-            scaled.kernel = p->scaled;
-            if ((rc = lip__conv_enclose(&scaled, &reshaped, &norm, &method, err)) != LIP_OK)
-                return rc;
-            off *= lip__up(sqrt((double)lip__conv_coverage(&scaled)));
-        }
-        *upper = lip__times_up(lip__times_up(*upper, lip__up(norm.upper + off)), p->behind.gain);
+        *complete = *complete && whole;
+        *off *= lip__up(sqrt((double)lip__conv_coverage(&scaled)));
     }
+    *upper = lip__up(norm.upper + *off);
     return LIP_OK;
 }
 
-lip_err lip__rescaled(const struct lip__map *map, size_t stage, bool *covered, uint64_t deadline, size_t *from, double *upper,
-                      bool *complete, lip_error *err)
+/* base: how far the path's beginning moves. */
+static lip_err prove(struct path *path, uint64_t deadline, double base, struct lip__head *head, double *upper, bool *complete,
+                     lip_error *err)
+{
+    lip_err rc = LIP_OK;
+
+    *upper = 1;
+    for (size_t k = 0; !rc && k < path->n; k++) {
+        const struct part *p = &path->part[k];
+        double norm, off;
+
+        rc = prove_part(path, k, lip__part_of(deadline, 1 / (double)(path->n - k)), &norm, &off, complete, err);
+        if (!rc && head && p->stage == head->stage && isfinite(base))
+            lip__head_sum(head,
+                          &(struct lip__term){.rows = p->stage->m, .matrix = p->scaled, .off = off, .constant = lip__times_up(base, *upper)}, 1);
+        if (!rc)
+            *upper = lip__times_up(lip__times_up(*upper, norm), p->behind.gain);
+    }
+    return rc;
+}
+
+lip_err lip__rescaled(const struct lip__map *map, size_t stage, bool *covered, const struct lip__limit *limit, const double *of,
+                      struct lip__head *head, size_t *from, double *upper, bool *complete, lip_error *err)
 {
     struct path path;
     bool any = false;
@@ -432,13 +464,15 @@ lip_err lip__rescaled(const struct lip__map *map, size_t stage, bool *covered, u
     for (size_t k = 0; k + 1 < path.n; k++)
         any |= path.part[k].behind.n > 0;
     if (!rc && any) {
+        uint64_t deadline = limit ? limit->deadline : 0;
+        const struct lip__limit half = {lip__part_of(deadline, 0.25), limit ? limit->flops : 0};
         double best = INFINITY;
 
-        descend(&path, deadline, &best, complete);
+        descend(&path, limit ? &half : NULL, &best, complete);
         clear(&path);
         balance(&path);
-        descend(&path, deadline, &best, complete);
-        rc = prove(&path, upper, err);
+        descend(&path, limit ? &(struct lip__limit){lip__part_of(deadline, 0.3), half.flops} : NULL, &best, complete);
+        rc = prove(&path, deadline, of[path.from], head, upper, complete, err);
         *from = path.from;
     }
     path_close(&path);

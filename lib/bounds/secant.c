@@ -20,6 +20,7 @@ enum { STARTS = 6, PROBES = 6, REFINEMENTS = 12, MOST_POINTS = 64, FEW = 16, MOS
 
 struct search {
     const struct lip__map *map;
+    uint64_t deadline;
     struct lip__room room;
     size_t in, out;
     struct lip__tangent tangent;
@@ -30,7 +31,7 @@ struct search {
     double best, scale;      /* the stretch at best_x; how far noise moves */
 };
 
-static lip_err search_open(const struct lip__map *map, struct search *s)
+static lip_err search_open(const struct lip__map *map, uint64_t deadline, struct search *s)
 {
     const lip_model *m = map->snapshot->model;
     size_t in = lip__map_inputs(map), out = lip__map_outputs(map);
@@ -39,7 +40,7 @@ static lip_err search_open(const struct lip__map *map, struct search *s)
     double **of_outputs[] = {&s->u, &s->best_u, &s->y, &s->y_moved};
     bool whole = true;
 
-    *s = (struct search){.map = map, .in = in, .out = out, .random = {.seed = 5}};
+    *s = (struct search){.map = map, .deadline = deadline, .in = in, .out = out, .random = {.seed = 5}};
     if (lip__room_open(map, 1, &s->room, NULL) || lip__tangent_open(map, &s->tangent, NULL))
         return LIP_ENOMEM;
     for (size_t i = 0; i < sizeof of_inputs / sizeof *of_inputs; i++)
@@ -140,6 +141,8 @@ static double by_jacobian(struct search *s)
     double values[FEW];
 
     for (size_t j = 0; j < n; j++) {
+        if (j && lip__late(s->deadline))
+            return 0;
         memset(s->u, 0, n * sizeof *s->u);
         s->u[j] = 1;
         lip__tangent_back(&s->tangent, s->u, s->jacobian + j * s->in);
@@ -281,21 +284,16 @@ static void prove_best(struct search *s, double *whole, double *single)
     memcpy(s->x, s->best_x, s->in * sizeof *s->x);
     memcpy(s->v, s->best_v, s->in * sizeof *s->v);
     stretch_at(s, REFINEMENTS);
-    for (double h = 1e-7; h < 1e2; h *= 10) {
+    for (double h = 1e-7; h < 1e2 && !(*whole > 0 && lip__late(s->deadline)); h *= 10) {
         prove(s, h * unit, whole, single);
         prove(s, -h * unit, whole, single);
     }
-    for (size_t j = 0; s->jacobian && j < s->out; j++) {
+    for (size_t j = 0; s->jacobian && j < s->out && !lip__late(s->deadline); j++) {
         memcpy(s->v, s->jacobian + j * s->in, s->in * sizeof *s->v);
         if (normalise(s->v, s->in) > *single)
             for (double h = 1e-6; h < 1; h *= 10)
                 prove(s, h * unit, whole, single);
     }
-}
-
-static bool late(const struct lip__effort *e)
-{
-    return e->deadline && lip__now_ns() >= e->deadline;
 }
 
 /* ---- pairs ------------------------------------------------------------------------------------------------------- */
@@ -332,7 +330,7 @@ static void stretch_pair(struct search *s)
 {
     double best = 0, scale = 0.3;
 
-    for (int i = 0; i < PULLS; i++) {
+    for (int i = 0; i < PULLS && !(i && lip__late(s->deadline)); i++) {
         double now = stretch_of_pair(s), distance = length_of(s->v, s->in);
         double pull = hypot(length_of(s->pull[0], s->in), length_of(s->pull[1], s->in));
 
@@ -398,7 +396,7 @@ static bool climb_on(struct search *s, const struct lip__effort *e, struct lip__
 
     s->scale = 0.3 * (1e-3 + length_of(s->best_x, s->in));
     for (size_t tries = 0; tries < e->tries; tries++) {
-        if (late(e))
+        if (lip__late(s->deadline))
             return false;
         if (enough(e, s->best) && s->best > proven) {
             proven = s->best;
@@ -426,17 +424,17 @@ static void search(struct search *s, const struct lip__effort *e, struct lip__be
 {
     size_t points = e->n_points < MOST_POINTS ? e->n_points : MOST_POINTS, pairs = e->tries ? MOST_PAIRS : 1;
 
-    for (int which = 0; which < STARTS; which++) {
+    for (int which = 0; which < STARTS && !(which && lip__late(s->deadline)); which++) {
         start(s, which);
         keep(s, stretch_at(s, PROBES));
     }
-    for (size_t i = 0; i < points && !late(e); i++) {
+    for (size_t i = 0; i < points && !lip__late(s->deadline); i++) {
         take_point(s, e, points, i, s->x);
         draw(s, s->v, s->in);
         normalise(s->v, s->in);
         keep(s, stretch_at(s, PROBES));
     }
-    for (size_t i = 0; i < pairs && !late(e); i++) {
+    for (size_t i = 0; i < pairs && !lip__late(s->deadline); i++) {
         for (int side = 0; side < 2; side++) {
             start(s, (int)i);
             if (points > 1)
@@ -448,6 +446,7 @@ static void search(struct search *s, const struct lip__effort *e, struct lip__be
     if (!(s->best > 0))
         return;
     prove_point(s, below);
+    below->complete = !lip__late(s->deadline);
     if (e->tries && !enough(e, below->whole)) {
         below->complete = climb_on(s, e, below);
         prove_point(s, below);
@@ -462,7 +461,7 @@ lip_err lip__secant(const struct lip__map *map, const struct lip__effort *effort
     *below = (struct lip__below){.method = "none", .complete = true};
     if (!lip__map_known(map))
         return LIP_OK;
-    if (search_open(map, &s))
+    if (search_open(map, effort->deadline, &s))
         rc = lip__nomem(err, (s.in + s.out) * sizeof(double));
     else
         search(&s, effort, below);

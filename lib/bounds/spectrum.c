@@ -125,7 +125,7 @@ static lip_err enclose(struct lip__stage *stage, bool kernel, lip_interval *norm
 
     if (kernel && stage->kernel)
         return lip__enclose(stage->kernel, stage->m, stage->n, norm, NULL, err);
-    rc = lip__stage_prove(stage, err);
+    rc = lip__stage_prove(stage, 0, err);
     *norm = stage->norm;
     return rc;
 }

@@ -208,7 +208,7 @@ static void set_matrix(struct spectral *s, size_t i, size_t which)
 
 static bool late(const struct spectral *s)
 {
-    return s->deadline && lip__now_ns() >= s->deadline;
+    return lip__late(s->deadline);
 }
 
 static double flops(const struct spectral *s)
@@ -249,11 +249,17 @@ static double stretch(const double *q, const double *s, size_t m, double *x, dou
     return length;
 }
 
+/* Whether it takes at most so many of its own limit and of the caller's. */
+static bool fits(const struct spectral *s, const struct lip__limit *limit, size_t times)
+{
+    return flops(s) * (double)times <= MOST_FLOPS && lip__within(limit, flops(s), times) == times;
+}
+
 /* shape->s for a link: one for each channel, squares in proportion to 1 over the largest row sum of any frequency's Q, and such that
  * the largest eigenvalue of any s Q s is about `scale`. Whether that is below 2 the step proves. */
-static void share(const struct lip__link *link, const double *q, size_t many, double scale, struct lip__shape *shape)
+static void share(const struct spectral *of, const struct lip__link *link, const double *q, double scale, struct lip__shape *shape)
 {
-    size_t m = link->m, half = m / 2;
+    size_t m = link->m, half = m / 2, many = of->many;
     double *s = shape->s, most = 0;
 
     memset(s, 0, m * sizeof *s);
@@ -266,7 +272,7 @@ static void share(const struct lip__link *link, const double *q, size_t many, do
     }
     for (size_t i = 0; i < half; i++)
         s[i] = s[half + i] = s[i] > 0 ? sqrt(1 / s[i]) : 1;
-    for (size_t w = 0; w < many; w++)
+    for (size_t w = 0; w < many && !late(of); w++)
         most = fmax(most, stretch(q + w * m * m, s, m, shape->t, shape->h));
     for (size_t i = 0; i < m && most > 0; i++)
         s[i] *= sqrt(scale / most);
@@ -281,6 +287,8 @@ static lip_err recursion(struct spectral *s, struct lip__shape *shape, double *q
     double most = 0;
 
     for (size_t w = 0; w < s->many; w++) {
+        if (late(s))
+            return LIP_OK;
         set_matrix(s, 0, w);
         lip__shape_first(c, q + w * n * n);
     }
@@ -288,7 +296,7 @@ static lip_err recursion(struct spectral *s, struct lip__shape *shape, double *q
         const struct lip__link *link = &c->link[k];
         double *swap = q;
 
-        share(link, q, s->many, scale, shape);
+        share(s, link, q, scale, shape);
         for (size_t w = 0; w < s->many; w++) {
             if (late(s))
                 return LIP_OK;
@@ -310,6 +318,8 @@ static lip_err recursion(struct spectral *s, struct lip__shape *shape, double *q
 
         if (frobenius <= most)
             continue;
+        if (late(s))
+            return LIP_OK;
         if ((rc = lip__enclose(q + w * n * n, n, n, &norm, NULL, err)) != LIP_OK)
             return rc;
         most = fmax(most, norm.upper);
@@ -318,21 +328,21 @@ static lip_err recursion(struct spectral *s, struct lip__shape *shape, double *q
     return LIP_OK;
 }
 
-lip_err lip__stack_fourier(const struct lip__stack *stack, uint64_t deadline, double *upper, bool *complete, lip_error *err)
+lip_err lip__stack_fourier(const struct lip__stack *stack, const struct lip__limit *limit, double *upper, bool *complete, lip_error *err)
 {
     static const double scales[] = {1, 0.7};
     struct lip__shape shape = {0};
     struct spectral s;
     double *q = NULL, *next = NULL;
     size_t widest;
-    lip_err rc = spectral_open(stack, deadline, &s, err);
+    lip_err rc = spectral_open(stack, limit->deadline, &s, err);
 
     *upper = INFINITY;
     *complete = true;
     if (rc)
         goto done;
     widest = lip__chain_widest(&s.chain);
-    if (flops(&s) * (double)(sizeof scales / sizeof *scales) > MOST_FLOPS || 2.0 * (double)(s.many * widest * widest) > MOST_NUMBERS)
+    if (!fits(&s, limit, sizeof scales / sizeof *scales) || 2.0 * (double)(s.many * widest * widest) > MOST_NUMBERS)
         goto done;
     q = lip__alloc(s.many * widest, widest * sizeof *q);
     next = lip__alloc(s.many * widest, widest * sizeof *next);
@@ -350,17 +360,17 @@ done:
 
 /* ---- sums of norms ------------------------------------------------------------------------------------------------ */
 
-lip_err lip__stack_sums(const struct lip__stack *stack, uint64_t deadline, double *upper, bool *complete, lip_error *err)
+lip_err lip__stack_sums(const struct lip__stack *stack, const struct lip__limit *limit, double *upper, bool *complete, lip_error *err)
 {
     struct spectral s;
     double *norms = lip__alloc((stack->n + 1) * (stack->n + 1), sizeof *norms);
-    lip_err rc = spectral_open(stack, deadline, &s, err);
+    lip_err rc = spectral_open(stack, limit->deadline, &s, err);
 
     *upper = INFINITY;
     *complete = true;
     if (!rc && !norms)
         rc = lip__nomem(err, (stack->n + 1) * (stack->n + 1) * sizeof *norms);
-    if (!rc && flops(&s) * (double)stack->n <= MOST_FLOPS) {
+    if (!rc && fits(&s, limit, stack->n)) {
         for (size_t w = 0; !rc && w < s.many && *complete; w++) {
             for (size_t i = 0; i < stack->n; i++)
                 set_matrix(&s, i, w);

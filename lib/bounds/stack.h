@@ -2,8 +2,6 @@
 #ifndef LIP_STACK_H
 #define LIP_STACK_H
 
-#include <stdint.h>
-
 #include "bounds/chain.h"
 
 /* Convolutions of stride 1 (the first of any) with zeros around their images and functions of one number between them. Each
@@ -23,8 +21,8 @@ void lip__stack_close(struct lip__stack *stack);
 
 /* lip__stack_fourier: *upper at least the constant of the stack, by shapes (shape.h) of every frequency with multipliers that all of them
  * share. lip__stack_sums: by LipLT, with the largest norm that a product has at any frequency. INFINITY: nothing was proved, or it
- * is too much; *complete false: because of the deadline (lip__now_ns; 0: none). Return LIP_OK, LIP_ENOMEM. */
-lip_err lip__stack_fourier(const struct lip__stack *stack, uint64_t deadline, double *upper, bool *complete, lip_error *err);
-lip_err lip__stack_sums(const struct lip__stack *stack, uint64_t deadline, double *upper, bool *complete, lip_error *err);
+ * is too much; *complete false: because of the limit's deadline. Return LIP_OK, LIP_ENOMEM. */
+lip_err lip__stack_fourier(const struct lip__stack *stack, const struct lip__limit *limit, double *upper, bool *complete, lip_error *err);
+lip_err lip__stack_sums(const struct lip__stack *stack, const struct lip__limit *limit, double *upper, bool *complete, lip_error *err);
 
 #endif

@@ -660,10 +660,11 @@ static void analytic_join(struct lip__stage *s, size_t roundings)
     s->norm = (lip_interval){constant == 1 ? 1 : lip__down(lip__down(constant)), constant};
 }
 
-static lip_err prove_kernel(struct lip__stage *s, lip_error *err)
+static lip_err prove_kernel(struct lip__stage *s, uint64_t deadline, lip_error *err)
 {
     double *work = lip__alloc(2 * s->n + s->m, sizeof *work);
     lip_interval reshaped;
+    bool whole;
     lip_err rc;
 
     s->n_sigma = s->m < s->n ? s->m : s->n;
@@ -672,9 +673,10 @@ static lip_err prove_kernel(struct lip__stage *s, lip_error *err)
         lip__free(work);
         return lip__nomem(err, (2 * s->n + s->m) * sizeof *work);
     }
-    rc = lip__enclose(s->kernel, s->m, s->n, &reshaped, s->sigma, err);
-    if (s->kind == LIP__STAGE_ADJOINT) /* of another matrix than the one that is constrained */
+    rc = lip__enclose_until(s->kernel, s->m, s->n, deadline, &reshaped, s->sigma, &whole, err);
+    if (s->kind == LIP__STAGE_ADJOINT || !whole) /* of another matrix than the one that is constrained; or unknown */
         s->n_sigma = 0;
+    s->coarse = !whole;
     /* Of an adjoint each output is a sum over at most all taps and filters. */
     s->roundings = (s->kind == LIP__STAGE_ADJOINT ? s->m / s->conv.g.c * s->n : s->m) + 2;
     if (!rc && s->kind == LIP__STAGE_MATRIX) {
@@ -682,7 +684,8 @@ static lip_err prove_kernel(struct lip__stage *s, lip_error *err)
         s->method = "enclosure";
         s->absolute = lip__abs_norm(s->m, s->n, s->kernel, work);
     } else if (!rc) {
-        rc = lip__conv_enclose(&s->conv, &reshaped, &s->norm, &s->method, err);
+        rc = lip__conv_enclose(&s->conv, &reshaped, deadline, &s->norm, &s->method, &whole, err);
+        s->coarse = s->coarse || !whole;
         if (!rc)
             rc = lip__conv_abs_norm(&s->conv, &s->absolute, err);
     }
@@ -705,7 +708,7 @@ static void prove_windows(struct lip__stage *s)
         s->norm.lower = s->kind == LIP__STAGE_AVERAGE ? fmin(constant, 1 / (double)pixels) : fmin(constant, 1);
 }
 
-lip_err lip__stage_prove(struct lip__stage *s, lip_error *err)
+lip_err lip__stage_prove(struct lip__stage *s, uint64_t deadline, lip_error *err)
 {
     const struct lip__kind *kind = s->layer->kind;
     double k = s->layer->k, root = lip__up(sqrt((double)s->out));
@@ -715,7 +718,7 @@ lip_err lip__stage_prove(struct lip__stage *s, lip_error *err)
     case LIP__STAGE_MATRIX:
     case LIP__STAGE_CONV:
     case LIP__STAGE_ADJOINT:
-        rc = prove_kernel(s, err);
+        rc = prove_kernel(s, deadline, err);
         s->gain = s->norm.upper;
         return rc;
     case LIP__STAGE_SCALE:
@@ -777,6 +780,15 @@ lip_err lip__stage_prove(struct lip__stage *s, lip_error *err)
         break;
     }
     return LIP_OK;
+}
+
+double lip__stage_flops(const struct lip__stage *s)
+{
+    double flops = has_kernel(s) ? lip__enclose_flops((double)s->m, (double)s->n) : 0;
+
+    if (has_kernel(s) && s->kind != LIP__STAGE_MATRIX) /* some tens of passes there and back */
+        flops += 256.0 * (double)lip__conv_outputs(&s->conv) * (double)s->m;
+    return flops;
 }
 
 double lip__stage_joined(const struct lip__stage *s, const double *of)

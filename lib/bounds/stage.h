@@ -67,6 +67,7 @@ struct lip__stage {
     const char *method;
     double absolute, added; /* A and B */
     size_t roundings;       /* n */
+    bool coarse;            /* a deadline cut something off */
     bool squares;           /* eta stands under a root, and the square of the input must not overflow */
 };
 
@@ -84,8 +85,11 @@ extern const struct lip__arithmetic lip__float64, lip__float32;
 lip_err lip__stage_open(const lip_snapshot *snapshot, size_t index, struct lip__stage *stage, lip_error *err);
 void lip__stage_close(struct lip__stage *stage);
 
-/* lip__stage_prove: fills the second half. */
-lip_err lip__stage_prove(struct lip__stage *stage, lip_error *err);
+/* lip__stage_prove: fills the second half. What would not be done by the deadline (base.h) is left out: norm is wider then. */
+lip_err lip__stage_prove(struct lip__stage *stage, uint64_t deadline, lip_error *err);
+
+/* lip__stage_flops: what that takes, about. */
+double lip__stage_flops(const struct lip__stage *stage);
 
 /* lip__stage_value: y from what it reads, in double, for n samples. scratch: lip__stage_scratch doubles. Not for
  * UNKNOWN. */

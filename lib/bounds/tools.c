@@ -104,7 +104,7 @@ lip_err lip_evaluate_lip_const(const lip_snapshot *snapshot, size_t n, const flo
     struct lip__map map = {0};
     double *at = NULL, *jacobian = NULL, *sigma = NULL;
     size_t in, out, few, bad;
-    lip_err rc = lip__map_open(snapshot, &map, err);
+    lip_err rc = lip__map_open(snapshot, 0, &map, err);
 
     *value = 0;
     if (rc)

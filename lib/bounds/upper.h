@@ -2,17 +2,15 @@
 #ifndef LIP_UPPER_H
 #define LIP_UPPER_H
 
-#include <stdint.h>
-
-#include "bounds/map.h"
+#include "bounds/pairs.h"
 
 /* lip__upper: network->by of all methods wanted, from the product that is there; network->complete false where time was up.
  *
- * constant  lip__map_constants of the map
- * deadline  lip__now_ns; 0: none
- * pairs     (outputs, outputs), lowered where a shape of the outputs says less; NULL: not wanted
+ * limit    of all of them together, deadline and operations of each; NULL: multipliers of one pass only, which cost as little as a product
+ * of       lip__map_constants of the map, lowered where shortcuts lead
+ * head     lowered where a method says more about outputs; NULL: not wanted
  * Methods that go on and on stop once network->lower is as near as LIP_CLAIM_TOLERANCE. Returns LIP_OK, LIP_ENOMEM. */
-lip_err lip__upper(const struct lip__map *map, const double *constant, unsigned methods, uint64_t deadline, double *pairs,
+lip_err lip__upper(const struct lip__map *map, unsigned methods, const struct lip__limit *limit, double *of, struct lip__head *head,
                    lip_network_bound *network, lip_error *err);
 
 #endif

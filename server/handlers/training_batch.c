@@ -193,7 +193,7 @@ bool batch_bound(struct batch *b, const lip_trainer *trainer, const lip_snapshot
 
     if (!lip_trainer_needs_pairs(trainer))
         return true;
-    if (lip_certifier_new(snapshot, LIP_L2, &b->certifier, &err)) {
+    if (lip_certifier_new(snapshot, NULL, &b->certifier, &err)) {
         reply_lip_error(rp, &err, ABOUT_DEFINITION, NULL);
         return false;
     }

@@ -78,7 +78,7 @@ const char *lip_bound_method_name(lip_bound_method method); /* "product", … */
 /* Zeros are the defaults. */
 typedef struct lip_bound_options {
     double input_norm;    /* of inputs whose rounding is bounded; <= 0: sqrt of the number of inputs */
-    double max_seconds;   /* <= 0: as long as it takes, and then the same result every time */
+    double max_seconds;   /* of all of it; <= 0: as long as it takes, and then the same result every time */
     unsigned methods;     /* bits 1u << LIP_RESCALED, …; 0: all. The product is always there */
     double *pairs;        /* out, or NULL: (outputs, outputs), as lip_certifier_pairs; NAN where no rule covers a layer */
     size_t n_points;      /* inputs near which to look for the lower bound, beside random ones: data of the user's */
@@ -101,7 +101,7 @@ typedef struct lip_network_bound {
 } lip_network_bound;
 
 /* lip_bound_network: all layers and the network. options: NULL for the defaults. layers: room for lip_model_layers entries; *n filled, InputLayers
- * left out. Layers are always bounded whole; max_seconds ends the methods beyond the product and the search for lower.
+ * left out. max_seconds ends everything: what it leaves out makes intervals wider, those of layers too, and never wrong.
  * Returns as lip_bound_layer. Threads: safe. */
 lip_err lip_bound_network(const lip_snapshot *snapshot, const lip_bound_options *options, lip_layer_bound *layers,
                           size_t *n, lip_network_bound *network, lip_error *err);

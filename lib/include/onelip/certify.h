@@ -27,11 +27,13 @@ typedef struct lip_certifier lip_certifier;
 
 /* Zeros are the defaults. */
 typedef struct lip_certifier_options {
-    lip_norm norm;      /* inputs are measured by it */
-    double max_seconds; /* for tightening the constants of pairs beyond one pass; 0: one pass only */
+    lip_norm norm; /* inputs are measured by it */
+    bool quick;    /* constants by products and one pass of multipliers only, without the descents of bound.h's methods, which take
+                    * about as long as a thousand certificates */
 } lip_certifier_options;
 
-/* lip_certifier_new: constants of all layers and of every pair of outputs. options: NULL for the defaults.
+/* lip_certifier_new: constants of all layers and of every pair of outputs, the least of all of bound.h's methods, each of which does a
+ * fixed number of operations at most: the same snapshot has the same constants. options: NULL for the defaults.
  *
  * Returns  LIP_OK; LIP_EBOUND naming the layer that no rule covers; LIP_EUNSUPPORTED for several inputs or outputs;
  *          LIP_ENONFINITE naming the tensor; LIP_ENOMEM.
