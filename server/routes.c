@@ -98,7 +98,9 @@ const struct route routes[] = {
     AT_HEAD("PUT", "/weights/{l}/{inner}/{variable}", handle_tensor_put, ROUTE_WRITE, NULL),
     AT_ANY("GET", "/layers", handle_layers, 0, NULL),
     AT_ANY("GET", "/layers/{l}", handle_layer, 0, NULL),
+    AT_ANY("GET", "/layers/{l}/{inner}", handle_layer, 0, NULL),
     AT_HEAD("PATCH", "/layers/{l}", handle_layer_patch, ROUTE_WRITE, NULL),
+    AT_HEAD("PATCH", "/layers/{l}/{inner}", handle_layer_patch, ROUTE_WRITE, NULL),
     AT_HEAD("POST", "/refresh", handle_refresh, ROUTE_WRITE, NULL),
     AT_HEAD("POST", "/condense", handle_condense, ROUTE_WRITE, NULL),
     {"GET", M "/checkpoints", handle_checkpoints, 0, NULL},
@@ -113,6 +115,7 @@ const struct route routes[] = {
     AT_ANY("POST", "/certify", handle_certify, ROUTE_ASYNC | ASKS, NULL),
     AT_ANY("POST", "/wasserstein", handle_wasserstein, ROUTE_ASYNC | ASKS, NULL),
     AT_ANY("GET", "/layers/{l}/singular_values", handle_singular_values, 0, NULL),
+    AT_ANY("GET", "/layers/{l}/{inner}/singular_values", handle_singular_values, 0, NULL),
     AT_ANY("GET", "/lipschitz", handle_lipschitz, ROUTE_ASYNC, NULL),
 
     /* datasets */

@@ -86,9 +86,18 @@ const char *path_param(const struct request *rq, const char *name)
     return at ? rq->param[i] : NULL;
 }
 
+const char *layer_of_path(const struct request *rq, char name[LAYER_NAME_MAX])
+{
+    const char *outer = path_param(rq, "{l}"), *inner = path_param(rq, "{inner}");
+
+    snprintf(name, LAYER_NAME_MAX, "%s%s%s", outer, inner ? "/" : "", inner ? inner : "");
+    return name;
+}
+
 bool find_layer(const struct request *rq, const char *model, const lip_model *m, size_t *layer, struct reply *rp)
 {
-    const char *name = path_param(rq, "{l}");
+    char buffer[LAYER_NAME_MAX];
+    const char *name = layer_of_path(rq, buffer);
 
     for (*layer = 0; *layer < lip_model_layers(m); ++*layer)
         if (!strcmp(lip_layer_name(lip_model_layer(m, *layer)), name))

@@ -24,7 +24,11 @@ struct model *find_unfrozen(struct ctx *ctx, const struct request *rq, struct re
 /* path_param: the segment of the path that the route calls `name` ("{l}"), wherever it stands; NULL: the route has none. */
 const char *path_param(const struct request *rq, const char *name);
 
-/* find_layer: where the layer of the path's {l} stands in the model; false: 404 unknown_layer is said. */
+/* layer_of_path: the layer that the path names, "{l}" or "{l}/{inner}". */
+enum { LAYER_NAME_MAX = 1024 };
+const char *layer_of_path(const struct request *rq, char name[LAYER_NAME_MAX]);
+
+/* find_layer: where that layer stands in the model; false: 404 unknown_layer is said. */
 bool find_layer(const struct request *rq, const char *model, const lip_model *m, size_t *layer, struct reply *rp);
 
 /* find_now: what it serves; 503 while it cannot. */

@@ -100,7 +100,7 @@ done:
     store_put(model);
 }
 
-/* GET /v2/models/{m}/layers/{l}  ->  one layer, with its config */
+/* GET /v2/models/{m}/layers/{l} and layers/{l}/{inner}  ->  one layer, with its config */
 void handle_layer(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
     static const char *const none[] = {NULL};

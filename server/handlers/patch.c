@@ -211,13 +211,14 @@ static bool patch_layer(struct model *model, const char *name, const json_t *bod
     return !rc;
 }
 
-/* PATCH /v2/models/{m}/layers/{l}  {"k_coef_lip", "trainable"}  ->  the layer */
+/* PATCH /v2/models/{m}/layers/{l} and layers/{l}/{inner}  {"k_coef_lip", "trainable"}  ->  the layer */
 void handle_layer_patch(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
     static const char *const none[] = {NULL}, *const members[] = {"k_coef_lip", "trainable", NULL};
     struct model *model = NULL;
     struct published *now;
     json_t *body, *v;
+    char name[LAYER_NAME_MAX];
 
     if (!codec_queries(rq, rp, none) || !(body = codec_document(rq, rp)))
         return;
@@ -229,9 +230,9 @@ void handle_layer_patch(struct ctx *ctx, const struct request *rq, struct reply 
     if (v && !json_is_boolean(v))
         reply_at(rp, 422, "bad_definition", "/trainable", "trainable needs true or false");
     else if ((!(v = json_object_get(body, "k_coef_lip")) || good_k(v, "/k_coef_lip", rp)) && (model = write_begin(ctx, rq, rp))) {
-        if (patch_layer(model, path_param(rq, "{l}"), body, rp) && (now = model_now(model))) {
+        if (patch_layer(model, layer_of_path(rq, name), body, rp) && (now = model_now(model))) {
             reply_state(rp, model);
-            reply_json(rp, 200, layer_document(now, path_param(rq, "{l}")));
+            reply_json(rp, 200, layer_document(now, name));
             published_put(now);
         }
         write_end(model);

@@ -101,7 +101,7 @@ static void answer(const struct request *rq, struct reply *rp, const struct mode
     lip_free(s.value);
 }
 
-/* GET /v2/models/{m}/layers/{l}/singular_values?k=&of=layer|kernel */
+/* GET /v2/models/{m}/layers/{l}/singular_values?k=&of=layer|kernel, and of layers/{l}/{inner} */
 void handle_singular_values(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
     struct published *now = NULL;

@@ -57,6 +57,7 @@ class Stage:
         d.delete("/v2/models/new")
         d.delete("/v2/models/demo?force=true" if has("post", "/v2/jobs") else "/v2/models/demo")
         d.create("demo", self.definition, TRAINING)
+        d.delete("/v2/models/nested?force=true" if has("post", "/v2/jobs") else "/v2/models/nested")
         d.create("nested", NESTED)
         if has("post", "/v2/models/{}/versions"):
             d.post("/v2/models/demo/versions", {"labels": ["stable"]})

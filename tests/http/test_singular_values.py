@@ -3,6 +3,7 @@
 import math
 
 from daemon import MLP, TRAINING, Daemon, batch, run
+from stage import NESTED
 
 CNN = {"class_name": "Sequential", "config": {"layers": [
     {"class_name": "InputLayer", "config": {"batch_input_shape": [None, 6, 6, 1], "name": "x"}},
@@ -63,6 +64,25 @@ def plan(check):
             check(f"{path} is {status} {code}", got.status == status and got.code == code, got)
         check("squares of the operator add up too",
               math.isclose(sum(s * s for s in layer["largest"]), sum(s * s for s in layer["smallest"]), rel_tol=1e-12))
+
+        # a layer inside a nested model goes by its path, as its tensors do
+        nested = d.create("nested", NESTED)
+        inside = nested + "/layers/net/d1"
+        row = d.get(inside)
+        check("GET of a layer inside a model", row.status == 200 and row.json["name"] == "net/d1" and row.json["config"]["units"] == 2
+              and row.json["weights"][0] == "net/d1/kernel", row)
+        top = d.get(inside + "/singular_values?k=1")
+        check("its spectrum", top.status == 200 and top.json["layer"] == "net/d1" and abs(top.json["largest"][0] - 1) < 1e-5, top)
+        patched = d.call("PATCH", inside, {"k_coef_lip": 0.5})
+        check("PATCH of it is served at once", patched.status == 200 and patched.json["k_coef_lip"] == 0.5 and patched.json["name"] == "net/d1"
+              and abs(d.get(inside + "/singular_values?k=1").json["largest"][0] - 0.5) < 1e-5, patched)
+        report = d.get(nested + "/lipschitz").json
+        check("a report has it by that name", [r["name"] for r in report["layers"]] == ["net/d1"]
+              and abs(report["network"]["upper"] - 0.5) < 1e-5, report)
+        for path in ("/layers/net", "/layers/net/d2", "/layers/net/d2/singular_values", "/layers/net/d1/d1/singular_values"):
+            answer = d.get(nested + path)
+            check(f"nothing at {path}", answer.status == 404 and answer.code == ("not_found" if "d1/d1" in path else "unknown_layer"), answer)
+        check("PATCH of none", d.call("PATCH", nested + "/layers/net/d2", {"k_coef_lip": 0.5}).code == "unknown_layer")
 
 
 run(plan)
