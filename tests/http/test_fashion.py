@@ -52,6 +52,11 @@ def plan(check):
                                            "epochs": 2, "batch_size": 128, "seed": 1, "checkpoint_every": "never"})
                 check(f"{name}{again}: a job", made.status == 202, made)
                 ends.append(wait(d, made.json["id"]))
+            if name == "hkr":
+                c = d.post(f"/v2/models/{name}/certify", {"dataset": "test", "epsilons": [0.5], "outputs": [{"name": "label"}]}).json["certificate"]
+                ours, theirs = c["provable_accuracy"][0], c["reference"]["provable_accuracy"][0]
+                check("constants of pairs certify at least a quarter more at 0.5 than deel-lip's factor of 2",
+                      c["head"] == "disjoint" and c["reference"]["factor"] == 2 and theirs > 0.2 and ours >= 1.25 * theirs, c)
             check(f"{name}: learns", ends[0]["val_accuracy"] >= least, json.dumps(ends[0]))
             if len(ends) > 1:
                 check(f"{name}: a run repeats, to the last bit of its metrics", ends[0] == ends[1], json.dumps(ends))
