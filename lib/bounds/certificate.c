@@ -521,8 +521,10 @@ lip_err lip_certify(const lip_certifier *c, lip_workspace *ws, const lip_certify
     size_t threads = lip_threads(), open = 0;
     struct job job = {
         .c = c, .options = options, .n = n, .in = lip__map_inputs(&c->map), .x = x, .label = label, .out = out};
-    lip_err rc = check_labels(c, n, label, err);
+    lip_err rc = lip__arithmetic_holds(err);
 
+    if (!rc)
+        rc = check_labels(c, n, label, err);
     if (!rc)
         rc = lip__input_scale(options, &job.scale, err);
     if (rc || n == 0)
@@ -566,7 +568,10 @@ lip_err lip_certifier_value(const lip_certifier *c, size_t n, const float *x, do
 {
     size_t in = lip__map_inputs(&c->map), classes = c->head.classes;
     struct place at = {0};
-    lip_err rc = n ? place_open(c, n < BLOCK ? n : BLOCK, false, &at, err) : LIP_OK;
+    lip_err rc = lip__arithmetic_holds(err);
+
+    if (!rc && n)
+        rc = place_open(c, n < BLOCK ? n : BLOCK, false, &at, err);
 
     for (size_t i = 0; !rc && i < n; i += BLOCK)
         values_of(c, &at, n - i < BLOCK ? n - i : BLOCK, x + i * in, y + i * classes, error ? error + i * classes : NULL);

@@ -32,6 +32,17 @@
 #define NOTHING        1e7 /* flops that are always affordable */
 #define FLOPS_A_SECOND 4e9 /* at least, also of a machine that has other things to do */
 
+lip_err lip__arithmetic_holds(lip_error *err)
+{
+    volatile double one = 1, half = LIP__U, tiny = 0x1p-1074;
+    volatile float small = 0x1p-149f;
+
+    /* Ties go to the even side, up and down. */
+    if (one + half == 1 && one - half / 2 == 1 && tiny * one == 0x1p-1074 && (double)small == 0x1p-149 && small * (float)one > 0)
+        return LIP_OK;
+    return lip__fail(err, LIP_ENUMERIC, "arithmetic does not round to nearest here, or flushes subnormal numbers to 0: nothing can be proved");
+}
+
 double lip__norm_up(const double *x, size_t n)
 {
     double sum = 0;
@@ -353,13 +364,13 @@ lip_err lip_bound_matrix(const float *a, size_t m, size_t n, lip_interval *norm,
 {
     size_t few = m < n ? m : n, at;
     double *wide, *sigma;
-    lip_err rc = LIP_OK;
+    lip_err rc = lip__arithmetic_holds(err);
 
     *norm = (lip_interval){0, 0};
     if (sigma_min)
         *sigma_min = 0;
-    if (few == 0)
-        return LIP_OK;
+    if (rc || few == 0)
+        return rc;
     if (!lip__all_finite(a, m * n, &at))
         return lip__fail(err, LIP_ENONFINITE, "bound: entry [%zu,%zu] of a (%zu, %zu) matrix is %g", at / n, at % n, m,
                          n, (double)a[at]);

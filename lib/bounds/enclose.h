@@ -75,6 +75,10 @@ double lip__norm_down(const double *x, size_t n);
 void lip__abs_times(size_t m, size_t n, const double *a, const double *x, double *y);
 void lip__abs_times_transposed(size_t m, size_t n, const double *a, const double *x, double *y);
 
+/* lip__arithmetic_holds: whether this thread rounds to nearest and knows subnormal numbers, which every proof here takes for granted: a
+ * library that was compiled with -ffast-math may have changed that for the whole process. Else LIP_ENUMERIC. */
+lip_err lip__arithmetic_holds(lip_error *err);
+
 /* lip__enclose: lip_bound_matrix for exact doubles, at most 1e150 apart in size. sigma: min(m, n) estimates of the
  * singular values, descending, NAN when LAPACK failed; NULL: not wanted. a is kept. Returns LIP_OK, LIP_ENONFINITE,
  * LIP_ENOMEM. */

@@ -11,8 +11,10 @@
 static lip_err open_stages(const lip_snapshot *snapshot, uint64_t deadline, struct lip__map *map, lip_error *err)
 {
     double left = 0;
-    lip_err rc = LIP_OK;
+    lip_err rc = lip__arithmetic_holds(err);
 
+    if (rc)
+        return rc;
     map->stage = lip__alloc(map->n, sizeof *map->stage);
     if (map->n && !map->stage)
         return lip__nomem(err, map->n * sizeof *map->stage);

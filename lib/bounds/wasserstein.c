@@ -330,6 +330,8 @@ lip_err lip_transport_cost(size_t n, const float *p, size_t m, const float *q, s
     bool optimal = false;
     lip_err rc;
 
+    if ((rc = lip__arithmetic_holds(err)) != LIP_OK)
+        return rc;
     if (n == 0 || m == 0 || d == 0)
         return lip__fail(err, LIP_ESHAPE, "samples of %zu and %zu points of %zu numbers; each needs at least one", n, m, d);
     if (!lip__all_finite(p, n * d, NULL) || !lip__all_finite(q, m * d, NULL))

@@ -1,5 +1,6 @@
 /* check_bounds.c: enclosures against higher precision, bounds against what models do. */
 #include <float.h>
+#include <fenv.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -206,6 +207,38 @@ static int fail_later(void)
 {
     return left-- <= 0;
 }
+
+/* Rounding that proofs do not know of is refused. */
+START_TEST(other_arithmetics_prove_nothing)
+{
+    static const int modes[] = {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO};
+    const float a[] = {1, 2, 3, 4};
+    lip_interval norm;
+    lip_error err = {0};
+
+    for (size_t i = 0; i < 3; i++) {
+        lip_err rc;
+
+        fesetround(modes[i]);
+        rc = lip_bound_matrix(a, 2, 2, &norm, NULL, &err);
+        fesetround(FE_TONEAREST);
+        ck_assert_int_eq(rc, LIP_ENUMERIC);
+        ck_assert_ptr_nonnull(strstr(err.text, "round"));
+    }
+#ifdef __SSE2__
+    for (unsigned bit = 0x40; bit <= 0x8000; bit *= 0x200) { /* denormals are zeros; flush to zero */
+        unsigned before = __builtin_ia32_stmxcsr();
+        lip_err rc;
+
+        __builtin_ia32_ldmxcsr(before | bit);
+        rc = lip_bound_matrix(a, 2, 2, &norm, NULL, &err);
+        __builtin_ia32_ldmxcsr(before);
+        ck_assert_int_eq(rc, LIP_ENUMERIC);
+    }
+#endif
+    OK(lip_bound_matrix(a, 2, 2, &norm, NULL, &err));
+}
+END_TEST
 
 START_TEST(a_matrix_survives_every_lost_allocation)
 {
@@ -1489,6 +1522,7 @@ static Suite *suite(void)
     tcase_add_test(core, special_matrices_are_enclosed);
     tcase_add_test(core, an_orthogonal_layer_is_enclosed_tightly);
     tcase_add_test(core, bad_matrices_are_errors);
+    tcase_add_test(core, other_arithmetics_prove_nothing);
     tcase_add_test(core, a_matrix_survives_every_lost_allocation);
     tcase_add_loop_test(core, random_convolutions_are_never_underestimated, 0, 7);
     tcase_add_loop_test(core, random_layers_are_never_underestimated, 0, 6);

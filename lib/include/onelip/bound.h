@@ -3,6 +3,10 @@
  * Every `upper` here is a theorem about the float32 numbers in the snapshot: rounding of the proof's own
  * arithmetic is counted in and results are rounded outward. It is a bound for the operator over the reals; the
  * rounding of float32 inference is `deviation`'s. A power iteration yields lower figures only.
+ *
+ * Proofs need a thread that rounds to nearest and keeps subnormal numbers: in another one everything here and in certify.h is
+ * LIP_ENUMERIC. Of sums only their number of terms is taken for granted, not their order, nor whether products are fused into them; that
+ * covers blocks, tiles and threads, not products that are saved (Winograd, Strassen) or transformed (Fourier).
  */
 #ifndef ONELIP_BOUND_H
 #define ONELIP_BOUND_H
