@@ -1,6 +1,6 @@
 /* telemetry.h: whether the constraint is real, told while a model trains.
  *
- * Every figure can be computed again from the saved weights: bounds are lip_bound_layer's, radii lip_certify's.
+ * Every figure can be computed again from the saved weights: bounds are lip_bound_layer's, radii lip_certify's with a quick certifier.
  */
 #ifndef ONELIP_TELEMETRY_H
 #define ONELIP_TELEMETRY_H
