@@ -16,7 +16,7 @@
 enum { MOST_PAIRS = 1000 }; /* outputs whose pairs are listed */
 #define MAX_SECONDS 10.0     /* unless the request says otherwise */
 #define FAR 1e-3             /* a stored kernel from the computed one */
-#define MARGIN_SECONDS 0.5   /* of the request's deadline, for what is not bounded by max_seconds */
+#define MARGIN_SECONDS 0.5   /* of the request's deadline, for making the answer */
 
 struct options {
     bool layers, pairs;
@@ -152,7 +152,7 @@ static void warn_network(json_t *list, const lip_network_bound *n)
                           "arithmetic is not one that is bounded",
                           n->input_norm));
     if (!n->complete)
-        warn(list, NULL, "incomplete", json_string("max_seconds was spent before every method had ended; more time may lower upper"));
+        warn(list, NULL, "incomplete", json_string("max_seconds was spent before all was tried; more time may narrow these intervals"));
 }
 
 static json_t *network_json(const lip_network_bound *n)

@@ -510,6 +510,59 @@ START_TEST(a_row_under_three_ones_is_known)
 }
 END_TEST
 
+/* The ground truths of certify.md 4 that orthogonal kernels have: with as many filters as a window has numbers the norm is the root of
+ * how many windows share a pixel at most; windows that share none make it 1. And <A x, y> = <x, A'y>. */
+START_TEST(orthogonal_kernels_attain_their_coverage)
+{
+    static const struct {
+        size_t n, k, s, c, f, shared; /* shared: windows over one pixel, along one axis */
+    } known[] = {{28, 3, 1, 1, 9, 3}, {8, 3, 1, 2, 20, 3}, {4, 3, 1, 1, 16, 3}, {9, 5, 1, 1, 25, 5}, {9, 4, 1, 1, 16, 4},
+                 {8, 2, 2, 3, 12, 1}, {9, 3, 3, 2, 18, 1}, {9, 3, 2, 1, 9, 2},   {12, 5, 2, 1, 25, 3}, {7, 3, 3, 1, 9, 1}};
+    size_t n = known[_i].n, size = known[_i].k * known[_i].k * known[_i].c;
+    struct lip__convolution k = {.g = {.h = n, .w = n, .c = known[_i].c, .kh = known[_i].k, .kw = known[_i].k, .sh = known[_i].s, .sw = known[_i].s},
+                                 .f = known[_i].f};
+    double *kernel = malloc(size * k.f * sizeof *kernel), *x, *y, *ax, *aty, *panel, here = 0, there = 0, length = 0;
+    lip_interval reshaped, norm;
+    const char *method;
+    bool whole;
+    lip_error err = {0};
+
+    noise = (lip_random){.seed = 61, .stream = (uint64_t)_i};
+    lip__windows_set(&k.g, true);
+    orthonormal(size, k.f, kernel);
+    k.kernel = kernel;
+    ck_assert_uint_eq(lip__conv_coverage(&k), known[_i].shared * known[_i].shared);
+    OK(lip__enclose(kernel, size, k.f, &reshaped, NULL, &err));
+    OK(lip__conv_enclose(&k, &reshaped, 0, &norm, &method, &whole, &err));
+    ck_assert_double_eq_tol(norm.lower, (double)known[_i].shared, 1e-5); /* the kernel is rounded to float32 */
+    ck_assert_double_eq_tol(norm.upper, (double)known[_i].shared, 1e-5);
+    x = malloc(lip__conv_inputs(&k) * sizeof *x);
+    aty = malloc(lip__conv_inputs(&k) * sizeof *x);
+    y = malloc(lip__conv_outputs(&k) * sizeof *y);
+    ax = malloc(lip__conv_outputs(&k) * sizeof *y);
+    panel = malloc(lip__conv_panel(&k) * sizeof *panel);
+    for (size_t i = 0; i < lip__conv_inputs(&k); i++)
+        x[i] = sin((double)(3 * i + 1));
+    for (size_t i = 0; i < lip__conv_outputs(&k); i++)
+        y[i] = cos((double)(2 * i + 1));
+    lip__conv_apply(&k, x, ax, panel);
+    lip__double_conv_adjoint(&k, y, aty, panel);
+    for (size_t i = 0; i < lip__conv_outputs(&k); i++) {
+        here += ax[i] * y[i];
+        length += fabs(ax[i] * y[i]);
+    }
+    for (size_t i = 0; i < lip__conv_inputs(&k); i++)
+        there += x[i] * aty[i];
+    ck_assert_double_eq_tol(here, there, 1e-12 * length);
+    free(panel);
+    free(ax);
+    free(y);
+    free(aty);
+    free(x);
+    free(kernel);
+}
+END_TEST
+
 /* ---- models ------------------------------------------------------------------------------------------------------ */
 
 /* The raw kernels as effective ones, times `factor`: what nobody constrained. */
@@ -626,6 +679,8 @@ static const struct {
     {"[null,6,6,4]", "\"Conv2DTranspose\",\"config\":{\"filters\":3,\"kernel_size\":3,\"strides\":2,\"padding\":\"same\"", true},
     {"[null,6,6,4]", "\"Conv2DTranspose\",\"config\":{\"filters\":3,\"kernel_size\":[4,3],\"strides\":[1,3],\"padding\":\"valid\"", true},
     {"[null,6,6,4]", "\"SpectralConv2DTranspose\",\"config\":{\"filters\":3,\"kernel_size\":3,\"strides\":2", true},
+    {"[null,5,6,4]", "\"Conv2DTranspose\",\"config\":{\"filters\":3,\"kernel_size\":[3,4],\"strides\":[3,2],\"output_padding\":[2,1],\"padding\":\"same\"", true},
+    {"[null,5,6,4]", "\"Conv2DTranspose\",\"config\":{\"filters\":3,\"kernel_size\":[3,4],\"strides\":[3,2],\"output_padding\":[1,1],\"padding\":\"valid\"", true},
     {"[null,6,6,4]", "\"PadConv2D\",\"config\":{\"filters\":3,\"kernel_size\":3,\"padding\":\"constant\"", true},
     {"[null,6,6,4]", "\"PadConv2D\",\"config\":{\"filters\":3,\"kernel_size\":5,\"padding\":\"reflect\"", true},
     {"[null,6,6,4]", "\"PadConv2D\",\"config\":{\"filters\":3,\"kernel_size\":[4,3],\"padding\":\"symmetric\"", true},
@@ -1528,6 +1583,7 @@ static Suite *suite(void)
     tcase_add_loop_test(core, random_layers_are_never_underestimated, 0, 6);
     tcase_add_loop_test(core, the_embedding_is_as_tight_as_published, 0, (int)(sizeof table / sizeof *table));
     tcase_add_test(core, a_row_under_three_ones_is_known);
+    tcase_add_loop_test(core, orthogonal_kernels_attain_their_coverage, 0, 10);
     tcase_add_loop_test(core, reports_hold_for_models, 0, 4);
     tcase_add_loop_test(core, every_kind_of_layer_is_bounded, 0, (int)(sizeof kinds / sizeof *kinds));
     tcase_add_test(core, every_kind_of_the_registry_has_its_rule);
