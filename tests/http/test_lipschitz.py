@@ -134,6 +134,11 @@ def plan(check):
               and best["methods"][best["method"]] == best["upper"], every)
         check("what was not asked for is null", [k for k, v in every["method=product"]["methods"].items() if v is not None] == ["product"]
               and every["method=product"]["method"] == "product", every["method=product"])
+        short = d.get(c + "/lipschitz?max_seconds=0.000001").json
+        check("without time everything is coarser, nothing wrong, and that is said", short["network"]["complete"] is False
+              and [w["layer"] for w in short["warnings"] if w["code"] == "incomplete"] == [None]
+              and all(0 <= r["lower"] <= rows[r["name"]]["upper"] and rows[r["name"]]["upper"] <= r["upper"] * (1 + 1e-6)
+                      for r in short["layers"]) and body["network"]["lower"] <= short["network"]["upper"], short)
         check("bounds enclose whatever was asked for", all(n["lower"] <= n["upper"] for n in every.values()), every)
         paired = d.get(m + "/lipschitz?pairs=true").json
         check("pairs of classes: symmetric, below sqrt(2) times the bound", len(paired["pairs"]) == 3
