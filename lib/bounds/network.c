@@ -240,8 +240,10 @@ static lip_err bound_map(const struct lip__map *c, const lip_bound_options *o, u
     bool more = methods != 1u << LIP_PRODUCT;
     struct lip__head head = {0};
     double single = 0;
-    lip_err rc = lip__map_layers(c, true, lip__part_of(deadline, 0.2), layers, n, err);
+    uint64_t searches = lip__part_of(deadline, 0.2);
+    lip_err rc = lip__map_layers(c, true, searches, layers, n, err);
 
+    network->complete = network->complete && !lip__late(searches);
     if (!rc)
         rc = lip__map_deviation(c, &lip__float32, network->input_norm, &network->deviation, err);
     if (!rc) {
@@ -297,7 +299,7 @@ lip_err lip_bound_network(const lip_snapshot *snapshot, const lip_bound_options 
         network->deviation = isfinite(network->deviation) ? lip__times_up(2, network->deviation) : NAN;
         if (network->lower > 0)
             network->tightness = network->upper / network->lower;
-        if (network->lower * (1 + LIP_CLAIM_TOLERANCE) >= network->upper) /* whatever was cut off has nothing left to find */
+        if (lip__map_whole(&c) && network->lower * (1 + LIP_CLAIM_TOLERANCE) >= network->upper) /* what was cut off has nothing left to find */
             network->complete = true;
     }
     lip__map_close(&c);
