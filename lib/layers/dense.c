@@ -107,15 +107,16 @@ static void backward(const lip_layer *l, const struct lip__pass *p, const float 
 static void gradient_of_factor(const lip_layer *l, const struct lip__pass *p, const float *x, const float *dy)
 {
     size_t m = p->n * rows(l), d = inputs(l), units = outputs(l);
-    const struct lip__factor *f = p->factor;
+    struct lip__factor *f = p->factor;
 
+    f->rows = m;
+    f->left = p->half[d > units ? 0 : 1];
+    f->right = d > units ? dy : x;
     if (d > units) {
         lip__gemm_parallel(false, false, m, units, units, f->alpha, dy, units, f->q, units, 0, p->half[1], units);
-        lip__gemm_parallel(true, false, units, units, m, 1, p->half[0], units, dy, units, 0, f->product, units);
         lip__gemm_parallel(true, false, d, units, m, 1, x, d, p->half[1], units, 0, p->dw[0], units);
     } else {
         lip__gemm_parallel(false, true, m, d, units, 1, dy, units, p->w[0], units, 0, p->half[1], d);
-        lip__gemm_parallel(true, false, d, d, m, 1, p->half[1], d, x, d, 0, f->product, d);
         lip__gemm_parallel(true, false, d, units, m, 1, p->half[0], d, dy, units, 0, p->dw[0], units);
     }
 }

@@ -141,7 +141,7 @@ struct lip__training {
     uint64_t seed, step;
     float *stats;         /* model->stats floats: what observe left, of each step */
     float *const *moved;  /* of each variable whose role is LIP_MOVING: where its next value goes; it holds the present one */
-    const struct lip__factor *factor; /* of each kernel; NULL: there are none */
+    struct lip__factor *factor; /* of each kernel; NULL: there are none */
     float *const *half;   /* of each kernel: see lip__pass */
 };
 
@@ -151,7 +151,7 @@ struct lip__pass {
     const struct lip__training *training; /* NULL: inference */
     float *stats;            /* training: kind->stats floats */
     float *const *moved;     /* observe: of each of w that is LIP_MOVING */
-    const struct lip__factor *factor; /* NULL, or what makes an effective kernel of w[0], which is the raw one then */
+    struct lip__factor *factor; /* NULL, or what makes an effective kernel of w[0], which is the raw one then */
     float *half[2];          /* then: kind->half floats a sample that forward leaves for gradient, and gradient for backward */
     const float *const *w;   /* what the forward pass reads: [0] effective kernel, [1] bias (NULL: none), ... */
     const float *packed;     /* forward: what kind->pack made of w; NULL: nothing */

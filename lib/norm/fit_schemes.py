@@ -1,11 +1,13 @@
-"""Looks for the schemes of schemes.def: NumPy, minutes to hours. Nothing of the build calls it.
+"""Looks for the schemes of schemes.def: NumPy, a minute for each. Nothing of the build calls it.
 
-    fit_schemes.py PRODUCTS HIGH [SECONDS [SEED]]       prints a row of schemes.def each time it finds a nearer one
+    fit_schemes.py PRODUCTS TERMS [SECONDS [SEED]]      prints a row of schemes.def each time it finds one for a wider interval
 
-q(e) = (1 - e)^(-1/2) and its derivative are fitted on [LOW, HIGH] at Chebyshev nodes by Levenberg and Marquardt's method from random
-starts; a term that grows smaller keeps coefficients small. Rows with 8 products are composed: one step of the loop, e -> (3 e^2 +
-e^3)/4, with 1 + e/2, in front of the scheme of five. A row is good where its error is below what float32 loses anyway: about 1e-6 of
-the derivative.
+What the B of a scheme must span are q(e) = (1 - e)^(-1/2) and the singular functions f_i of its divided difference F, each times its
+singular value, at Chebyshev nodes of [LOW, HIGH]: polynomial.c says why. How far they are from the span is a function of the inner
+coefficients alone, and is made smaller by Levenberg and Marquardt's method, with Kaufman's derivative. From a random start on a short
+interval, HIGH then moves up as long as both errors stay below what float32 loses anyway.
+
+Source: Golub and Pereyra, SIAM J. Numer. Anal. 10(2), 1973; Kaufman, BIT 15, 1975.
 """
 
 import sys
@@ -13,82 +15,145 @@ import time
 
 import numpy as np
 
-LOW, NODES = -0.05, 160
-T = np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
+LOW, HIGHEST = -0.05, 0.905
+VALUE, DERIVATIVE = 2.5e-7, 3e-6  # largest errors; F is up to 16
+RIDGE, LARGEST = 3e-9, 8          # LARGEST: term of a sum
+FIRST = {2: (0.02, 0.02), 3: (0.25, 0.1), 4: (0.35, 0.1), 5: (0.45, 0.1), 6: (0.55, 0.1), 7: (0.6, 0.1)}  # HIGH and its step
+
+
+def nodes(count):
+    return np.cos(np.pi * (np.arange(count) + 0.5) / count)
 
 
 def count(products):
-    """Coefficients: the left sum's last one is 1."""
-    return sum(2 * i - 3 for i in range(3, products + 2)) + products + 2
+    """Inner coefficients: a left sum's last one is 1."""
+    return sum(2 * i - 3 for i in range(3, products + 2))
 
 
-def evaluate(products, p):
-    """The scheme's value and derivative at T; p: numbers, or columns of them."""
-    b, db, at = [None, T, T * T], [None, np.ones(NODES), 2 * T], 0
-    for i in range(3, products + 2):
-        left, dleft, right, dright = b[i - 1], db[i - 1], 0, 0
-        for j in range(1, i - 1):
-            left, dleft, at = left + p[at] * b[j], dleft + p[at] * db[j], at + 1
-        for j in range(1, i):
-            right, dright, at = right + p[at] * b[j], dright + p[at] * db[j], at + 1
+def basis(products, p, t):
+    """I, B_1 .. at t, one a column, and their derivatives by p: (p, t, column)."""
+    none = np.zeros((len(p), len(t)))
+    b, db, at = [t, t * t], [none, none], 0
+    for i in range(2, products + 1):
+        sums = []
+        for fixed, terms in ((1, i - 1), (0, i)):
+            y, dy = fixed * b[-1], fixed * db[-1]
+            for j in range(terms):
+                y, dy = y + p[at] * b[j], dy + p[at] * db[j]
+                dy[at] += b[j]
+                at += 1
+            sums.append((y, dy))
+        (left, dleft), (right, dright) = sums
         b.append(left * right)
-        db.append(left * dright + dleft * right)
-    value, derivative = p[at], 0
-    for j in range(1, products + 2):
-        value, derivative = value + p[at + j] * b[j], derivative + p[at + j] * db[j]
-    return value, derivative
+        db.append(dleft * right + left * dright)
+    return np.stack([np.ones_like(t), *b], 1), np.stack([none, *db], 2)
 
 
-def fit(products, high, p, rounds, penalty):
-    """Levenberg and Marquardt; returns p and the largest error of the derivative."""
-    half = (high - LOW) / 2
-    e = half * T + (LOW + high) / 2
-    value, derivative, n, mu = (1 - e) ** -0.5, 0.5 * (1 - e) ** -1.5, len(p), 1e-2
+def functions(high, t):
+    e = (high - LOW) / 2 * t + (LOW + high) / 2
+    s = np.sqrt(1 - e)
+    return 1 / s, 1 / (np.outer(s, s) * np.add.outer(s, s))
 
+
+def targets(high, t, terms):
+    q, f = functions(high, t)
+    u, sigma, _ = np.linalg.svd(f)
+    return np.concatenate([q[:, None], u[:, :terms] * sigma[:terms] * np.abs(u[:, :terms]).max(0)], 1)
+
+
+def with_ridge(phi, y):
+    n = phi.shape[1]
+    return np.concatenate([phi, RIDGE * np.eye(n)]), np.concatenate([y, np.zeros((n, y.shape[1]))])
+
+
+def fit(products, p, y, t, rounds, penalty):
+    """p whose span is nearer to y."""
     def residual(p):
-        y, dy = evaluate(products, p)
-        return np.concatenate([3 * (y - value), dy / half - derivative, penalty * p])
+        phi, derivative = basis(products, p, t)
+        a, b = with_ridge(phi, y)
+        q, r = np.linalg.qr(a)
+        c = np.linalg.solve(r, q.T @ b)
+        return derivative, q, c, b - a @ c, np.sum((b - a @ c) ** 2) + penalty**2 * p @ p
 
-    for k in range(rounds):
-        if k % 25 == 24:
-            penalty = max(penalty / 3, 1e-10)
-        columns = np.repeat(p[:, None], n, 1) + 1e-20j * np.eye(n)  # derivatives by complex steps
-        y, dy = (np.broadcast_to(v, (n, NODES)).imag.T / 1e-20 for v in evaluate(products, list(columns[:, :, None])))
-        jacobian = np.concatenate([3 * y, dy / half, penalty * np.eye(n)])
-        r = residual(p)
-        normal, gradient = jacobian.T @ jacobian, jacobian.T @ r
-        for _ in range(10):
-            step = np.linalg.lstsq(normal + mu * np.diag(np.diag(normal) + 1e-12), -gradient, rcond=None)[0]
-            if np.sum(residual(p + step) ** 2) < r @ r:
-                p, mu = p + step, max(mu / 4, 1e-16)
+    mu, now = 1e-3, residual(p)
+    for _ in range(rounds):
+        derivative, q, c, r, size = now
+        v = np.concatenate([derivative @ c, np.zeros((len(p), len(c), y.shape[1]))], 1)
+        jacobian = -(v - q @ (q.T @ v)).transpose(1, 2, 0).reshape(-1, len(p))
+        normal = jacobian.T @ jacobian + penalty**2 * np.eye(len(p))
+        gradient = jacobian.T @ r.reshape(-1) + penalty**2 * p
+        for _ in range(8):
+            step = np.linalg.lstsq(normal + mu * np.diag(np.diag(normal) + 1e-14), -gradient, rcond=None)[0]
+            then = residual(p + step)
+            if then[-1] < size:
                 break
-            mu *= 5
+            mu *= 4
         else:
-            mu = 1e-3
-    return p, np.max(np.abs(evaluate(products, p)[1] / half - derivative))
+            break
+        p, now, mu = p + step, then, max(mu / 4, 1e-15)
+        if then[-1] > (1 - 1e-5) * size:
+            break
+    return p
 
 
-def row(products, high, p):
+def sums(products, terms, high, p):
+    """Q's coefficients and the F_i's, or None where they are not good enough."""
+    t = nodes(300)
+    phi = basis(products, p, t)[0]
+    q, f = functions(high, t)
+
+    def solve(y):
+        return np.linalg.lstsq(*with_ridge(phi, y), rcond=None)[0]
+
+    value = solve(q[:, None])[:, 0]
+    middle = solve(solve(f).T)
+    _, r = np.linalg.qr(phi)
+    sigma, v = np.linalg.eigh(r @ (middle + middle.T) / 2 @ r.T)
+    last = np.argsort(-np.abs(sigma))[:terms]
+    if np.any(sigma[last] <= 0):
+        return None
+    each = np.linalg.solve(r, v[:, last] * np.sqrt(sigma[last]))
+    largest = np.abs(phi).max(0)
+    good = (np.abs(phi @ value - q).max() < VALUE and np.abs(phi @ each @ (phi @ each).T - f).max() < DERIVATIVE
+            and max(np.abs(value * largest).max(), np.abs(each.T * largest).max()) < LARGEST)
+    return (value, each.T * np.where(each[0] < 0, -1, 1)[:, None]) if good else None
+
+
+def row(products, high, p, value, each):
     def braces(values):
         return "{" + ", ".join(f"{v:.10g}" for v in values) + "}"
+
+    def lines(rows):
+        return "{" + ",\n  ".join(rows) + "}"
 
     left, right, at = [], [], 0
     for i in range(3, products + 2):
         left.append(braces([*p[at:at + i - 2], 1.0]))
         right.append(braces(p[at + i - 2:at + 2 * i - 3]))
         at += 2 * i - 3
-    return (f"{{{products}, {LOW:g}, {high:.12g},\n {{" + ",\n  ".join(left) + "},\n {" + ",\n  ".join(right) + "},\n "
-            + braces(p[at:]) + "},")
+    return (f"{{{products}, {len(each)}, {LOW:g}, {high:.12g},\n "
+            + ",\n ".join([lines(left), lines(right), braces(value), lines(map(braces, each))]) + "},")
 
 
-def main(products, high, seconds=600.0, seed=1):
-    rng, end, best = np.random.default_rng(seed), time.monotonic() + seconds, np.inf
+def main(products, terms, seconds=60.0, seed=1):
+    rng, end, best, t = np.random.default_rng(seed), time.monotonic() + seconds, 0, nodes(120)
     while time.monotonic() < end:
-        p, error = fit(products, high, rng.normal(size=count(products)) * 0.3, 300, 1e-2)
-        if error < best and np.sum(np.abs(p)) < 40:
-            p, error = fit(products, high, p, 400, 1e-7)
-            best = min(best, error)
-            print(f"/* derivative within {error:.1e} */\n{row(products, high, p)}", flush=True)
+        p, (high, step), found = rng.normal(size=count(products)) * 0.4, FIRST[products], False
+        p = fit(products, p, targets(high, t, terms), t, 150, 1e-3)
+        while time.monotonic() < end and step > 0.002 and high <= HIGHEST:
+            then = fit(products, p, targets(high, t, terms), t, 120, 1e-7)
+            good = sums(products, terms, high, then)
+            if good:
+                p, found = then, True
+                if high > best:
+                    best = high
+                    print(row(products, high, p, *good), flush=True)
+            elif not found:
+                break
+            else:
+                high -= step
+                step /= 2
+            high += step
 
 
-main(int(sys.argv[1]), float(sys.argv[2]), *map(float, sys.argv[3:4]), *map(int, sys.argv[4:5]))
+main(int(sys.argv[1]), int(sys.argv[2]), *map(float, sys.argv[3:4]), *map(int, sys.argv[4:5]))

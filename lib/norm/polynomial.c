@@ -6,17 +6,23 @@
  *     B_1 = T,  B_2 = T T,  B_i = L_i R_i with L_i, R_i sums of B_1 .. B_(i-1);   Q = sum of I and all B
  *
  * with T = (2E - (low + high))/(high - low). There is one scheme for each number of products, and the first whose interval is
- * wide enough is taken. schemes.def has their coefficients, fit_schemes.py finds them; all are about 1, so rounding errors stay
- * small. Their degree is 2^products, where any polynomial of degree 16 would need 6 of them: this function is one of the few that
- * can be had for less.
+ * wide enough is taken. Their degree is 2^products, where any polynomial of degree 16 would need 6 of them: this function is one of
+ * the few that can be had for less.
  *
  * The gradient: with D = dL/dwbar, H = sym(W0'D) and K the derivative of q(E) in the direction -H, which is self-adjoint,
- * dL/dW0 = D Q + 2 W0 K. K follows the forward evaluation step by step.
+ * dL/dW0 = D Q + 2 W0 K. In E's eigenvectors the derivative multiplies a direction by
  *
- * Everything here is symmetric, so products compute the lower half and mirror it.
+ *     (q(x) - q(y))/(x - y) = 1/(s t (s + t)),   s = (1 - x)^(1/2), t = (1 - y)^(1/2),
  *
- * Source: Paterson and Stockmeyer, SIAM J. Comput. 2(1), 1973; Sastre, Linear Algebra Appl. 539, 2018, for products of sums;
- * Higham, Functions of Matrices, 2008, chapters 3 and 8.
+ * a positive kernel of which three or four terms f_i(x) f_i(y) are all that float32 sees. So the derivative in the direction H is the
+ * sum of F_i H F_i, and a scheme's B are chosen so that the F_i are sums of them as well as Q. A direction of low rank stays a pair
+ * of thin matrices until the last product.
+ *
+ * schemes.def has the coefficients, fit_schemes.py finds them; they are moderate, so rounding errors stay small. Everything square
+ * here is symmetric, so products compute the lower half and mirror it.
+ *
+ * Source: Sastre, Linear Algebra Appl. 539, 2018, for products of sums; Higham, Functions of Matrices, 2008, theorem 3.11 for the
+ * derivative.
  */
 #include "norm/polynomial.h"
 
@@ -26,16 +32,18 @@
 #include "tensor/gemm.h"
 
 enum {
-    MOST = 8,     /* products of a scheme */
-    RUN = 64,     /* elements that a sum of matrices takes at once */
-    SHARE = 16384 /* and those that a thread does */
+    MOST = 7,     /* products of a scheme */
+    TERMS = 5,    /* of the derivative */
+    RUN = 32,     /* elements that a sum of matrices takes at once */
+    SHARE = 8192, /* and those that a thread does */
+    STRIP = 64    /* rows of a product that a thread does */
 };
 
-/* left[i], right[i]: coefficients of B_1 .. in B_(i + 3); value: those of I, B_1 .. */
+/* left[i], right[i]: coefficients of B_1 .. in B_(i + 3); value and term: those of I, B_1 .. in Q and the F_i. */
 struct lip__scheme {
-    int products;
+    int products, terms;
     double low, high;
-    double left[MOST - 1][MOST], right[MOST - 1][MOST], value[MOST + 2];
+    double left[MOST - 1][MOST], right[MOST - 1][MOST], value[MOST + 2], term[TERMS][MOST + 2];
 };
 
 static const struct lip__scheme schemes[] = {
@@ -61,48 +69,60 @@ const struct lip__scheme *lip__polynomial_plan(double a, double b)
     return NULL;
 }
 
-/* ---- symmetric arithmetic ------------------------------------------------------------------------------ */
+/* ---- sums of matrices ---------------------------------------------------------------------------------- */
 
-struct sum {
-    size_t count, terms;
-    const double *c;
+enum { RESULTS = 1 + TERMS };
+
+/* out[i] = sum_j c[i][j] x[j], `count` floats each. */
+struct sums {
+    size_t count, results, terms;
+    const double *c[RESULTS];
     const float *const *x;
-    float *out;
+    float *out[RESULTS];
 };
 
-LIP__CLONES static void combine_part(const struct sum *s, size_t from, size_t until)
+typedef float lanes __attribute__((vector_size(32), aligned(4), may_alias));
+
+static inline __attribute__((always_inline)) void combine_run(const struct sums *s, size_t i, size_t at)
 {
-    for (size_t at = from; at < until; at += RUN) {
-        float sum[RUN] = {0};
-        size_t n = until - at < RUN ? until - at : RUN;
-        for (size_t t = 0; t < s->terms; t++) {
-            const float *x = s->x[t] + at;
-            float factor = (float)s->c[t];
-            if (n == RUN)
-                for (size_t j = 0; j < RUN; j++)
-                    sum[j] += factor * x[j];
-            else
-                for (size_t j = 0; j < n; j++)
-                    sum[j] += factor * x[j];
-        }
-        memcpy(s->out + at, sum, n * sizeof *sum);
+    lanes a = {0}, b = {0}, c = {0}, d = {0}, *to = (lanes *)(s->out[i] + at);
+
+    for (size_t j = 0; j < s->terms; j++) {
+        const lanes *x = (const lanes *)(s->x[j] + at);
+        float factor = (float)s->c[i][j];
+        a += factor * x[0];
+        b += factor * x[1];
+        c += factor * x[2];
+        d += factor * x[3];
     }
+    to[0] = a, to[1] = b, to[2] = c, to[3] = d;
+}
+
+LIP__CLONES static void combine_part(const struct sums *s, size_t at, size_t until)
+{
+    for (; at + RUN <= until; at += RUN)
+        for (size_t i = 0; i < s->results; i++)
+            combine_run(s, i, at);
+    for (; at < until; at++)
+        for (size_t i = 0; i < s->results; i++) {
+            float sum = 0;
+            for (size_t j = 0; j < s->terms; j++)
+                sum += (float)s->c[i][j] * s->x[j][at];
+            s->out[i][at] = sum;
+        }
 }
 
 static void combine_block(void *ctx, size_t i, size_t thread)
 {
-    const struct sum *s = ctx;
+    const struct sums *s = ctx;
 
     (void)thread;
     combine_part(s, i * SHARE, (i + 1) * SHARE < s->count ? (i + 1) * SHARE : s->count);
 }
 
-/* out = sum_i c[i] x[i] of `count` floats; out may be one of x. */
-static void combine(size_t count, size_t terms, const double *c, const float *const *x, float *out)
+static void combine(const struct sums *s)
 {
-    struct sum s = {count, terms, c, x, out};
-
-    lip__parallel((count + SHARE - 1) / SHARE, combine_block, &s);
+    lip__parallel((s->count + SHARE - 1) / SHARE, combine_block, (void *)(uintptr_t)s);
 }
 
 static void add_to_diagonal(size_t k, double x, float *c)
@@ -117,37 +137,38 @@ static void multiply(size_t k, const float *a, const float *b, float *c)
     lip__gemm_symmetric(false, false, k, k, 1, a, b, NULL, NULL, k, 0, c);
 }
 
-/* The product rule: c = a db + da b, symmetric. */
-static void multiply_rule(size_t k, const float *a, const float *da, const float *b, const float *db, float *c)
-{
-    lip__gemm_symmetric(false, false, k, k, 1, a, db, da, b, k, 0, c);
-}
+/* ---- the value ----------------------------------------------------------------------------------------- */
 
-/* ---- evaluation ---------------------------------------------------------------------------------------- */
-
-/* The arrays that the derivative reads again, each (k, k). */
+/* All but thin are of (k, k). */
 struct arrays {
     float *result, *e;
-    float *b[MOST + 1];                       /* B_1 .. */
-    float *left[MOST - 1], *right[MOST - 1];  /* of B_3 .. */
-    float *rest;
+    float *f;                        /* F_1 .. */
+    float *b[MOST + 1];              /* B_1 .. */
+    float *left, *right;             /* of one of them */
+    float *direction, *thin[2];      /* over the B: what the derivative needs */
 };
 
-static struct arrays lay_out(const struct lip__scheme *s, size_t k, float *memory)
+static struct arrays lay_out(size_t k, bool keep, float *memory)
 {
     struct arrays x = {.result = memory};
     size_t square = k * k;
 
     x.e = memory + square;
-    memory += 2 * square;
-    for (int i = 0; i <= s->products; i++, memory += square)
+    x.f = x.e + square;
+    memory = x.f + (keep ? TERMS : 0) * square;
+    x.direction = memory;
+    x.thin[0] = x.direction + square;
+    x.thin[1] = x.thin[0] + TERMS * square / 2;
+    for (int i = 0; i <= MOST; i++, memory += square)
         x.b[i] = memory;
-    for (int i = 0; i + 1 < s->products; i++, memory += 2 * square) {
-        x.left[i] = memory;
-        x.right[i] = memory + square;
-    }
-    x.rest = memory;
+    x.left = memory;
+    x.right = memory + square;
     return x;
+}
+
+size_t lip__polynomial_memory(size_t k, bool keep)
+{
+    return (2 + (keep ? TERMS : 0) + MOST + 1 + 2) * k * k;
 }
 
 float *lip__polynomial_e(float *memory, size_t k)
@@ -155,55 +176,77 @@ float *lip__polynomial_e(float *memory, size_t k)
     return memory + k * k;
 }
 
-static double slope(const struct lip__scheme *s)
+void lip__polynomial_value(const struct lip__scheme *s, size_t k, bool keep, float *memory)
 {
-    return 2 / (s->high - s->low);
-}
-
-void lip__polynomial_value(const struct lip__scheme *s, size_t k, float *memory)
-{
-    struct arrays x = lay_out(s, k, memory);
+    struct arrays x = lay_out(k, keep, memory);
+    const float *const *b = (const float *const *)x.b;
     size_t square = k * k;
+    struct sums last = {square, 1, (size_t)s->products + 1, {s->value + 1}, b, {x.result}};
 
-    combine(square, 1, (double[]){slope(s)}, (const float *[]){x.e}, x.b[0]);
+    combine(&(struct sums){square, 1, 1, {(double[]){2 / (s->high - s->low)}}, (const float *[]){x.e}, {x.b[0]}});
     add_to_diagonal(k, -(s->low + s->high) / (s->high - s->low), x.b[0]);
     multiply(k, x.b[0], x.b[0], x.b[1]);
     for (int i = 0; i + 1 < s->products; i++) {
-        combine(square, (size_t)i + 2, s->left[i], (const float *const *)x.b, x.left[i]);
-        combine(square, (size_t)i + 2, s->right[i], (const float *const *)x.b, x.right[i]);
-        multiply(k, x.left[i], x.right[i], x.b[i + 2]);
+        combine(&(struct sums){square, 2, (size_t)i + 2, {s->left[i], s->right[i]}, b, {x.left, x.right}});
+        multiply(k, x.left, x.right, x.b[i + 2]);
     }
-    combine(square, (size_t)s->products + 1, s->value + 1, (const float *const *)x.b, x.result);
+    for (int i = 0; keep && i < s->terms; i++) {
+        last.c[last.results] = s->term[i] + 1;
+        last.out[last.results++] = x.f + (size_t)i * square;
+    }
+    combine(&last);
     add_to_diagonal(k, s->value[0], x.result);
+    for (int i = 0; keep && i < s->terms; i++)
+        add_to_diagonal(k, s->term[i][0], x.f + (size_t)i * square);
 }
 
-float *lip__polynomial_derivative(const struct lip__scheme *s, size_t k, float *memory)
-{
-    struct arrays x = lay_out(s, k, memory);
-    size_t square = k * k;
-    float *left = x.rest, *right = left + square, *db[MOST + 1]; /* the direction becomes dB_1, then dL */
+/* ---- the derivative ------------------------------------------------------------------------------------ */
 
-    for (int i = 0; i <= s->products; i++)
-        db[i] = right + (size_t)(i + 1) * square;
-    combine(square, 1, (double[]){slope(s)}, (const float *[]){x.rest}, db[0]);
-    multiply_rule(k, x.b[0], db[0], x.b[0], db[0], db[1]);
-    for (int i = 0; i + 1 < s->products; i++) {
-        combine(square, (size_t)i + 2, s->left[i], (const float *const *)db, left);
-        combine(square, (size_t)i + 2, s->right[i], (const float *const *)db, right);
-        multiply_rule(k, x.left[i], left, x.right[i], right, db[i + 2]);
-    }
-    combine(square, (size_t)s->products + 1, s->value + 1, (const float *const *)db, left);
-    return left;
+/* Rows of one factor times every F, in strips. */
+struct thin_product {
+    size_t rows, k, strips;
+    const float *x, *f;
+    float *out;
+};
+
+static void thin_strip(void *ctx, size_t i, size_t thread)
+{
+    const struct thin_product *p = ctx;
+    size_t term = i / p->strips, from = i % p->strips * STRIP, rows = p->rows - from < STRIP ? p->rows - from : STRIP, k = p->k;
+
+    (void)thread;
+    lip__gemm(false, false, rows, k, k, 1, p->x + from * k, k, p->f + term * k * k, k, 0, p->out + (term * p->rows + from) * k, k);
 }
 
-float *lip__polynomial_direction(const struct lip__scheme *s, size_t k, float *memory)
+/* out (terms rows, k): x F_1, and under it x F_2 .. */
+static void times_each(const struct lip__scheme *s, size_t rows, size_t k, const float *x, const float *f, float *out)
 {
-    return lay_out(s, k, memory).rest;
+    struct thin_product p = {rows, k, (rows + STRIP - 1) / STRIP, x, f, out};
+
+    lip__parallel((size_t)s->terms * p.strips, thin_strip, &p);
 }
 
-size_t lip__polynomial_memory(size_t k, bool keep)
+float *lip__polynomial_direction(size_t k, float *memory)
 {
-    enum { VALUE = 2 + MOST + 1 + 2 * (MOST - 1), DERIVATIVE = 2 + MOST + 1 };
+    return lay_out(k, true, memory).direction;
+}
 
-    return (VALUE + (keep ? DERIVATIVE : 0)) * k * k;
+float *lip__polynomial_derivative(const struct lip__scheme *s, size_t k, float factor, float *memory)
+{
+    struct arrays x = lay_out(k, true, memory);
+
+    times_each(s, k, k, x.direction, x.f, x.thin[0]);
+    lip__gemm_symmetric(true, false, k, (size_t)s->terms * k, factor, x.thin[0], x.f, NULL, NULL, k, 0, x.e);
+    return x.e;
+}
+
+float *lip__polynomial_derivative_thin(const struct lip__scheme *s, size_t k, float factor, size_t rows, const float *a,
+                                       const float *b, float *memory)
+{
+    struct arrays x = lay_out(k, true, memory);
+
+    times_each(s, rows, k, a, x.f, x.thin[0]);
+    times_each(s, rows, k, b, x.f, x.thin[1]);
+    lip__gemm_symmetric(true, false, k, (size_t)s->terms * rows, factor, x.thin[0], x.thin[1], x.thin[1], x.thin[0], k, 0, x.e);
+    return x.e;
 }

@@ -15,12 +15,17 @@ double lip__loop_value(double e, int iterations);
 const struct lip__scheme *lip__polynomial_plan(double a, double b);
 
 /* One evaluation lives in `memory`, lip__polynomial_memory floats (keep: with the derivative's). The caller writes E to
- * lip__polynomial_e; _value leaves Q at memory itself. The caller then writes dE to _direction, and _derivative returns
- * the (k, k) derivative of Q, inside memory. All are full symmetric matrices. */
+ * lip__polynomial_e; _value leaves Q at memory itself. All matrices are full and symmetric. */
 size_t lip__polynomial_memory(size_t k, bool keep);
 float *lip__polynomial_e(float *memory, size_t k);
-void lip__polynomial_value(const struct lip__scheme *s, size_t k, float *memory);
-float *lip__polynomial_direction(const struct lip__scheme *s, size_t k, float *memory);
-float *lip__polynomial_derivative(const struct lip__scheme *s, size_t k, float *memory);
+void lip__polynomial_value(const struct lip__scheme *s, size_t k, bool keep, float *memory);
+
+/* With keep, `factor` times the derivative of Q in a direction; where E was, which is lost. _derivative: in the symmetric direction
+ * that the caller wrote to lip__polynomial_direction. _derivative_thin: in the direction a'b + b'a, with a and b (rows, k), rows at
+ * most k/2. Each may be asked for again. */
+float *lip__polynomial_direction(size_t k, float *memory);
+float *lip__polynomial_derivative(const struct lip__scheme *s, size_t k, float factor, float *memory);
+float *lip__polynomial_derivative_thin(const struct lip__scheme *s, size_t k, float factor, size_t rows, const float *a,
+                                       const float *b, float *memory);
 
 #endif

@@ -289,12 +289,12 @@ static void times(const float *w, size_t m, size_t n, float alpha, const float *
 }
 
 /* The polynomial's value, checked on the Ritz vectors in work and on a mixture of all directions. */
-static bool evaluate(const struct gram_scratch *g, size_t k, float *work)
+static bool evaluate(const struct gram_scratch *g, size_t k, bool keep, float *work)
 {
     const float *e = lip__polynomial_e(g->own, k), *high = work, *low = work + k, *start = work + 2 * k;
     float *y = work + 3 * k, *z = work + 4 * k;
 
-    lip__polynomial_value(g->head->scheme, k, g->own);
+    lip__polynomial_value(g->head->scheme, k, keep, g->own);
     return deviation(k, g->own, e, high, y, z) < accepted && deviation(k, g->own, e, low, y, z) < accepted &&
            deviation(k, g->own, e, start, y, z) < accepted;
 }
@@ -304,14 +304,8 @@ void lip__factor_times(const float *w, size_t m, size_t n, float alpha, const fl
     times(w, m, n, alpha, q, 0, wbar);
 }
 
-/* What the polynomial's value stands for, with keep. */
-static struct lip__factor factor_of(const struct gram_scratch *g, size_t k, double coef)
-{
-    return (struct lip__factor){g->own, (float)(coef / g->head->t), lip__polynomial_direction(g->head->scheme, k, g->own)};
-}
-
 static lip_err run_on_gram(const float *w, size_t m, size_t n, double coef, const lip_rko_options *o, float *u, float *wbar,
-                           float *work, const struct gram_scratch *g, struct lip__spectral *s, lip_rko_info *info,
+                           float *work, const struct gram_scratch *g, bool keep, struct lip__spectral *s, lip_rko_info *info,
                            struct lip__factor *factor, lip_error *err)
 {
     size_t k = smaller(m, n);
@@ -331,10 +325,10 @@ static lip_err run_on_gram(const float *w, size_t m, size_t n, double coef, cons
     }
     g->head->t = s->t;
     g->head->scheme = plan_polynomial(&spectrum, k, o, info);
-    if (g->head->scheme && evaluate(g, k, work)) {
+    if (g->head->scheme && evaluate(g, k, keep, work)) {
         info->form = polynomial;
         if (factor)
-            *factor = factor_of(g, k, coef);
+            *factor = (struct lip__factor){.q = g->own, .alpha = (float)(coef / s->t)};
         else
             times(w, m, n, (float)(coef / s->t), g->own, 0, wbar);
         return LIP_OK;
@@ -373,7 +367,7 @@ lip_err lip__rko(const float *w, size_t m, size_t n, double coef, const lip_rko_
     if (rc)
         return rc;
     said.redrawn = s.redrawn;
-    rc = g.gram ? run_on_gram(w, m, n, coef, o, u_new, wbar, scratch, &g, &s, &said, factor, err)
+    rc = g.gram ? run_on_gram(w, m, n, coef, o, u_new, wbar, scratch, &g, keep, &s, &said, factor, err)
                 : run_plain(w, m, n, coef, o, u_new, wbar, scratch, own, keep, &s, &said, err);
     if (rc)
         return rc;
@@ -394,8 +388,8 @@ lip_err lip_rko(const float *w, size_t m, size_t n, double coef, const lip_rko_o
     return lip__rko(w, m, n, coef, o, u, u_new, wbar, scratch, keep, info, NULL, err);
 }
 
-/* p <- factor (p + p'). */
-static void symmetrise(size_t k, float factor, float *p)
+/* p <- p + p'. */
+static void symmetrise(size_t k, float *p)
 {
     enum { TILE = 16 };
 
@@ -403,61 +397,51 @@ static void symmetrise(size_t k, float factor, float *p)
         for (size_t b = 0; b <= a; b += TILE)
             for (size_t i = a; i < a + TILE && i < k; i++)
                 for (size_t j = b; j < b + TILE && j <= i; j++)
-                    p[i * k + j] = p[j * k + i] = factor * (p[i * k + j] + p[j * k + i]);
+                    p[i * k + j] = p[j * k + i] = p[i * k + j] + p[j * k + i];
 }
 
-static void add_outer(size_t m, size_t n, double factor, const float *x, const float *y, float *a)
+/* With P = w'D and K the derivative of q in the direction P + P', dL/dw = alpha D q - (coef/t^3) w K: this factor of K. What is
+ * orthogonal does not change when w grows, so nothing comes through sigma. */
+static float derivative_factor(const struct gram_scratch *x, double coef)
 {
-    for (size_t i = 0; i < m; i++) {
-        float f = (float)(factor * x[i]);
-        for (size_t j = 0; j < n; j++)
-            a[i * n + j] += f * y[j];
-    }
+    double t = x->head->t;
+
+    return (float)(-coef / (t * t * t));
 }
 
-/* From what a factor's gradient left: dw holds alpha D q. With P the product, K the polynomial's derivative and S = w'w,
- * dL/d(w/t) = coef D q + (2/t) w K,  whose product with w is coef <q, P> + (2/t) <K, S>: nothing of it needs a pass over all
- * of w but the last product, and for m > n even q u' = w u u'/sigma is part of that. Returns dL/dsigma. */
-static double factor_backward(const float *w, size_t m, size_t n, double coef, const lip_rko_info *info, const float *u,
-                              const struct lip__factor *factor, float *dw, float *scratch)
+/* dw holds alpha D q, or alpha q D. */
+static void factor_backward(const float *w, size_t m, size_t n, double coef, const struct lip__factor *f, float *dw, float *scratch)
 {
     struct gram_scratch x = lay_out(m, n, true, scratch + vectors(m, n));
     size_t k = smaller(m, n);
-    double sigma = info->sigma, t = x.head->t, along = coef * lip__dot(factor->q, factor->product, k * k);
-    float *derivative;
+    float scale = derivative_factor(&x, coef);
+    const float *derivative;
 
-    symmetrise(k, (float)(-coef / (2 * t)), factor->product);
-    derivative = lip__polynomial_derivative(x.head->scheme, k, x.own);
-    along = (along + 2 / t * lip__dot(derivative, x.gram, k * k)) / (t * t);
-    for (size_t i = 0; i < k * k; i++)
-        derivative[i] *= (float)(2 / (t * t));
-    if (m > n) {
-        add_outer(n, n, -along / sigma, u, u, derivative);
-        times(w, m, n, 1, derivative, 1, dw);
+    if (2 * f->rows <= k) {
+        derivative = lip__polynomial_derivative_thin(x.head->scheme, k, scale, f->rows, f->left, f->right, x.own);
     } else {
-        times(w, m, n, 1, derivative, 1, dw);
-        lip__gemv(false, m, n, (float)(1 / sigma), w, n, u, 0, scratch);
-        add_outer(m, n, -along, scratch, u, dw);
+        lip__gemm_symmetric(true, false, k, f->rows, 1, f->left, f->right, f->right, f->left, k, 0, lip__polynomial_direction(k, x.own));
+        derivative = lip__polynomial_derivative(x.head->scheme, k, scale, x.own);
     }
-    return -along;
+    times(w, m, n, 1, derivative, 1, dw);
 }
 
 /* The same from g = dL/dwbar. */
-static double polynomial_backward(const float *w, size_t m, size_t n, double coef, const lip_rko_info *info, const float *u,
-                                  const float *g, float *dw, float *scratch)
+static void polynomial_backward(const float *w, size_t m, size_t n, double coef, const float *g, float *dw, float *scratch)
 {
     struct gram_scratch x = lay_out(m, n, true, scratch + vectors(m, n));
     size_t k = smaller(m, n);
-    struct lip__factor factor = factor_of(&x, k, coef);
+    float *product = lip__polynomial_direction(k, x.own);
 
     if (m > n)
-        lip__gemm_parallel(true, false, n, n, m, 1, w, n, g, n, 0, factor.product, n);
+        lip__gemm_parallel(true, false, n, n, m, 1, w, n, g, n, 0, product, n);
     else
-        lip__gemm_parallel(false, true, m, m, n, 1, w, n, g, n, 0, factor.product, m);
+        lip__gemm_parallel(false, true, m, m, n, 1, w, n, g, n, 0, product, m);
+    symmetrise(k, product);
     if (g == dw)
         g = memcpy(x.inner, g, m * n * sizeof *g);
-    times(g, m, n, factor.alpha, factor.q, 0, dw);
-    return factor_backward(w, m, n, coef, info, u, &factor, dw, scratch);
+    times(g, m, n, (float)(coef / x.head->t), x.own, 0, dw);
+    times(w, m, n, 1, lip__polynomial_derivative(x.head->scheme, k, derivative_factor(&x, coef), x.own), 1, dw);
 }
 
 /* The other forms. */
@@ -480,18 +464,18 @@ lip_err lip__rko_backward(const float *w, size_t m, size_t n, double coef, const
                           const float *u, const float *u_new, const float *g, float *dw, float *scratch,
                           const struct lip__factor *factor, lip_error *err)
 {
-    double dsigma;
+    double dsigma = 0;
 
     if (factor && factor->q) {
         if (dw != g)
             memcpy(dw, g, m * n * sizeof *dw);
-        dsigma = factor_backward(w, m, n, coef, info, u_new, factor, dw, scratch);
+        factor_backward(w, m, n, coef, factor, dw, scratch);
     } else if (info->form == polynomial) {
-        dsigma = polynomial_backward(w, m, n, coef, info, u_new, g, dw, scratch);
+        polynomial_backward(w, m, n, coef, g, dw, scratch);
     } else {
         dsigma = inner_backward(w, m, n, coef, o, info, u_new, g, dw, scratch);
     }
-    return u ? lip__power_backward(w, m, n, info, u, dsigma, dw, err) : LIP_OK;
+    return u && dsigma != 0 ? lip__power_backward(w, m, n, info, u, dsigma, dw, err) : LIP_OK;
 }
 
 lip_err lip_rko_backward(const float *w, size_t m, size_t n, double coef, const lip_rko_options *o,

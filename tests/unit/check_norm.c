@@ -425,19 +425,21 @@ END_TEST
  * float32 computations of the same numbers. */
 START_TEST(a_factor_is_the_same_kernel)
 {
-    enum { ROWS = 7 };
+    enum { MANY_ROWS = 70 };
     size_t m = sides[_i].m, n = sides[_i].n, k = m < n ? m : n;
-    float *w = malloc(m * n * sizeof *w), *x = noise(90, ROWS * m), *dy = noise(91, ROWS * n), *u = noise(92, n);
+    float *w = malloc(m * n * sizeof *w), *x = noise(90, MANY_ROWS * m), *dy = noise(91, MANY_ROWS * n), *u = noise(92, n);
     float *g = malloc(m * n * sizeof *g), *dw = malloc(m * n * sizeof *dw), *wbar = malloc(m * n * sizeof *wbar);
-    float *u_new = malloc(n * sizeof *u_new), *half = malloc(ROWS * k * sizeof *half), *other = malloc(ROWS * k * sizeof *other);
+    float *u_new = malloc(n * sizeof *u_new), *half = malloc(MANY_ROWS * k * sizeof *half);
+    float *other = malloc(MANY_ROWS * k * sizeof *other);
     lip_rko_options o = LIP_RKO_DEFAULTS;
     float *scratch = malloc(lip_rko_scratch(m, n, &o, true) * sizeof *scratch);
     struct lip__factor factor;
     lip_rko_info info;
 
     for (size_t s = 1; s < 5; s++) {
+        size_t rows = s % 2 ? 7 : MANY_ROWS; /* less than half of k, and more */
         draw_kernel(m, n, EVEN, smallest[s], s, w);
-        lip__gemm(true, false, m, n, ROWS, 1, x, m, dy, n, 0, g, n);
+        lip__gemm(true, false, m, n, rows, 1, x, m, dy, n, 0, g, n);
         for (int warm = 0; warm < 3; warm++) { /* as in training, u has been found */
             struct run before = run(w, m, n, 0.7, &o, u, NULL);
             memcpy(u, before.u, n * sizeof *u);
@@ -450,16 +452,17 @@ START_TEST(a_factor_is_the_same_kernel)
         ck_assert_mem_eq(u_new, r.u, n * sizeof *u);
         lip__factor_times(w, m, n, factor.alpha, factor.q, wbar);
         ck_assert_double_lt(lip__distance(wbar, r.wbar, m * n), 1e-6 * lip__norm(r.wbar, m * n));
+        factor.rows = rows;
+        factor.left = half;
+        factor.right = m > n ? dy : x;
         if (m > n) { /* alpha D q = x'(alpha dy q), w'D = (x w)'dy */
-            lip__gemm(false, false, ROWS, n, m, 1, x, m, w, n, 0, half, n);
-            lip__gemm(true, false, n, n, ROWS, 1, half, n, dy, n, 0, factor.product, n);
-            lip__gemm(false, false, ROWS, n, n, factor.alpha, dy, n, factor.q, n, 0, other, n);
-            lip__gemm(true, false, m, n, ROWS, 1, x, m, other, n, 0, dw, n);
+            lip__gemm(false, false, rows, n, m, 1, x, m, w, n, 0, half, n);
+            lip__gemm(false, false, rows, n, n, factor.alpha, dy, n, factor.q, n, 0, other, n);
+            lip__gemm(true, false, m, n, rows, 1, x, m, other, n, 0, dw, n);
         } else {
-            lip__gemm(false, true, ROWS, m, n, 1, dy, n, w, n, 0, half, m);
-            lip__gemm(true, false, m, m, ROWS, 1, half, m, x, m, 0, factor.product, m);
-            lip__gemm(false, false, ROWS, m, m, factor.alpha, x, m, factor.q, m, 0, other, m);
-            lip__gemm(true, false, m, n, ROWS, 1, other, m, dy, n, 0, dw, n);
+            lip__gemm(false, true, rows, m, n, 1, dy, n, w, n, 0, half, m);
+            lip__gemm(false, false, rows, m, m, factor.alpha, x, m, factor.q, m, 0, other, m);
+            lip__gemm(true, false, m, n, rows, 1, other, m, dy, n, 0, dw, n);
         }
         ck_assert_int_eq(lip__rko_backward(w, m, n, 0.7, &o, &info, NULL, u_new, dw, dw, scratch, &factor, NULL), LIP_OK);
         ck_assert_double_lt(lip__distance(dw, r.dw, m * n), 3e-6 * lip__norm(r.dw, m * n));
