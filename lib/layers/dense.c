@@ -69,13 +69,13 @@ static void forward(const lip_layer *l, const struct lip__pass *p, const float *
     }
     lip__fill_bias(y, m, units, p->w[1]);
     if (!f) {
-        lip__gemm(false, false, m, units, d, 1, x, d, p->w[0], units, 1, y, units);
+        lip__gemm_parallel(false, false, m, units, d, 1, x, d, p->w[0], units, 1, y, units);
     } else if (d > units) {
-        lip__gemm(false, false, m, units, d, 1, x, d, p->w[0], units, 0, p->half[0], units);
-        lip__gemm(false, false, m, units, units, f->alpha, p->half[0], units, f->q, units, 1, y, units);
+        lip__gemm_parallel(false, false, m, units, d, 1, x, d, p->w[0], units, 0, p->half[0], units);
+        lip__gemm_parallel(false, false, m, units, units, f->alpha, p->half[0], units, f->q, units, 1, y, units);
     } else {
-        lip__gemm(false, false, m, d, d, f->alpha, x, d, f->q, d, 0, p->half[0], d);
-        lip__gemm(false, false, m, units, d, 1, p->half[0], d, p->w[0], units, 1, y, units);
+        lip__gemm_parallel(false, false, m, d, d, f->alpha, x, d, f->q, d, 0, p->half[0], d);
+        lip__gemm_parallel(false, false, m, units, d, 1, p->half[0], d, p->w[0], units, 1, y, units);
     }
 }
 
@@ -96,11 +96,11 @@ static void backward(const lip_layer *l, const struct lip__pass *p, const float 
 
     (void)x, (void)y;
     if (!p->factor)
-        lip__gemm(false, true, m, d, units, 1, dy, units, p->w[0], units, 0, dx, d);
+        lip__gemm_parallel(false, true, m, d, units, 1, dy, units, p->w[0], units, 0, dx, d);
     else if (d > units)
-        lip__gemm(false, true, m, d, units, 1, p->half[1], units, p->w[0], units, 0, dx, d);
+        lip__gemm_parallel(false, true, m, d, units, 1, p->half[1], units, p->w[0], units, 0, dx, d);
     else
-        lip__gemm(false, false, m, d, d, p->factor->alpha, p->half[1], d, p->factor->q, d, 0, dx, d);
+        lip__gemm_parallel(false, false, m, d, d, p->factor->alpha, p->half[1], d, p->factor->q, d, 0, dx, d);
 }
 
 /* dL/dW as lip__rko_backward wants it. */

@@ -5,6 +5,8 @@
 
 #include "model/slots.h"
 
+enum { FEW = 128 }; /* samples that dense layers take at once */
+
 lip_err lip__tape_new(struct lip__tape *t, const lip_model *m, lip_error *err)
 {
     *t = (struct lip__tape){.model = m};
@@ -91,13 +93,23 @@ const float *lip__tape_output(const struct lip__tape *t, size_t i)
     return what(t, t->model->output_value[i]);
 }
 
+/* Samples of a block. Where a sample meets each weight once, as in dense layers, a block is the batch, and products divide what they
+ * read of the weights: a thread that has some of the samples would read all. */
+static size_t block_size(const struct lip__tape *t)
+{
+    const lip_model *m = t->model;
+    size_t block = lip__block_size(m, t->n);
+
+    return m->flops < 3 * (double)m->trained && t->n <= FEW ? t->n : block;
+}
+
 void lip__tape_forward(struct lip__tape *t)
 {
     const lip_model *m = t->model;
     struct lip__run run = {.model = m,
                            .data = t->data,
                            .n = t->n,
-                           .block = lip__block_size(m, t->n),
+                           .block = block_size(t),
                            .x = t->x,
                            .keep = t->activation,
                            .training = t->training,
@@ -220,7 +232,7 @@ static void backward_step(struct lip__tape *t, const struct lip__step *s)
                             .dy = t->delta[s->out],
                             .dx = t->born[s->from[i]] ? t->spare : dx,
                             .which = i,
-                            .block = lip__block_size(m, t->n)};
+                            .block = block_size(t)};
         lip__parallel((t->n + back.block - 1) / back.block, back_block, &back);
         gather(t, s->from[i]);
     }

@@ -47,7 +47,7 @@ static lip_err plan_update(lip_trainer *t, lip_error *err)
             for (size_t at = 0; at < count; at += CHUNK, n++)
                 if (fill)
                     t->chunk[n] = (struct lip__chunk){m->offset[v] + at, count - at < CHUNK ? count - at : CHUNK,
-                                                      m->variable[v].trainable};
+                                                      m->variable[v].trainable, 0};
         }
         if (!fill && !(t->chunk = lip__alloc(n + 1, sizeof *t->chunk)))
             return lip__nomem(err, n * sizeof *t->chunk);
@@ -476,15 +476,22 @@ static lip_err backward_kernels(lip_trainer *t, const float *arena, bool through
     return LIP_OK;
 }
 
-static double gradient_norm(const lip_trainer *t)
+static void norm_of_chunk(void *ctx, size_t i, size_t thread)
+{
+    const lip_trainer *t = ctx;
+    struct lip__chunk *chunk = &t->chunk[i];
+
+    (void)thread;
+    chunk->norm = chunk->trainable ? lip__norm(t->gradient + chunk->at, chunk->n) : 0;
+}
+
+static double gradient_norm(lip_trainer *t)
 {
     double sum = 0;
 
+    lip__parallel(t->n_chunks, norm_of_chunk, t);
     for (size_t i = 0; i < t->n_chunks; i++)
-        if (t->chunk[i].trainable) {
-            double norm = lip__norm(t->gradient + t->chunk[i].at, t->chunk[i].n);
-            sum += norm * norm;
-        }
+        sum += t->chunk[i].norm * t->chunk[i].norm;
     return sqrt(sum);
 }
 

@@ -15,6 +15,7 @@
 struct lip__chunk {
     size_t at, n;
     bool trainable;
+    double norm; /* of its gradient */
 };
 
 struct lip_trainer {

@@ -109,17 +109,20 @@ size_t lip_rko_scratch(size_t m, size_t n, const lip_rko_options *o, bool keep)
 
 /* ---- the guard against a start that flips or diverges ------------------------------------------------------ */
 
-static lip_err check(const float *w, size_t m, size_t n, const lip_rko_options *o, lip_error *err)
+static lip_err check_options(const lip_rko_options *o, lip_error *err)
 {
-    size_t at;
-
     if (!(o->eps_spectral > 0))
         return lip__fail(err, LIP_ERANGE, "eps_spectral is %g, needs to be positive", o->eps_spectral);
     if (!isnan(o->beta_bjorck) && !(o->beta_bjorck > 0 && o->beta_bjorck <= 0.5))
         return lip__fail(err, LIP_ERANGE, "beta_bjorck is %g, needs 0 < beta <= 0.5", o->beta_bjorck);
-    if (!lip__all_finite(w, m * n, &at))
-        return lip__fail(err, LIP_ENONFINITE, "kernel: element %zu is not finite", at);
     return LIP_OK;
+}
+
+static lip_err check_kernel(const float *w, size_t count, lip_error *err)
+{
+    size_t at;
+
+    return lip__all_finite(w, count, &at) ? LIP_OK : lip__fail(err, LIP_ENONFINITE, "kernel: element %zu is not finite", at);
 }
 
 /* u had missed the dominant direction: the power iteration starts again from it. x: its singular vector on the smaller
@@ -200,12 +203,17 @@ static lip_err run_plain(const float *w, size_t m, size_t n, double coef, const 
 
 /* ---- on the Gram matrix ------------------------------------------------------------------------------------ */
 
-/* w'w or w w', the smaller. */
-static void raw_gram(const float *w, size_t m, size_t n, float *gram)
+/* w'w or w w', the smaller. What is not finite in w is not finite on its diagonal either. */
+static lip_err raw_gram(const float *w, size_t m, size_t n, float *gram, lip_error *err)
 {
     bool tall = m > n;
+    size_t k = smaller(m, n);
 
-    lip__gemm_symmetric(tall, !tall, smaller(m, n), tall ? m : n, 1, w, w, NULL, NULL, n, 0, gram);
+    lip__gemm_symmetric(tall, !tall, k, tall ? m : n, 1, w, w, NULL, NULL, n, 0, gram);
+    if (lip__all_finite(gram, k * k, NULL))
+        return LIP_OK;
+    return check_kernel(w, m * n, err) ? LIP_ENONFINITE
+                                       : lip__fail(err, LIP_ENUMERIC, "kernel: its squares exceed the range of float32");
 }
 
 /* e = I - gram/t^2. */
@@ -348,8 +356,8 @@ lip_err lip__rko(const float *w, size_t m, size_t n, double coef, const lip_rko_
     struct gram_scratch g = {0};
     struct lip__spectral s;
     lip_rko_info said = {.form = plain};
-    size_t at, k = smaller(m, n);
-    lip_err rc = check(w, m, n, o, err);
+    size_t at;
+    lip_err rc = check_options(o, err);
 
     if (factor)
         factor->q = NULL;
@@ -357,12 +365,14 @@ lip_err lip__rko(const float *w, size_t m, size_t n, double coef, const lip_rko_
         return rc;
     if (on_gram(m, n, o)) {
         g = lay_out(m, n, keep, own);
-        raw_gram(w, m, n, g.gram);
-        if (!lip__all_finite(g.gram, k * k, NULL))
-            return lip__fail(err, LIP_ENUMERIC, "kernel: its squares exceed the range of float32");
+        rc = raw_gram(w, m, n, g.gram, err);
         if (m > n)
             gram = g.gram;
+    } else {
+        rc = check_kernel(w, m * n, err);
     }
+    if (rc)
+        return rc;
     rc = lip__power(w, m, n, gram, o, u, u_new, scratch, &s, err);
     if (rc)
         return rc;

@@ -140,7 +140,7 @@ void lip__gemm_parallel(bool ta, bool tb, size_t m, size_t n, size_t k, float al
     struct product p = {.ta = ta, .tb = tb, .m = m, .n = n, .k = k, .lda = lda, .ldb = ldb, .ldc = ldc,
                         .alpha = alpha, .beta = beta, .a = a, .b = b, .c = c};
 
-    p.by_rows = m >= 2 * BLOCK * threads || m >= n;
+    p.by_rows = m >= n || n < 2 * BLOCK; /* a thread packs the columns of b that it multiplies by: all of them, for some rows */
     side = p.by_rows ? m : n;
     if (threads == 1 || side < 2 * BLOCK || (double)m * (double)n * (double)k < WORTH_SHARING) {
         lip__gemm(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
