@@ -113,6 +113,7 @@ def job(d, m, rnd):
     made = d.post("/v2/jobs", {"type": rnd.choice(("train", "evaluate")), "model": m.rsplit("/", 1)[1], "dataset": "toy"})
     if made.status == 202 and rnd.random() < 0.3:
         d.post(f"/v2/jobs/{made.json['id']}/cancel")
+    time.sleep(0.2)  # a model with jobs cannot be deleted
     return made
 
 
