@@ -114,6 +114,7 @@ struct client {
     struct client *next, **at;
     int fd;
     _Atomic uint64_t deadline_ns; /* 0: none */
+    uint64_t left_ns;             /* the deadline before which the last tick found that nothing comes any more; 0: it did not */
 };
 
 /* A request and its answer. */
@@ -411,13 +412,18 @@ static int status_of(const struct exchange *x, int ours)
     return x->server->http->ctx->config->triton_status && x->rq.route->flags & ROUTE_OIP ? 503 : ours;
 }
 
-/* A client that has closed its side. One that only stopped sending looks the same, so nobody is looked for who did
- * not have to wait. */
-static bool is_gone(const struct exchange *x)
+/* A client that has closed its side, and all it sent was read. */
+static bool has_left(const struct client *c)
 {
     char byte;
 
-    return recv(x->client->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+    return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+/* One that only stopped sending looks the same, so nobody is looked for who did not have to wait. */
+static bool is_gone(const struct exchange *x)
+{
+    return has_left(x->client);
 }
 
 /* Account for memory of bodies. false: that would be too much. */
@@ -1436,7 +1442,12 @@ void http_tick(struct http *http)
     for (struct client *c = http->clients; c; c = c->next) {
         uint64_t deadline = c->deadline_ns;
 
-        if (deadline && now > deadline) {
+        /* MHD's epoll says nothing more when a client's end came together with its last bytes: twice in one wait is for good. */
+        if (deadline && has_left(c)) {
+            if (c->left_ns == deadline)
+                shutdown(c->fd, SHUT_RDWR);
+            c->left_ns = deadline;
+        } else if (deadline && now > deadline) {
             metrics_add(http->ctx->metrics, "onelip_rejected_total", "reason=\"slow\"", 1); /* counted when the client sees it */
             shutdown(c->fd, SHUT_RDWR); /* MHD sees the end and cleans up */
             c->deadline_ns = 0;

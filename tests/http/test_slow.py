@@ -111,6 +111,13 @@ def slow(check, d):
         for s in sockets:
             s.close()
         d.wait(lambda: metric(d, "onelip_connections") < 10, "end of the connections", 60)  # an address may not have both lots
+    begun = time.monotonic()
+    for _ in range(3):
+        for s in open_many(d)[:40]:
+            s.sendall(head + b"\r\n" + INFER[:5].encode())
+            s.close()
+        d.wait(lambda: metric(d, "onelip_connections") < 10, "end of those that left", 60)
+    check("who leaves amid a body is noticed before the body's deadline", time.monotonic() - begun < 28, time.monotonic() - begun)
     check("the daemon lives", d.alive and d.post("/v2/models/m/infer", INFER).status == 200)
 
 
