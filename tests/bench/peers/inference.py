@@ -11,6 +11,7 @@ microseconds of a call, and "<net> <batch> 0" with the outputs for a batch that 
 import ctypes
 import functools
 import json
+import os
 import pathlib
 import sys
 import time
@@ -38,10 +39,10 @@ class Shape(ctypes.Structure):
 
 
 class Onelip:
-    about = "libonelip"
-
     def __init__(self, nets):
         self.lib = ctypes.CDLL(VARIANT)
+        self.lib.openblas_get_corename.restype = ctypes.c_char_p
+        self.about = f"libonelip (OpenBLAS core {self.lib.openblas_get_corename().decode()})"
         for name in ("lip_model_layer", "lip_layer_output_shape", "lip_snapshot_kernel", "lip_snapshot_bias", "lip_workspace_new"):
             getattr(self.lib, name).restype = ctypes.c_void_p
         self.kept = [] # arrays whose addresses calls have
@@ -85,8 +86,7 @@ class Onelip:
                 continue
             at, count = self.lib.lip_snapshot_kernel(snapshot, ctypes.c_size_t(i)), int(np.prod(kernel))
             made[config["name"]] = np.ctypeslib.as_array((ctypes.c_float * count).from_address(at)).reshape(kernel)
-        if THREADS == 1:
-            np.savez(FOLDER / f"{net}.npz", **made)
+        np.savez(FOLDER / f"{net}.npz", **made)
         self.outputs = size
 
     def prepare(self, net, x):
@@ -148,7 +148,8 @@ def channels_first(net, x):
 
 # ---- onnxruntime -------------------------------------------------------------------------------------------------------------
 
-def graph(net):
+def graph(net, halves):
+    """halves: the products of pairs' first and second columns are two, so that none need be split."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -160,16 +161,25 @@ def graph(net):
         nodes.append(helper.make_node(kind, inputs, list(outputs), **attributes))
         return outputs[0]
 
+    def product(kind, what, name, at, *outputs):
+        kernel = what.transpose(3, 2, 0, 1) if kind == "conv" else what
+        weights.append(numpy_helper.from_array(np.ascontiguousarray(kernel), f"w{name}"))
+        weights.append(numpy_helper.from_array(np.zeros(what.shape[-1], np.float32), f"b{name}"))
+        return node("Conv" if kind == "conv" else "Gemm", [at, f"w{name}", f"b{name}"], *outputs,
+                    **({"auto_pad": "SAME_UPPER"} if kind == "conv" else {}))
+
     for i, (kind, what) in enumerate(steps):
         out = "y" if i == len(steps) - 1 else f"t{i}"
         if kind in ("conv", "dense"):
-            kernel = what.transpose(3, 2, 0, 1) if kind == "conv" else what
-            weights += [numpy_helper.from_array(np.ascontiguousarray(kernel), f"w{i}"),
-                        numpy_helper.from_array(np.zeros(what.shape[-1], np.float32), f"b{i}")]
-            at = node("Conv" if kind == "conv" else "Gemm", [at, f"w{i}", f"b{i}"], out,
-                      **({"auto_pad": "SAME_UPPER"} if kind == "conv" else {}))
+            if halves and i + 1 < len(steps) and steps[i + 1][0] == "sort":
+                half = what.shape[-1] // 2
+                product(kind, what[..., :half], f"{i}a", at, f"a{i + 1}")
+                product(kind, what[..., half:], f"{i}c", at, f"c{i + 1}")
+            else:
+                at = product(kind, what, i, at, out)
         elif kind == "sort":
-            node("Split", [at], f"a{i}", f"c{i}", axis=1)
+            if not halves:
+                node("Split", [at], f"a{i}", f"c{i}", axis=1)
             at = node("Concat", [node("Min", [f"a{i}", f"c{i}"], f"l{i}"), node("Max", [f"a{i}", f"c{i}"], f"h{i}")], out, axis=1)
         elif kind == "pool":
             squares = node("Mul", [at, at], f"q{i}")
@@ -184,7 +194,7 @@ def graph(net):
 
 
 class Onnxruntime:
-    """VARIANT: spin or sleep, what waiting threads do."""
+    """VARIANT: split or halves, a graph; and what waiting threads do: spin, sleep, or spin with a core for each (pinned)."""
 
     def __init__(self, nets):
         import onnxruntime
@@ -193,9 +203,14 @@ class Onnxruntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = THREADS, 1
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if VARIANT == "spin" else "0")
+        form, _, waits = VARIANT.partition(" ")
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0" if waits == "sleep" else "1")
+        if waits == "pinned":
+            cores = sorted(os.sched_getaffinity(0))
+            options.add_session_config_entry("session.intra_op_thread_affinities", ";".join(str(c + 1) for c in cores[1:THREADS]))
+            os.sched_setaffinity(0, cores[:1])
         self.kept = [] # arrays whose addresses calls have
-        self.sessions = {net: onnxruntime.InferenceSession(graph(net), options, providers=["CPUExecutionProvider"]) for net in nets}
+        self.sessions = {net: onnxruntime.InferenceSession(graph(net, form == "halves"), options, providers=["CPUExecutionProvider"]) for net in nets}
 
     def prepare(self, net, x):
         session, x = self.sessions[net], channels_first(net, x)
