@@ -114,7 +114,7 @@ class Cable:
 
 class Dashboard:
     def __init__(self, page, d, check):
-        self.page, self.d, self.check, self.at = page, d, check, f"http://{d.host}:{d.port}/ui/"
+        self.page, self.d, self.check, self.at = page, d, check, f"http://{d.host}:{d.port}{d.prefix}/ui/"
 
     def go(self, where):
         """To a page of the dashboard: by its address, else, from another page of it, as a link does."""
@@ -380,6 +380,10 @@ def changes(check, ui):
     page.write("input", "Description", "for a while")
     page.click("button", "Save")
     ui.sees("a description", "for a while")
+    page.click("button", "Unload")
+    ui.sees("it is unloaded, and that is said", ["unavailable", "It cannot be asked anything now: unloaded."])
+    page.click("button", "Load")
+    ui.sees("and loaded again", ["Lipschitz report", "for a while"])
     page.click("button", "Delete the model")
     page.key("Escape")
     check("Escape is no", page.wait("!document.querySelector('dialog')") and d.get("/v2/models/fresh").status == 200)
@@ -504,7 +508,7 @@ def keys(check, browser, folder):
     file = pathlib.Path(folder, "keys")
     file.write_text(json.dumps({"keys": [{"name": n, "sha256": hashlib.sha256(k.encode()).hexdigest(), "scopes": [n]} for n, k in text.items()]}))
     file.chmod(0o600)
-    with Daemon("--web-root", WEB, "--api-key-file", str(file)) as d:
+    with Daemon("--web-root", WEB, "--api-key-file", str(file), prefix="/base") as d:
         admin = {"Authorization": "Bearer " + text["admin"]}
         d.call("PUT", "/v2/models/mlp", {"definition": MLP}, admin)
         page = browser.page()

@@ -55,10 +55,11 @@ class Answer:
 
 
 class Daemon:
-    def __init__(self, *options, state=None, environment=None):
+    def __init__(self, *options, state=None, environment=None, prefix=""):
         self.folder = tempfile.mkdtemp(prefix="onelip-")
         self.state = state or os.path.join(self.folder, "state")
-        self.options, self.environment = options, environment
+        self.options, self.environment = (*options, "--api-prefix", prefix) if prefix else options, environment
+        self.prefix = prefix  # of all paths
         self.process = None
 
     def __enter__(self):
@@ -116,7 +117,7 @@ class Daemon:
         if isinstance(body, (dict, list)):
             body = json.dumps(body)
         try:
-            connection.request(method, path, body=body, headers=headers or {})
+            connection.request(method, self.prefix + path, body=body, headers=headers or {})
             answer = connection.getresponse()
             return Answer(answer.status, answer.headers, answer.read())
         finally:

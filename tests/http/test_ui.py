@@ -11,13 +11,6 @@ FILES = sorted(p.name for p in (WEB / "ui").iterdir())
 TYPES = {"html": "text/html; charset=utf-8", "js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8", "svg": "image/svg+xml"}
 
 
-class Below(Daemon):
-    """A daemon whose paths all begin with /base."""
-
-    def call(self, method, path, *rest, **more):
-        return super().call(method, f"/base{path}", *rest, **more)
-
-
 def files(check, d):
     for name in FILES:
         a = d.get(f"/ui/{name}")
@@ -84,7 +77,7 @@ def around(check, folder):
     keys = pathlib.Path(folder, "keys")
     keys.write_text('{"keys":[{"name":"a","sha256":"%s","scopes":["admin"]}]}' % ("0" * 64))
     keys.chmod(0o600)
-    with Below("--web-root", str(WEB), "--api-prefix", "/base") as d:
+    with Daemon("--web-root", str(WEB), prefix="/base") as d:
         check("a prefix goes before it", d.get("/").headers["Location"] == "/base/ui/" and d.get("/ui/").status == d.get("/ui/app.js").status == 200)
     with Daemon("--web-root", str(WEB), "--api-key-file", str(keys)) as d:
         check("it needs no key, what it shows does", d.get("/ui/").status == d.get("/ui/app.js").status == 200 and d.get("/v2/models").status == 401)

@@ -1,7 +1,7 @@
 // certificate.js: a certificate as a headline, a curve and a table.
 
 import { Chart } from "./chart.js";
-import { down, facts, h, percent, table } from "./dom.js";
+import { down, facts, h, percent, table, up } from "./dom.js";
 
 /* The step function: accuracy[i] is left up to and with radius[i], so the line begins at the radius before it. What is beyond
  * every radius is not drawn. */
@@ -32,7 +32,7 @@ export function certificateNodes(certificate, { samples, accuracy = null, revisi
     const rows = epsilons.map((e, i) => [String(e), percent(provable[i]), reference ? percent(reference.provable_accuracy[i]) : "–"]);
     return [
         h("section", { class: "headline" }, facts([["Samples", String(samples)], accuracy !== null && ["Accuracy", percent(accuracy)], ["Mean radius", down(certificate.mean_radius, 5)],
-            ["Head", certificate.head], ["Arithmetic", certificate.arithmetic], ["Network", `≤ ${certificate.network_upper === null ? "none" : certificate.network_upper.toFixed?.(6) ?? certificate.network_upper}`],
+            ["Head", certificate.head], ["Arithmetic", certificate.arithmetic], ["Network", `≤ ${up(certificate.network_upper)}`],
             ["Revision", String(revision)], certificate.complete === false && ["Cut short", "yes"]])),
         ...(certificate.warnings ?? []).map(w => h("p", { class: "warning" }, typeof w === "string" ? w : w.text)),
         h("div", { class: "charts" }, chart.node, rows.length ? table("Provable accuracy at each ε", [["ε", "n"], ["Proven", "n"], ["deel-lip's formula", "n"]], rows) : null)];

@@ -38,7 +38,8 @@ function range(values, fixed) {
 }
 
 /* options: title, x, y (names of the axes), xRange and yRange ([low or undefined, high or undefined]), lines ([{y, name}]).
- * A series: {name, points: [[x, y], …] in the order of x, step: whether the value holds until the next point}. */
+ * A series: {name, points: [[x, y], …] in the order of x, step: whether the value holds until the next point, dots: points
+ * alone, faint: in the background}. */
 export class Chart {
     constructor(options) {
         this.options = options;
@@ -93,7 +94,7 @@ export class Chart {
             const points = thinned(s.points), path = points.map(([x, y], j) => !j ? `M${px(x).toFixed(1)} ${py(y).toFixed(1)}`
                 : s.step ? `H${px(x).toFixed(1)}V${py(y).toFixed(1)}` : `L${px(x).toFixed(1)} ${py(y).toFixed(1)}`).join("");
             const dots = s.dots || points.length < 3 ? points.map(([x, y]) => svg("circle", { cx: px(x), cy: py(y), r: 3 })) : [];
-            return svg("g", { class: `line s${i % 6}` }, s.dots ? null : svg("path", { d: path }), dots);
+            return svg("g", { class: `line s${i % 6} ${s.faint ? "faint" : ""}` }, s.dots ? null : svg("path", { d: path }), dots);
         });
         this.cross = svg("line", { class: "cross", y1: TOP, y2: HEIGHT - BOTTOM, visibility: "hidden" });
         const about = `${options.title}: ${this.series.map(s => s.points.length ? `${s.name} from ${near(s.points[0][1])} to ${near(s.points.at(-1)[1])}` : s.name).join("; ")}. Arrow keys read it.`;

@@ -168,4 +168,11 @@ export function problem(error) {
         error.code && h("p", { class: "meta" }, `${error.status} ${error.code}`, error.request_id && `, request ${error.request_id}`));
 }
 
+/* In the place of a part of a page: what went wrong with it; what a key may not see is only said. */
+export function failed(error) {
+    if (error.name === "AbortError")
+        throw error;
+    return error.code === "forbidden" || error.code === "unauthorized" ? note(error.detail) : problem(error);
+}
+
 export const note = (...children) => h("p", { class: "note" }, children);

@@ -17,27 +17,27 @@ class Curves {
         this.charts = new Map();
     }
 
+    /* faint: drawn so beside other lines. */
     put(chart, line, x, y, options = {}) {
         if (y === null || y === undefined || !Number.isFinite(Number(y)) || !Number.isFinite(x))
             return;
         if (!this.charts.has(chart)) {
-            const made = new Chart({ title: chart, x: "step", legend: true, ...options });
+            const made = new Chart({ title: chart, x: "step", legend: true });
             this.charts.set(chart, { made, lines: new Map() });
             this.node.append(made.node);
         }
         const { lines } = this.charts.get(chart);
         if (!lines.has(line))
-            lines.set(line, { name: line, points: [], dots: options.dots });
+            lines.set(line, { name: line, points: [], faint: options.faint });
         const { points } = lines.get(line), last = points.at(-1);
         if (last && last[0] >= x)
             last[1] = Number(y);
         else
             points.push([x, Number(y)]);
-        this.changed = true;
         this.frame ??= requestAnimationFrame(() => {
             this.frame = null;
             for (const { made, lines: all } of this.charts.values())
-                made.set([...all.values()]);
+                made.set([...all.values()].map(s => ({ ...s, faint: s.faint && all.size > 1 })));
         });
     }
 }
@@ -79,7 +79,7 @@ export async function render(view, { names: { id }, signal }) {
         if (body?.certificate)
             end.replaceChildren(...certificateNodes(body.certificate, { samples: body.parameters.samples, accuracy: job.metrics?.accuracy ?? null, revision: body.parameters.weights_revision }), save);
         else
-            end.replaceChildren(body?.metrics ? h("section", { class: "headline" }, facts(Object.entries(body.metrics).map(([metric, value]) => [metric, near(value, 6)]))) : "", save);
+            end.replaceChildren(body?.metrics && !Object.keys(job.metrics ?? {}).length ? h("section", { class: "headline" }, facts(Object.entries(body.metrics).map(([metric, value]) => [metric, near(value, 6)]))) : "", save);
     }
 
     /* One question at a time; what changed while it was asked is asked for once more. */
@@ -107,7 +107,7 @@ export async function render(view, { names: { id }, signal }) {
     function metrics(e) {
         for (const [name, value] of Object.entries(e.metrics ?? {})) {
             const chart = name.replace(/^val_/, "").replace(/^provable_accuracy_.*/, "provable_accuracy");
-            curves.put(chart, chart === name ? (e.type === "epoch" ? `${name}, mean of the epoch` : name) : name, e.step, value);
+            curves.put(chart, chart === name ? (e.type === "epoch" ? `${name}, mean of the epoch` : name) : name, e.step, value, { faint: e.type === "metrics" });
         }
         if (e.learning_rate !== undefined)
             curves.put("learning rate", "learning rate", e.step, e.learning_rate);

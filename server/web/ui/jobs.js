@@ -9,6 +9,11 @@ export const title = () => "Jobs";
 export const statusTag = status => tag(status, { succeeded: "good", failed: "bad", cancelled: "fair", running: "" }[status]);
 export const share = ({ step = 0, total_steps: total = 0 } = {}) => h("progress", { max: total || 1, value: step, title: `${step} of ${total} steps`, "aria-label": `${step} of ${total} steps` });
 
+function took({ started_at: from, finished_at: to }) {
+    const seconds = from && to ? (new Date(to) - new Date(from)) / 1000 : null;
+    return seconds === null ? "–" : seconds < 120 ? `${seconds} s` : seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
+}
+
 function creator(models, datasets, model) {
     const names = datasets.map(d => d.name), type = select([{ value: "train", text: "train" }, { value: "evaluate", text: "evaluate" }, { value: "certify", text: "certify" }]);
     const of = select(models, { value: model ?? models[0] }), dataset = select(names), validation = select([{ value: "", text: "none" }, ...names]);
@@ -47,13 +52,13 @@ export async function render(view, { query: asked, signal }) {
     async function show() {
         const { data, has_more: further } = await get(`/v2/jobs${query({ limit: Math.min(limit, 1000), model: filter })}`, { signal });
         more.hidden = !further || limit >= 1000;
-        place.replaceChildren(data.length ? table("Jobs", ["Job", "What", "Model", "Status", "Progress", "Figures", "Made", "Ended"], data.map(job => [
+        place.replaceChildren(data.length ? table("Jobs", ["Job", "What", "Model", "Status", "Progress", "Figures", "Made", "Took"], data.map(job => [
             h("a", { href: `#/jobs/${enc(job.id)}` }, h("code", null, `…${job.id.slice(-8)}`)), job.type, job.model ? h("a", { href: `#/models/${enc(job.model)}` }, job.model) : "–", statusTag(job.status),
-            share(job.progress ?? {}), Object.entries(job.metrics ?? {}).slice(0, 3).map(([name, value]) => `${name} ${near(value, 4)}`).join(" · "), when(job.created_at), when(job.finished_at)])) : note("There is none yet."));
+            share(job.progress ?? {}), Object.entries(job.metrics ?? {}).slice(0, 3).map(([name, value]) => `${name} ${near(value, 4)}`).join(" · "), when(job.created_at), took(job)]), { class: "dense" }) : note("There is none yet."));
     }
     await show();
     view.append(h("h1", null, filter ? `Jobs of ${filter}` : "Jobs"), filter ? h("p", { class: "crumb" }, h("a", { href: "#/jobs" }, "All jobs")) : "", place, told, more,
         models.models.length && datasets.length ? creator(models.models, datasets, filter) : note("A job needs a model and a dataset."));
     const soon = () => { waiting ??= setTimeout(() => { waiting = null; if (!signal.aborted) show().catch(() => {}); }, 500); };
-    follow("/v2/events?types=job,metrics,status&after=0", { signal, event: soon, told: () => {} }).catch(error => { if (!signal.aborted) told.replaceChildren(problem(error)); });
+    follow("/v2/events?types=job,metrics,status", { signal, event: soon, told: () => {} }).catch(error => { if (!signal.aborted) told.replaceChildren(problem(error)); });
 }

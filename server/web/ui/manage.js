@@ -21,6 +21,24 @@ const rowsOf = {
     refresh: a => [["Layer", ["Change", "n"], ["Iterations", "n"], ["Residual", "n"]], a.layers.map(l => [l.name, near(l.change), String(l.bjorck_iterations ?? "–"), near(l.residual, 3)])],
 };
 
+/* A model that is loaded or not, and one that shall be no more. */
+export function ending(name, path, told, again, loaded = true) {
+    const verb = loaded ? "unload" : "load";
+    return h("section", null, h("h2", null, "In memory and on disk"), h("p", { class: "buttons" },
+        button(loaded ? "Unload" : "Load", async () => {
+            await send("POST", `/v2/repository/models/${enc(name)}/${verb}`, {});
+            announce(`${name} is ${verb}ed`);
+            again();
+        }, told),
+        button("Delete the model", async () => {
+            if (!await sure(`Delete ${name}?`, "Weights, versions and checkpoints are removed from memory and disk. There is no way back.", "Delete", true))
+                return;
+            await call("DELETE", path);
+            announce(`${name} is gone`);
+            location.hash = "#/models";
+        }, told, { class: "danger" })));
+}
+
 export async function render(view, { model, path, base, version, etag, names, signal, again }) {
     const told = h("div"), out = h("div", { class: "report", role: "status" });
     let tag = etag;
@@ -56,12 +74,6 @@ export async function render(view, { model, path, base, version, etag, names, si
     if (!version) {
         const about = h("input", { value: model.description ?? "" });
         view.append(h("section", null, h("h2", null, "Description"), form(async () => { await send("PATCH", path, { description: about.value }); announce("The description was changed"); again(); }, "Save", field("Description", about))),
-            h("section", null, h("h2", null, "End"), h("p", { class: "buttons" }, button("Delete the model", async () => {
-                if (!await sure(`Delete ${names.name}?`, "Weights, versions and checkpoints are removed from memory and disk. There is no way back.", "Delete", true))
-                    return;
-                await call("DELETE", path);
-                announce(`${names.name} is gone`);
-                location.hash = "#/models";
-            }, told, { class: "danger" }))));
+            ending(names.name, path, told, again));
     }
 }

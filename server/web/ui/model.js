@@ -1,7 +1,7 @@
 // model.js: one model: its head or a version, and the parts of its page.
 
 import { call, enc } from "./api.js";
-import { count, facts, h, shape, tag } from "./dom.js";
+import { count, facts, h, note, shape, tag } from "./dom.js";
 import { labelsOf, stateTag } from "./models.js";
 import * as certify from "./certify.js";
 import * as infer from "./infer.js";
@@ -19,6 +19,12 @@ export async function render(view, context) {
     const { names: { name, part = "report" }, query, signal } = context, version = query.get("version");
     const path = `/v2/models/${enc(name)}`, base = version ? `${path}/versions/${enc(version)}` : path;
     const answer = await call("GET", base, { signal }), model = await answer.json();
+    if (model.state !== "READY") {
+        const told = h("div");
+        view.append(h("p", { class: "crumb" }, h("a", { href: "#/models" }, "Models")), h("div", { class: "title" }, h("h1", null, name), stateTag(model.state)),
+            note(`It cannot be asked anything now: ${model.error ?? model.reason ?? model.state.toLowerCase()}.`), told, manage.ending(name, path, told, context.again, model.state === "LOADING"));
+        return;
+    }
     const found = parts.find(p => p[0] === part) ?? parts[0], here = version ? `?version=${enc(version)}` : "";
     const headed = h("div", { class: "title" }, h("h1", null, name), stateTag(model.state), version ? tag(`version ${version}, frozen`) : null,
         labelsOf(model, version ?? model.head));

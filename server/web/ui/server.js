@@ -2,7 +2,7 @@
 
 import { call, enc, get } from "./api.js";
 import { Chart } from "./chart.js";
-import { bytes, count, facts, h, near, note, problem, table, tag } from "./dom.js";
+import { bytes, count, facts, failed, h, near, note, problem, table, tag } from "./dom.js";
 
 export const title = () => "Server";
 
@@ -27,17 +27,6 @@ function settingsTable({ settings, mutable }) {
         h("span", { class: "wrap" }, value === null ? h("span", { class: "dim" }, "none") : Array.isArray(value) ? value.join(", ") || h("span", { class: "dim" }, "none") : String(value)), mutable.includes(name) ? tag("may change") : ""]), { class: "dense" });
     node.classList.add("tall");
     return node;
-}
-
-/* What a key may not see is said in its place. */
-async function part(work) {
-    try {
-        return await work();
-    } catch (error) {
-        if (error.name === "AbortError")
-            throw error;
-        return error.code === "forbidden" || error.code === "unauthorized" ? note(error.detail) : problem(error);
-    }
 }
 
 export async function render(view, { signal }) {
@@ -83,7 +72,7 @@ export async function render(view, { signal }) {
             stats.firstChild.scrollLeft = scroll;
     }
 
-    const settings = await part(async () => settingsTable(await get("/v2/config", { signal })));
+    const settings = await get("/v2/config", { signal }).then(settingsTable, failed);
     view.append(h("h1", null, "Server"), state, h("div", { class: "charts" }, rates.node, memory.node), h("section", null, h("h2", null, "Models"), stats), h("section", null, h("h2", null, "Settings"), settings),
         h("section", null, h("h2", null, "Extensions"), h("p", null, about.extensions.map(e => [tag(e), " "]))));
     await look();
