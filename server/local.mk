@@ -165,7 +165,7 @@ clean-local:
 # /docs: our two files, and swagger-ui from its package, which is not in the source tree.
 webdocsdir = $(webdir)/docs
 SWAGGER_UI_FILES = swagger-ui-bundle.js swagger-ui.css LICENSE NOTICE
-EXTRA_DIST += %D%/web/docs/index.html %D%/web/docs/docs.js %D%/web/package.json %D%/web/package-lock.json
+EXTRA_DIST += %D%/web/.prettierrc.json %D%/web/docs/index.html %D%/web/docs/docs.js %D%/web/package.json %D%/web/package-lock.json
 if SWAGGER_UI
 nodist_webdocs_DATA = $(addprefix web/docs/,index.html docs.js $(SWAGGER_UI_FILES))
 $(nodist_webdocs_DATA): web/docs.stamp

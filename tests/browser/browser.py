@@ -118,6 +118,11 @@ window.testFind = (selector, words) => {
     const all = [...document.querySelectorAll(selector)].filter(e => e.checkVisibility());
     return words === null ? all[0] : all.find(e => said(e) === words) ?? all.find(e => said(e).startsWith(words));
 };
+window.testChoose = (selector, words, value) => {
+    const e = testFind(selector, words);
+    e.value = value;
+    e.dispatchEvent(new Event('change', { bubbles: true }));
+};
 window.testPlace = async (selector, words) => {
     const e = testFind(selector, words), box = () => { const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2, b.width, b.height]; };
     if (!e || e.disabled)
@@ -219,7 +224,7 @@ class Page:
 
     def choose(self, selector, words, value):
         self.place(selector, words)
-        self.js(f"(() => {{ const e = testFind({json.dumps(selector)}, {json.dumps(words)}); e.value = {json.dumps(value)}; e.dispatchEvent(new Event('change', {{ bubbles: true }})); }})()")
+        self.js(f"testChoose({json.dumps(selector)}, {json.dumps(words)}, {json.dumps(value)})")
 
     def files(self, selector, words, *paths):
         found = self.call("Runtime.evaluate", expression=f"testFind({json.dumps(selector)}, {json.dumps(words)})")["result"]

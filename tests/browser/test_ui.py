@@ -12,7 +12,7 @@ import zlib
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "http"))
 from browser import Browser, chromium
-from daemon import MLP, SOURCE, TRAINING, Daemon, run
+from daemon import MLP, SOURCE, TRAINING, Daemon, run, tensor
 
 WEB = str(pathlib.Path(SOURCE, "server/web").resolve())
 CNN = {"class_name": "Sequential", "config": {"k_coef_lip": 1.0, "layers": [
@@ -21,6 +21,7 @@ CNN = {"class_name": "Sequential", "config": {"k_coef_lip": 1.0, "layers": [
     {"class_name": "GroupSort2", "config": {"name": "sort"}},
     {"class_name": "Flatten", "config": {"name": "flat"}},
     {"class_name": "FrobeniusDense", "config": {"units": 3, "name": "class"}}]}}
+PIXEL = 0.00392156862745098
 SETTLED = "document.querySelector('main h1') && !document.querySelector('main').hasAttribute('aria-busy')"
 
 
@@ -51,7 +52,7 @@ def stage(d):
     d.create("cnn", CNN, TRAINING)
     d.put("/v2/datasets/toy?label=label", csv(), Content_Type="text/csv")
     x, y = pictures()
-    d.put("/v2/datasets/bars/x?scale=0.00392156862745098", npy("|u1", (30, 8, 8), x))
+    d.put(f"/v2/datasets/bars/x?scale={PIXEL}", npy("|u1", (30, 8, 8), x))
     d.put("/v2/datasets/bars/y_true", npy("|u1", (30,), y))
 
 
@@ -169,7 +170,9 @@ def models(check, ui):
     page.write("input", "Name", "wrong")
     page.js("testFind('textarea', 'Definition').value = '{\"class_name\":\"Sequential\",\"config\":{\"layers\":[{\"class_name\":\"Nothing\"}]}}'")
     page.click("button", "Create")
-    ui.sees("a failure has title, detail, place and remedy", ["not known", "Nothing", "/config/layers/0", "422 unknown_layer_class", d.get("/v2/problems/unknown_layer_class").json["remedy"][:40]], ".problem")
+    remedy = d.get("/v2/problems/unknown_layer_class").json["remedy"]
+    ui.sees("a failure has title, detail, place and remedy",
+            ["not known", "Nothing", "/config/layers/0", "422 unknown_layer_class", remedy[:40]], ".problem")
     ui.go("#/models/nobody")
     ui.sees("a model that is not there", "There is no such model", ".problem")
     ui.quiet("models", ["422", "404"])
@@ -183,7 +186,8 @@ def report(check, ui):
     rows = page.js("[...document.querySelectorAll('table[class=dense] tbody tr')].map(r => [...r.cells].map(c => c.innerText))")
     check("a row for each layer", [r[0] for r in rows] == [l["name"] for l in truth["layers"]], rows)
     check("upper is rounded up, lower down", all(float(r[3]) <= l["lower"] <= l["upper"] <= float(r[4]) for r, l in zip(rows, truth["layers"])), rows)
-    check("what the claim is worth is a word", all(r[6].split()[0] == {True: "holds", False: "exceeded", None: "not"}[l["sound_claim"]] for r, l in zip(rows, truth["layers"])), rows)
+    words = {True: "holds", False: "exceeded", None: "not"}
+    check("what the claim is worth is a word", [r[6].split()[0] for r in rows] == [words[l["sound_claim"]] for l in truth["layers"]], rows)
     page.click("button", "Every spectrum")
     check("two spectra are drawn", page.wait("document.querySelectorAll('.chart .line path').length === 2"))
     spectrum = d.get("/v2/models/cnn/layers/conv/singular_values").json["largest"]
@@ -209,8 +213,8 @@ def certify(check, ui):
     page.click("button", "Certify these rows")
     page.wait("document.querySelectorAll('.tall tbody tr').length === 12")
     x, y = pictures()
-    body = {"inputs": [{"name": "image", "shape": [12, 8, 8, 1], "datatype": "FP32", "data": [v * 0.00392156862745098 for v in x[:12 * 64]]},
-                       {"name": "y_true", "shape": [12], "datatype": "INT64", "data": list(y[:12])}], "epsilons": [0.1, 0.25, 0.5, 1]}
+    body = {"inputs": [tensor("image", [12, 8, 8, 1], [v * PIXEL for v in x[:12 * 64]]), tensor("y_true", [12], list(y[:12]), "INT64")],
+            "epsilons": [0.1, 0.25, 0.5, 1]}
     truth = d.post("/v2/models/cnn/certify", body).json
     radii = {o["name"]: o["data"] for o in truth["outputs"]}["radius"]
     shown = page.js("[...document.querySelectorAll('.tall tbody tr')].map(r => Number(r.cells[5].innerText))")
@@ -234,14 +238,19 @@ def infer(check, ui, folder):
     page.click("button", "Take it")
     ui.sees("a row has its truth beside the answer", "true: 0")
     x, _ = pictures()
-    truth = d.post("/v2/models/cnn/infer", {"inputs": [{"name": "image", "shape": [1, 8, 8, 1], "datatype": "FP32", "data": [v * 0.00392156862745098 for v in x[:64]]}]}).json["outputs"][0]["data"]
-    close = "[...document.querySelectorAll('.bars .n')].map(e => Number(e.innerText.replace('−', '-')))"
-    check("the outputs are the server's", page.wait(f"(v => v.length === 3 && {json.dumps(truth)}.every((t, i) => Math.abs(t - v[i]) < 1e-4))({close})"), (page.js(close), truth))
+    bars = "[...document.querySelectorAll('.bars .n')].map(e => Number(e.innerText.replace('−', '-')))"
+
+    def answer(pixels):
+        """What the server says of it, and whether the bars come to show that, to the four digits or more that they show."""
+        body = {"inputs": [tensor("image", [1, 8, 8, 1], pixels)]}
+        truth = d.post("/v2/models/cnn/infer", body).json["outputs"][0]["data"]
+        return page.wait(f"(v => v.length === 3 && {json.dumps(truth)}.every((t, i) => Math.abs(t - v[i]) < 1e-3))({bars})"), (page.js(bars), truth)
+
+    check("the outputs are the server's", *answer([v * PIXEL for v in x[:64]]))
     picture = pathlib.Path(folder, "white.png")
     picture.write_bytes(png(20, 20, (255, 255, 255)))
     page.files("input", "Picture", picture)
-    white = d.post("/v2/models/cnn/infer", {"inputs": [{"name": "image", "shape": [1, 8, 8, 1], "datatype": "FP32", "data": [1] * 64}]}).json["outputs"][0]["data"]
-    check("a picture of a file is scaled to the model's", page.wait(f"(v => v.length === 3 && {json.dumps(white)}.every((t, i) => Math.abs(t - v[i]) < 1e-3))({close})"), (page.js(close), white))
+    check("a picture of a file is scaled to the model's", *answer([1] * 64))
     picture = pathlib.Path(folder, "none.png")
     picture.write_bytes(b"no picture")
     page.files("input", "Picture", picture)
@@ -345,6 +354,14 @@ def jobs(check, ui):
     ui.quiet("jobs, their end")
 
 
+# What would be written to a file is kept in the page.
+SAVING = """(() => {
+    const make = URL.createObjectURL;
+    URL.createObjectURL = blob => { window.saved = blob; return make(blob); };
+    addEventListener('click', e => { if (e.target.download) { window.savedAs = e.target.download; e.preventDefault(); } }, true);
+})()"""
+
+
 def changes(check, ui):
     page, d = ui.page, ui.d
     ui.go("#/models/cnn/versions")
@@ -370,12 +387,12 @@ def changes(check, ui):
     page.click("main button", "Condense")
     page.click("dialog button", "Condense")
     ui.sees("a model that somebody else has changed is not changed unseen", "412 precondition_failed", ".problem")
-    page.js("(() => { const make = URL.createObjectURL; URL.createObjectURL = b => { window.saved = b; return make(b); }; addEventListener('click', e => { if (e.target.download) { window.savedAs = e.target.download; e.preventDefault(); } }, true); })()")
+    page.js(SAVING)
     page.click("button", "Download")
     name = page.wait("window.savedAs && window.saved && window.savedAs")
-    digest = page.js("window.saved.arrayBuffer().then(b => crypto.subtle.digest('SHA-256', b)).then(h => [...new Uint8Array(h)].map(v => v.toString(16).padStart(2, '0')).join(''))")
+    saved = bytes(page.js("window.saved.arrayBuffer().then(b => [...new Uint8Array(b)])"))
     theirs = d.get("/v2/models/cnn/export?format=safetensors&vanilla=true")
-    check("an export is the server's bytes", digest == hashlib.sha256(theirs.body).hexdigest() and name in theirs.headers["Content-Disposition"], (digest, name))
+    check("an export is the server's bytes", saved == theirs.body and name in theirs.headers["Content-Disposition"], (len(saved), name))
     ui.go("#/models/fresh/manage")
     page.write("input", "Description", "for a while")
     page.click("button", "Save")
@@ -407,9 +424,10 @@ def server(check, ui):
 
 CONTRAST = """(() => {
     const parse = c => { const m = c.match(/[\\d.]+/g).map(Number); return m.length < 4 ? [...m, 1] : m; };
-    const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4).reduce((s, v, i) => s + v * [.2126, .7152, .0722][i], 0);
+    const linear = v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
+    const light = ([r, g, b]) => .2126 * linear(r / 255) + .7152 * linear(g / 255) + .0722 * linear(b / 255);
     const over = (a, b) => [0, 1, 2].map(i => a[i] * a[3] + b[i] * (1 - a[3]));
-    const ground = e => { const layers = []; for (; e; e = e.parentElement) layers.push(parse(getComputedStyle(e).backgroundColor)); return layers.reverse().reduce((b, a) => over(a, b), [255, 255, 255]); };
+    const ground = e => e ? over(parse(getComputedStyle(e).backgroundColor), ground(e.parentElement)) : [255, 255, 255];
     const poor = [];
     for (const e of document.querySelectorAll('body *')) {
         if (!e.checkVisibility() || ![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()) || e.closest('.visually-hidden, :disabled, option, .skip, svg, script'))
@@ -462,11 +480,13 @@ def access(check, ui):
         page.key("Tab")
         if page.js("document.activeElement.textContent === 'cnn'"):
             break
-    check("and shows where one is", page.js("document.activeElement.matches(':focus-visible') && getComputedStyle(document.activeElement).outlineStyle !== 'none'"), page.js("document.activeElement.outerHTML"))
+    check("and shows where one is", page.js("(e => e.matches(':focus-visible') && getComputedStyle(e).outlineStyle !== 'none')(document.activeElement)"),
+          page.js("document.activeElement.outerHTML"))
     page.key("Enter")
     page.wait("location.hash === '#/models/cnn'")
     ui.sees("a page is opened by keys", "Lipschitz report")
-    check("it says which, and has the focus", page.wait("document.getElementById('live').textContent !== '' && document.activeElement.id === 'main'"), page.js("document.activeElement.outerHTML.slice(0, 100)"))
+    check("it says which, and has the focus", page.wait("document.getElementById('live').textContent === 'cnn' && document.activeElement.id === 'main'"),
+          page.js("document.getElementById('live').textContent + document.activeElement.outerHTML.slice(0, 100)"))
     ui.quiet("access", ["406"])
 
 
@@ -479,7 +499,8 @@ def policy(check, ui):
     page.js("(() => { const b = document.createElement('p'); b.setAttribute('style', 'color: red'); document.body.append(b); })()")
     page.js("fetch('http://127.0.0.2:9/').catch(() => {})")
     page.js("(() => { try { document.body.insertAdjacentHTML('beforeend', '<img src=x>'); window.parsed = true; } catch {} })()")
-    check("the browser keeps scripts in the page, text as HTML and other hosts out", page.wait("['connect-src', 'style-src-attr'].every(v => violations.includes(v))") and not page.js("window.ran || window.parsed"), page.js("violations"))
+    kept = page.wait("['connect-src', 'style-src-attr'].every(v => violations.includes(v))")
+    check("the browser keeps scripts in the page, text as HTML and other hosts out", kept and not page.js("window.ran || window.parsed"), page.js("violations"))
     page.faults.clear()
     page.requests.clear()
 
@@ -488,12 +509,20 @@ def units(check, ui):
     """What the modules compute, asked of themselves."""
     page = ui.page
     page.js("Promise.all(['dom', 'chart', 'server', 'api'].map(m => import(`./${m}.js`))).then(all => { window.M = Object.assign({}, ...all); })")
-    cases = {"M.up(1.2304126261)": "1.23042", "M.down(1.2304126261)": "1.23041", "M.up(1)": "1", "M.down(0.999999999)": "0.999999", "M.up(0.9999999)": "1", "M.up(0)": "0", "M.down(-1.00000001)": "−1.00001",
-             "M.up('Infinity')": "∞", "M.down(null)": "–", "M.up(1.23456789e-7)": "1.23457e−7", "M.bytes(1500)": "1.5 kB"}
+    cases = {"M.up(1.2304126261)": "1.23042", "M.down(1.2304126261)": "1.23041", "M.up(1)": "1", "M.down(0.999999999)": "0.999999",
+             "M.up(0.9999999)": "1", "M.up(0)": "0", "M.down(-1.00000001)": "−1.00001", "M.up('Infinity')": "∞", "M.down(null)": "–", "M.up(1.23456789e-7)": "1.23457e−7", "M.bytes(1500)": "1.5 kB"}
     wrong = {e: page.js(e) for e, v in cases.items() if page.js(e) != v}
     check("a bound stays a bound when it is shown", not wrong, wrong)
-    sound = page.js("(() => { let x = 7; const bad = []; for (let i = 0; i < 20000; i++) { x = x * 16807 % 2147483647; const v = (x / 1e9 - 1) * 10 ** (x % 13 - 6); "
-                    "const read = s => Number(s.replaceAll('−', '-')); if (!(read(M.down(v)) <= v && v <= read(M.up(v)) && read(M.up(v)) - read(M.down(v)) <= Math.abs(v) * 2e-5)) bad.push(v); } return bad; })()")
+    sound = page.js("""(() => {
+        const bad = [], read = s => Number(s.replaceAll('−', '-'));
+        for (let i = 0, x = 7; i < 20000; i++) {
+            x = x * 16807 % 2147483647;
+            const v = (x / 1e9 - 1) * 10 ** (x % 13 - 6), low = read(M.down(v)), high = read(M.up(v));
+            if (!(low <= v && v <= high && high - low <= Math.abs(v) * 2e-5)) /* six digits */
+                bad.push(v);
+        }
+        return bad;
+    })()""")
     check("whatever the number", sound == [], sound)
     ticks = page.js("[M.ticks(0, 1, 5), M.ticks(-0.3, 0.31, 4), M.ticks(1000, 4000, 3)]")
     check("ticks are round numbers inside", ticks == [[0, 0.2, 0.4, 0.6, 0.8, 1], [-0.2, 0, 0.2], [1000, 2000, 3000, 4000]], ticks)
@@ -517,7 +546,7 @@ def keys(check, browser, folder):
         ui.sees("a server with keys asks for one", "wants an API key", "dialog")
         page.write("input", "API key", "no such key")
         page.click("dialog button", "Sign in")
-        ui.sees("a wrong one is told, and asked for again", "401 unauthorized", "dialog .problem")
+        ui.sees("a wrong one is told, and asked for again", ["401 unauthorized", "Send a key of the daemon's key file"], "dialog .problem")
         page.write("input", "API key", text["infer"])
         page.click("dialog button", "Sign in")
         ui.sees("a right one opens the page", "mlp")

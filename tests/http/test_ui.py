@@ -62,8 +62,9 @@ def strangers(check, folder):
     os.mkfifo(root / "ui/pipe.js")
     with Daemon("--web-root", str(root)) as e:
         check("its own page is served", e.get("/ui/").status == 200)
-        for name in ("../secret.js", "..%2fsecret.js", "..%2Fsecret.js", "%2e%2e/secret.js", "%2e%2e%2fsecret.js", "..%5csecret.js", "....//secret.js", "/secret.js", "%2fsecret.js", ".//../secret.js",
-                     "secret.js%00.js", "notes.txt", ".hidden.js", "folder.js", "folder.js/", "link.js", "pipe.js", "index.html%00", "index.html.js", "none.js", "app.js/../../secret.js", "x" * 5000 + ".js"):
+        for name in ("../secret.js", "..%2fsecret.js", "..%2Fsecret.js", "%2e%2e/secret.js", "%2e%2e%2fsecret.js", "..%5csecret.js", "....//secret.js",
+                     "/secret.js", "%2fsecret.js", ".//../secret.js", "secret.js%00.js", "notes.txt", ".hidden.js", "folder.js", "folder.js/", "link.js",
+                     "pipe.js", "index.html%00", "index.html.js", "none.js", "app.js/../../secret.js", "x" * 5000 + ".js"):
             raw = e.raw(f"GET /ui/{name} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()).decode("latin-1")
             check(f"/ui/{name[:40]} is nothing", re.match(r"HTTP/1.1 4(00|04|14|31) ", raw) and secret not in raw, raw[:600])
         a = e.get("/ui/none.js")

@@ -9,7 +9,7 @@ ok() { # ok NAME COMMAND...
     if "$@" >"$root/log" 2>&1; then echo "ok $n - $name"; else echo "not ok $n - $name"; sed 's/^/# /' "$root/log"; fi
 }
 
-echo 1..11
+echo 1..12
 ok "make install into an empty folder" env -u MAKEFLAGS -u MAKELEVEL make -s -C "$top_builddir" install DESTDIR="$root"
 
 prefix=$(cd "$root" && find . -name onelip.pc -path '*/pkgconfig/*' | sed 's|^\./||; s|/lib.*||' | head -n 1)
@@ -42,6 +42,8 @@ run_examples() { # train first: predict reads what it saves
     [ "$(ls "$examples"/*.c | wc -l)" = 6 ]
 }
 ok "every example builds by pkg-config and runs" run_examples
+
+ok "the dashboard is where onelipd looks for it, whole" diff -r "$srcdir/server/web/ui" "$base/share/onelip/web/ui"
 
 pages() {
     for page in "$base"/share/man/man1/onelip.1 "$base"/share/man/man3/onelip.3 "$base"/share/man/man8/onelipd.8; do
