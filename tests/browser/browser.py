@@ -230,6 +230,12 @@ class Page:
         found = self.call("Runtime.evaluate", expression=f"testFind({json.dumps(selector)}, {json.dumps(words)})")["result"]
         self.call("DOM.setFileInputFiles", files=[str(p) for p in paths], objectId=found["objectId"])
 
+    def drop(self, selector, words, *paths):
+        """Files dragged onto an element from outside."""
+        x, y, *_ = self.place(selector, words)
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.call("Input.dispatchDragEvent", type=kind, x=x, y=y, data={"items": [], "files": [str(p) for p in paths], "dragOperationsMask": 1})
+
     def picture(self, path, whole=True):
         clip = {}
         if whole:

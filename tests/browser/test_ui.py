@@ -1,8 +1,9 @@
 """The dashboard as people use it, in a real Chromium: every page, every action, the keyboard, the screen's sizes, keys, a connection
-that breaks. Skipped unless $CHROMIUM names a Chromium."""
+that breaks. Skipped unless $CHROMIUM names a Chromium; $AXE names axe-core's file, for its rules of accessibility, too."""
 
 import hashlib
 import json
+import os
 import pathlib
 import socket
 import struct
@@ -14,6 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "http"))
 from browser import Browser, chromium
 from daemon import MLP, SOURCE, TRAINING, Daemon, run, tensor
 
+AXE = pathlib.Path(os.environ["AXE"]).read_text() if os.environ.get("AXE") else None
 WEB = str(pathlib.Path(SOURCE, "server/web").resolve())
 CNN = {"class_name": "Sequential", "config": {"k_coef_lip": 1.0, "layers": [
     {"class_name": "InputLayer", "config": {"batch_input_shape": [None, 8, 8, 1], "name": "image"}},
@@ -188,7 +190,7 @@ def report(check, ui):
     check("upper is rounded up, lower down", all(float(r[3]) <= l["lower"] <= l["upper"] <= float(r[4]) for r, l in zip(rows, truth["layers"])), rows)
     words = {True: "holds", False: "exceeded", None: "not"}
     check("what the claim is worth is a word", [r[6].split()[0] for r in rows] == [words[l["sound_claim"]] for l in truth["layers"]], rows)
-    page.click("button", "Every spectrum")
+    page.click("button", "All spectra")
     check("two spectra are drawn", page.wait("document.querySelectorAll('.chart .line path').length === 2"))
     spectrum = d.get("/v2/models/cnn/layers/conv/singular_values").json["largest"]
     page.click(".chart details summary")
@@ -251,6 +253,11 @@ def infer(check, ui, folder):
     picture.write_bytes(png(20, 20, (255, 255, 255)))
     page.files("input", "Picture", picture)
     check("a picture of a file is scaled to the model's", *answer([1] * 64))
+    page.click("button", "Clear")
+    page.wait(f"({bars})[0] !== undefined")
+    black = answer([0] * 64)
+    page.drop("canvas", None, picture)
+    check("and so is one that is dropped", black[0] and answer([1] * 64)[0], black)
     picture = pathlib.Path(folder, "none.png")
     picture.write_bytes(b"no picture")
     page.files("input", "Picture", picture)
@@ -283,6 +290,15 @@ def datasets(check, ui, folder):
     page.files("input", "File", file)
     page.click("button", "Upload")
     ui.sees("a broken one is told", "422 bad_file", ".problem")
+    file = pathlib.Path(folder, "more.npy")
+    file.write_bytes(npy("<f4", (40, 2), struct.pack("<80f", *range(80))))
+    page.files("input", "File", file)
+    page.write("input", "Name", "more")
+    page.write("input", "Tensor", "side")
+    page.write("input", "Scale", "0.5")
+    page.click("button", "Upload")
+    ui.sees("one tensor is added to a set", "side 2 fp32")
+    check("with its scale", [t.get("scale") for t in d.get("/v2/datasets/more").json["tensors"] if t["name"] == "side"] == [0.5], d.get("/v2/datasets/more").json)
     ui.go("#/datasets/bars")
     ui.sees("its tensors are described", ["UINT8", "30×8×8", "Rows 0 to 29"])
     check("its pictures are shown", page.wait("document.querySelectorAll('.pictures canvas').length === 30"))
@@ -447,14 +463,19 @@ def access(check, ui):
     page = ui.page
     for scheme in ("light", "dark"):
         page.media(prefers_color_scheme=scheme)
-        poor, unnamed, heads = {}, {}, {}
+        poor, unnamed, heads, against = {}, {}, {}, {}
         for where in PAGES:
             ui.go(where)
             page.js("document.querySelectorAll('details').forEach(d => { d.open = true; })")
             page.wait("!document.querySelector('[aria-busy]')", 10)
             poor[where], unnamed[where] = page.js(CONTRAST), page.js(UNNAMED)
+            if AXE:
+                page.call("Runtime.evaluate", expression=AXE)
+                against[where] = page.js("axe.run().then(r => r.violations.map(v => [v.id, v.help, v.nodes[0].html.slice(0, 200)]))")
             heads[where] = page.js("[document.querySelectorAll('h1').length, document.querySelectorAll('[id]').length - new Set([...document.querySelectorAll('[id]')].map(e => e.id)).size]")
         check(f"{scheme}: every text has a contrast of 4.5", not any(poor.values()), poor)
+        if AXE:
+            check(f"{scheme}: axe finds nothing against any page", len(against) == len(PAGES) and not any(against.values()), against)
         check(f"{scheme}: every control and picture has a name", not any(unnamed.values()), unnamed)
         check(f"{scheme}: one first heading on each page, no id twice", all(h == [1, 0] for h in heads.values()), heads)
     page.media(prefers_color_scheme="light", prefers_reduced_motion="reduce")

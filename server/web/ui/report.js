@@ -250,7 +250,7 @@ export async function render(view, { base, signal, query: asked }) {
                           for (const layer of matrices) await spectra.draw(layer);
                       },
                       spectra.told,
-                      { class: "small quiet", "aria-label": "Every spectrum" },
+                      { class: "small quiet", "aria-label": "All spectra" },
                   )
                 : "",
         );

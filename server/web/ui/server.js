@@ -32,7 +32,7 @@ const duration = s =>
 function settingsTable({ settings, mutable }) {
     const node = table(
         "Settings",
-        ["Setting", "Value", ""],
+        ["Setting", "Value", "May change"],
         Object.entries(settings).map(([name, value]) => [
             h("code", null, name),
             h(
@@ -44,7 +44,7 @@ function settingsTable({ settings, mutable }) {
                       ? value.join(", ") || h("span", { class: "dim" }, "none")
                       : String(value),
             ),
-            mutable.includes(name) ? tag("may change") : "",
+            mutable.includes(name) ? tag("any time") : "at start",
         ]),
         { class: "dense" },
     );

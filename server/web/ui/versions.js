@@ -79,7 +79,7 @@ export async function render(view, { path, names, signal, again }) {
             ),
             table(
                 "Versions",
-                ["Version", "", "Labels", ["Revision", "n"], "Frozen", "Description", ""],
+                ["Version", "State", "Labels", ["Revision", "n"], "Frozen", "Description", "Actions"],
                 versions.map(v => [
                     h("a", { href: v.head ? here : `${here}?version=${enc(v.version)}` }, v.version),
                     v.head ? tag("head") : tag("frozen"),
@@ -133,7 +133,7 @@ export async function render(view, { path, names, signal, again }) {
             checkpoints.length
                 ? table(
                       "Checkpoints",
-                      ["Name", ["Step", "n"], ["Revision", "n"], ["Size", "n"], "Made", "Job", ""],
+                      ["Name", ["Step", "n"], ["Revision", "n"], ["Size", "n"], "Made", "Job", "Actions"],
                       checkpoints.map(c => [
                           c.name,
                           count(c.step),
