@@ -11,7 +11,7 @@
     {.name = "reduction",                                                                                            \
      .type = LIP__CHOICE,                                                                                            \
      .offset = LIP__FIELD(lip__loss, reduction),                                                                     \
-     .choices = "auto|sum_over_batch_size|sum"},                                                                     \
+     .choices = "auto|sum_over_batch_size|sum|none"},                                                                     \
         {.name = "name", .type = LIP__STRING, .offset = LIP__FIELD(lip__loss, name), .choices = class_name}
 #define LIP__LOSS_ALPHA(def_)                                                                                        \
     {.name = "alpha", .type = LIP__FLOAT, .offset = LIP__FIELD(lip__loss, alpha), .def = def_, .max = INFINITY}

@@ -14,11 +14,21 @@ const struct lip__class *const lip__losses[] = {
 #undef LOSS
     NULL};
 
+bool lip__loss_means(const struct lip__loss *loss)
+{
+    return !loss->reduction || strcmp(loss->reduction, "sum") != 0;
+}
+
+bool lip__loss_trains_mean(const struct lip__loss *loss)
+{
+    return lip__loss_means(loss) && (!loss->reduction || strcmp(loss->reduction, "none") != 0);
+}
+
 double lip__loss(const struct lip__object *self, const struct lip__scored *s)
 {
     struct lip__loss now = *(const struct lip__loss *)self;
     const struct lip__loss_class *cls = (const struct lip__loss_class *)self->cls;
-    bool mean = !now.reduction || strcmp(now.reduction, "sum") != 0;
+    bool trains_mean = lip__loss_trains_mean(&now);
     size_t rows = s->rows ? s->rows : 1;
     double whole = s->weight == 0 ? 1 : s->weight, total = 0;
     float *scale = (float *)s->scratch, *per_sample = s->per_sample ? s->per_sample : (float *)(s->scratch + s->n);
@@ -32,12 +42,12 @@ double lip__loss(const struct lip__object *self, const struct lip__scored *s)
     for (size_t i = 0; i < s->n; i++) {
         double w = whole * (s->sample_weight ? s->sample_weight[i / rows] : 1.0);
 
-        scale[i] = (float)(mean ? w / (double)s->n : w);
+        scale[i] = (float)(trains_mean ? w / (double)s->n : w);
     }
     cls->value(&now.base, s->n, s->c, s->y, s->p, scale, per_sample, s->dp, s->scratch + 2 * s->n);
     for (size_t i = 0; i < s->n; i++)
         total += (s->sample_weight ? (double)s->sample_weight[i / rows] : 1.0) * per_sample[i];
-    return mean ? total / (double)s->n : total;
+    return lip__loss_means(&now) ? total / (double)s->n : total;
 }
 
 void lip__loss_begin(struct lip__object *loss)

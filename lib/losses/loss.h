@@ -7,7 +7,9 @@
 /* Every loss's own struct: one for all, a loss reads what its fields name. */
 struct lip__loss {
     struct lip__object base;
-    const char *reduction; /* "auto" and "sum_over_batch_size": mean of the weighted values; "sum" */
+    /* "auto" and "sum_over_batch_size": mean of the weighted values; "sum"; "none": told as their mean, trained on as their
+     * sum, which is what Keras's fit makes of a vector. */
+    const char *reduction;
     char *name;
     double alpha, min_margin, tau; /* float32 variables in deel-lip: used as (float) */
     bool multi_gpu;                /* labels come processed (17.4) */
@@ -39,6 +41,10 @@ extern const struct lip__class *const lip__losses[]; /* NULL-terminated */
 
 /* lip__loss_begin: a loss that has seen nothing; after its keys were set, before the first lip__loss. */
 void lip__loss_begin(struct lip__object *loss);
+
+/* lip__loss_means, lip__loss_trains_mean: whether the value, and what gradients are of, is a mean; else a sum. */
+bool lip__loss_means(const struct lip__loss *loss);
+bool lip__loss_trains_mean(const struct lip__loss *loss);
 
 /* lip__loss_threshold: above which one output says yes. */
 double lip__loss_threshold(const struct lip__object *loss);

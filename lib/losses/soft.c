@@ -11,8 +11,6 @@
  * f the true score and n = logsumexp(t g)/t over the others g, t = log(C - 1) / (m penalty/2), all scores times
  * temperature. Source: deel-lip 1.5.1 and torchlip 1.0.5, their losses; semantics.md 13.3.
  */
-#include <string.h>
-
 #include "losses/family.h"
 
 /* softmax(t p) over the classes that are not true, in q, 0 for the true one. Returns logsumexp of the same. */
@@ -53,7 +51,8 @@ static void soft(const struct lip__object *self, size_t n, size_t c, const float
     const struct lip__loss *l = (const struct lip__loss *)self;
     double m = (float)l->min_margin, kr = l->hinge_only ? 0 : 1 / (double)(float)l->alpha, *q = scratch;
     double t = clip(l->temperature * l->min_margin / clip(l->mean, l->min_margin, 20000), 0.005, 250);
-    double share = l->hinge_only && !(l->reduction && !strcmp(l->reduction, "sum")) ? 1 / (double)c : 1;
+    double part = l->hinge_only ? 1 / (double)c : 1; /* where a mean is over a matrix */
+    double told = lip__loss_means(l) ? part : 1, share = lip__loss_trains_mean(l) ? part : 1;
 
     for (size_t i = 0; i < n; i++) {
         const float *yi = y + i * c, *pi = p + i * c;
@@ -66,7 +65,7 @@ static void soft(const struct lip__object *self, size_t n, size_t c, const float
             sum += f * h;
             inner += q[j] * h;
         }
-        per_sample[i] = (float)(share * sum);
+        per_sample[i] = (float)(told * sum);
         for (size_t j = 0; dp && j < c; j++) {
             double s = yi[j] > 0 ? 1 : -1, f = yi[j] > 0 ? 1 : q[j], h = -s * pi[j] * kr + fmax(m / 2 - s * pi[j], 0);
             double slope = -s * kr - (m / 2 - s * pi[j] > 0 ? s : 0);

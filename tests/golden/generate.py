@@ -2,8 +2,11 @@
 """Golden vectors: what deel-lip computes, one safetensors file per case, for tests/unit/check_golden.c.
 
     python3.11 -m venv VENV && VENV/bin/pip install -r tests/golden/requirements.txt
-    VENV/bin/python tests/golden/generate.py [group ...]      # norm layer graph loss training steps model optimizer trajectory; all
-    VENV/bin/python tests/golden/generate.py layer-pad        # the cases whose names begin so
+    DEEL_LIP_SOURCE=DIR VENV/bin/python tests/golden/generate.py [group ...]    # all, or norm layer graph loss training ...
+    DEEL_LIP_SOURCE=DIR VENV/bin/python tests/golden/generate.py layer-pad      # the cases whose names begin so
+
+DIR is a checkout of deel-lip's repository at commit 0d1cdae (1.5.1, not on PyPI): MulticlassSoftHKR comes from there, all
+else from PyPI's 1.5.0. generate_torch.py makes the vectors of torchlip's own loss; their names have "torchlip" in them.
 
 cases.txt lists the files, so that a lost one is noticed. The same machine type gives the same bytes: seeds are fixed,
 TensorFlow runs on one thread without oneDNN. All tensors are F32. All metadata values are strings:
@@ -23,7 +26,7 @@ TensorFlow runs on one thread without oneDNN. All tensors are F32. All metadata 
                TensorFlow on a CPU has no channels_first convolutions and poolings: there the definition is
                deel-lip's own, and the numbers are those of the same layer with channels_last, on transposed data.
     loss       loss (Keras JSON), y_true, y_pred -> value, per_sample, grad; sample_weight, value_weighted,
-               grad_weighted.
+               grad_weighted. Of reduction "none" value is the mean that Keras tells, grad that of the sum.
     training   definition, training; weights/..., x and y_true (pool, batch, ...), batch_index (steps); loss
                (steps), each step's own, before its update; step<k>/<layer>/<variable> after step k. deel-lip's wbar
                lags: step<k>'s wbar is the effective kernel of step k's own forward, not of the kernel beside it.
@@ -39,6 +42,7 @@ TensorFlow runs on one thread without oneDNN. All tensors are F32. All metadata 
                decomposition in float64; reference, deel-lip's own result as text, with its nan and inf; kind "rko", or
                "frobenius" (columns), whose kernel has a zero column or is zero and which has no u and no polar.
     optimizer  optimizer (Keras JSON); w0, grads (steps, ...) -> w_after (steps, ...).
+    metric     metric, loss (Keras JSON; the loss that accuracy goes with); y_true, y_pred -> value.
     trajectory JSON, for tests/http/test_trajectory.py: the losses of 200 Adam steps on Fashion-MNIST, with one thread
                and with two, and the accuracy on the first 1000 test images behind them; tests/http/trajectory.py has
                the networks, weights and batches.
@@ -49,10 +53,10 @@ JSON and called one after the other, each built on its own input with the k of i
 read back whole, which traces its layers with the k of their configs and builds each on its own input.
 """
 import copy
+import importlib.util
 import json
 import os
 import platform
-import struct
 import subprocess
 import sys
 import warnings
@@ -88,6 +92,7 @@ from deel.lip.activations import FullSort, GroupSort, GroupSort2, Householder, M
 from deel.lip.layers.unconstrained import PadConv2D  # noqa: E402
 from deel.lip.model import vanillaModel  # noqa: E402
 from deel.lip.normalizers import reshaped_kernel_orthogonalization, set_stop_grad_spectral  # noqa: E402
+from deel.lip.utils import process_labels_for_multi_gpu  # noqa: E402
 
 import importlib.metadata  # noqa: E402
 
@@ -96,75 +101,16 @@ for package, version in PINNED.items():
     assert importlib.metadata.version(package) == version, f"needs {package} {version}: see requirements.txt"
 assert sys.version_info[:2] == (3, 11), "needs Python 3.11"
 
-ONLY = ""  # what the names of the wanted cases begin with
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "..", "http"))
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "http")]
+import files  # noqa: E402
 import trajectory as setup  # noqa: E402
+from files import floors, normal, settle, worst, write  # noqa: E402
 
-TOOL = "deel-lip {deel-lip}, tensorflow-cpu {tensorflow-cpu}, numpy {numpy}, ".format(**PINNED)
-TOOL += "python " + platform.python_version()
+AROUND = "tensorflow-cpu {tensorflow-cpu}, numpy {numpy}, python ".format(**PINNED) + platform.python_version()
+TOOL = files.TOOL = f"deel-lip {PINNED['deel-lip']}, {AROUND}"
+SOFT = f"deel-lip 1.5.1 (commit 0d1cdae) in {PINNED['deel-lip']}, {AROUND}"
 KL = tf.keras.layers
-
-
-# ---- files -----------------------------------------------------------------------------------------
-
-
-def write(group, case, seed, tensors, **metadata):
-    """One safetensors file: u64 header length, JSON padded with spaces to 8 bytes, data."""
-    head = {"__metadata__": {"tool": TOOL, "seed": str(seed), "group": group, "case": case}}
-    for key, value in metadata.items():
-        assert isinstance(value, str), key
-        head["__metadata__"][key] = value
-    at, data = 0, []
-    for name, value in tensors.items():
-        value = np.ascontiguousarray(np.asarray(value, dtype="<f4"))
-        assert np.isfinite(value).all(), (group, case, name)
-        head[name] = {"dtype": "F32", "shape": list(value.shape), "data_offsets": [at, at + value.nbytes]}
-        at += value.nbytes
-        data.append(value.tobytes())
-    text = json.dumps(head, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with open(os.path.join(HERE, f"{group}-{case}.safetensors"), "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text + b"".join(data))
-
-
-def floors(got, exact, losses=()):
-    """floor:<tensor> for every tensor of `got` that `exact` has too."""
-    out = {}
-    for name, value in got.items():
-        if name in exact:
-            a, b = np.asarray(value, np.float64), np.asarray(exact[name], np.float64)
-            assert a.shape == b.shape, (name, a.shape, b.shape)
-            top = np.abs(b).max()
-            scale = np.maximum(1, np.abs(b)) if name in losses else (top if top > 0 else 1.0)
-            out["floor:" + name] = "%.2e" % np.max(np.abs(a - b) / scale)
-    return out
-
-
-def worst(found):
-    return max((float(v) for v in found.values()), default=0.0)
-
-
-def settle(group, case, seed, make, limit):
-    """Write what make(seed) gives. A case whose float32 and float64 results part by more than `limit` stands on the
-    edge of a stopping test or a kink and says nothing about an implementation: the next seed is taken."""
-    if not case.startswith(ONLY):
-        return
-    for tried in range(seed, seed + 40):
-        tensors, metadata = make(tried)
-        if worst({k: v for k, v in metadata.items() if k.startswith("floor:")}) <= limit:
-            write(group, case, tried, tensors, **metadata)
-            print(f"{group}-{case}: seed {tried}, worst floor", worst(
-                {k: v for k, v in metadata.items() if k.startswith("floor:")}), flush=True)
-            return
-        print(f"{group}-{case}: seed {tried} refused", {k: v for k, v in metadata.items()
-                                                       if k.startswith("floor:") and float(v) > limit})
-    raise SystemExit(f"{group}-{case}: no seed gives a float32 result within {limit} of float64")
-
-
-def normal(rng, *shape, scale=1.0):
-    """Gaussian numbers that float32 holds exactly."""
-    return (rng.standard_normal(shape) * scale).astype(np.float32)
 
 
 # ---- norm ------------------------------------------------------------------------------------------
@@ -1064,9 +1010,40 @@ def graph():
 # ---- losses ----------------------------------------------------------------------------------------
 
 
-def loss_formula(class_name, config, y, p, sparse_ok=True):
+def soft_hkr():
+    """The class of a version that PyPI does not have."""
+    source = os.path.join(os.environ["DEEL_LIP_SOURCE"], "deel/lip/losses.py")
+    spec = importlib.util.spec_from_file_location("deel.lip.losses_of_1_5_1", source)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.MulticlassSoftHKR
+
+
+def loss_class(kind):
+    if kind == "MulticlassSoftHKR":
+        return soft_hkr()
+    return getattr(lip.losses if hasattr(lip.losses, kind) else tf.keras.losses, kind)
+
+
+def soft_formula(config, y, p, memory):
+    """MulticlassSoftHKR; memory holds the running mean of the calls before."""
+    m = np.float64(np.float32(config["min_margin"]))
+    sign, mean = 2 * tf.cast(y > 0, tf.float64) - 1, memory.get("mean", config["min_margin"])
+    mean = config["alpha_mean"] * mean + (1 - config["alpha_mean"]) * float(tf.reduce_mean(tf.abs(p)))
+    memory["mean"] = mean
+    t = np.clip(config["temperature"] * config["min_margin"] / np.clip(mean, config["min_margin"], 20000), 0.005, 250)
+    share = tf.where(y > 0, 1, tf.nn.softmax(tf.where(y > 0, -np.inf, t * p)))
+    hinge = tf.nn.relu(m / 2 - sign * p) * share
+    if np.isinf(config["alpha"]):
+        return hinge  # a matrix: its mean is over the classes, too
+    return tf.reduce_sum(-sign * p * share, axis=-1) / np.float64(np.float32(config["alpha"])) + tf.reduce_sum(hinge, axis=-1)
+
+
+def loss_formula(class_name, config, y, p, memory=None):
     """Per-sample value in float64, written from the definitions, with TensorFlow's conventions at ties. tau, alpha and
     margin are the float32 values that the loss holds."""
+    if class_name == "MulticlassSoftHKR":
+        return soft_formula(config, y, p, {} if memory is None else memory)
     f = lambda key: tf.constant(np.float64(np.float32(config[key])))  # noqa: E731
     n, c = p.shape
     if class_name == "TauSparseCategoricalCrossentropy":
@@ -1075,6 +1052,8 @@ def loss_formula(class_name, config, y, p, sparse_ok=True):
     sign = 2 * positive - 1
 
     def kr():
+        if config["multi_gpu"]:
+            return tf.reduce_mean(p * y, axis=-1)
         one = tf.cast(tf.equal(y, 1), tf.float64)
         count = tf.reduce_sum(one, axis=0)
         share = tf.where(count > 0, one / tf.maximum(count, 1), 0)
@@ -1139,7 +1118,7 @@ def keras_formula(class_name, config, y, p):
     return -tf.reduce_sum(y * tf.math.log(clip(p / tf.reduce_sum(p, axis=-1, keepdims=True))), axis=-1)
 
 
-def loss_results(call, per_sample, y, p, weight, dtype):
+def loss_results(call, per_sample, y, p, weight, dtype, sums):
     p = tf.constant(p, dtype)
     out = {}
     for name, w in (("", None), ("_weighted", weight)):
@@ -1148,9 +1127,11 @@ def loss_results(call, per_sample, y, p, weight, dtype):
         with tf.GradientTape() as tape:
             tape.watch(p)
             value = call(y, p, w)
-        out["value" + name] = value.numpy()
-        out["grad" + name] = tape.gradient(value, p).numpy()
-    out["per_sample"] = per_sample(y, p).numpy()
+        out["value" + name] = np.mean(value.numpy())
+        out["grad" + name] = tape.gradient(value, p).numpy()  # of a vector: of its sum
+    single = per_sample(y, p).numpy()
+    single = single.reshape(len(single), -1)
+    out["per_sample"] = single.sum(axis=1) if sums else single.mean(axis=1)
     return out
 
 
@@ -1158,28 +1139,36 @@ def loss():
     names = ("value", "value_weighted", "per_sample")
 
     def one(case, seed, kind, arguments, y, p, weight=None, eager=False):
+        if not case.startswith(files.ONLY):
+            return
         tf.config.run_functions_eagerly(eager)
-        home = lip.losses if hasattr(lip.losses, kind) else tf.keras.losses
-        made = getattr(home, kind)(**arguments)
-        config = {"class_name": kind, "config": made.get_config()}
-        single = getattr(home, kind)(**arguments, reduction="none")
+        cls = loss_class(kind)
+        config = {"class_name": kind, "config": cls(**arguments).get_config()}
+        sums = arguments.get("reduction") == "sum"
+        single = cls(**{**arguments, "reduction": "none"})
         given = {"y_true": y, "y_pred": p}
         if weight is not None:
             given["sample_weight"] = weight
-        got = loss_results(lambda a, b, w: made(a, b, sample_weight=w), single, tf.constant(y), p, weight, "float32")
+        got = loss_results(lambda a, b, w: cls(**arguments)(a, b, sample_weight=w),  # new ones: some remember
+                           single, tf.constant(y), p, weight, "float32", sums)
         tf.config.run_functions_eagerly(False)
 
         def per_sample(a, b):
             return loss_formula(kind, config["config"], tf.cast(a, tf.float64), b)
 
         def reduced(a, b, w):
-            return tf.reduce_mean(per_sample(a, b) * (1.0 if w is None else tf.cast(w, tf.float64)))
+            each = per_sample(a, b)
+            if w is not None:
+                each *= tf.reshape(tf.cast(w, tf.float64), [-1] + [1] * (len(each.shape) - 1))
+            how = config["config"]["reduction"]
+            return tf.reduce_sum(each) if how == "sum" else each if how == "none" else tf.reduce_mean(each)
 
-        exact = loss_results(reduced, per_sample, tf.constant(y), p, weight, "float64")
+        exact = loss_results(reduced, per_sample, tf.constant(y), p, weight, "float64", sums)
         found = floors(got, exact, names)
         assert worst(found) < 2e-5, (case, found)
         print(f"loss-{case}: worst floor", worst(found))
-        write("loss", case, seed, {**given, **got}, loss=json.dumps(config, default=float), **found)
+        write("loss", case, seed, {**given, **got}, SOFT if kind == "MulticlassSoftHKR" else None,
+              loss=json.dumps(config, default=float), **found)
 
     def binary(seed, n=12, low=0.0, c=1):
         """Labels low or 1, both present; predictions random, then on the margin, at zero and equal."""
@@ -1286,6 +1275,28 @@ def loss():
     one("set3-categorical_hinge", 0, "CategoricalHinge", dict(min_margin=1.1), y, p)
     one("set3-tau_categorical", 0, "TauCategoricalCrossentropy", dict(tau=2.0), y, p)
 
+    # Labels that deel-lip has made into weights, which it sums over all devices; the other reductions; soft weights.
+    for seed, (kind, short, arguments, several) in enumerate([
+        ("KR", "kr", {}, False), ("HKR", "hkr", dict(alpha=5.0), False),
+        ("MulticlassKR", "multiclass_kr", {}, True), ("MulticlassHKR", "multiclass_hkr", dict(alpha=5.0), True),
+    ], 20950):
+        y, p, w = (multi if several else binary)(seed)[:3]
+        y = process_labels_for_multi_gpu(tf.constant(y)).numpy()
+        one(f"{short}-multi_gpu", seed, kind, dict(**arguments, multi_gpu=True, reduction="sum"), y, p, w)
+    for reduction in ("sum", "none"):
+        for seed, (kind, short, arguments) in enumerate([
+            ("MulticlassHKR", "multiclass_hkr", dict(alpha=10.0)), ("MulticlassSoftHKR", "multiclass_soft_hkr-inf", dict(alpha=np.inf)),
+            ("TauCategoricalCrossentropy", "tau_categorical", dict(tau=3.0)), ("MeanSquaredError", "keras_mse", {}),
+        ], 20960):
+            y, p, w, _ = multi(seed)
+            one(f"{short}-{reduction}", seed, kind, dict(**arguments, reduction=reduction), y, p, w)
+    for seed, (short, arguments) in enumerate([
+        ("5", dict(alpha=5.0, min_margin=0.2)), ("10", {}), ("inf", dict(alpha=np.inf)),
+        ("hot", dict(alpha=20.0, min_margin=0.5, alpha_mean=0.5, temperature=8.0)),
+    ], 20970):
+        y, p, w, _ = multi(seed)
+        one(f"multiclass_soft_hkr-{short}", seed, "MulticlassSoftHKR", arguments, y, p, w)
+
 
 # ---- optimizers ------------------------------------------------------------------------------------
 
@@ -1335,17 +1346,17 @@ def train(text, training, weights, x, y, batch_index, dtype, kept=KEPT):
     optimizer = getattr(tf.keras.optimizers, training["optimizer"]["class_name"]).from_config(
         copy.deepcopy(training["optimizer"]["config"]))
     kind, config = training["loss"]["class_name"], training["loss"]["config"]
-    made = getattr(lip.losses if hasattr(lip.losses, kind) else tf.keras.losses, kind).from_config(config)
+    made = loss_class(kind).from_config(config)
     trained = [v for _, v in chain.trainable()]
     optimizer.build(trained)
-    out, losses = {}, []
+    out, losses, memory = {}, [], {}
     for step, at in enumerate(batch_index, 1):
         with tf.GradientTape() as tape:
             p = chain(x[at], True)
             if dtype == "float32":
                 value = made(tf.constant(y[at]), p)
             else:
-                value = tf.reduce_mean(loss_formula(kind, config, tf.constant(y[at], dtype), p))
+                value = tf.reduce_mean(loss_formula(kind, config, tf.constant(y[at], dtype), p, memory))
         optimizer.apply_gradients(zip(tape.gradient(value, trained), trained))
         losses.append(value.numpy())
         if step in kept:
@@ -1463,6 +1474,8 @@ def steps():
     sgd, adam = tf.keras.optimizers.SGD(0.05), losses.MulticlassHKR(alpha=5.0)
     cases = [("loss-" + name, made, sgd, 1) for name, made in binary] + [("loss-" + name, made, sgd, 3) for name, made in several]
     cases += [("optimizer-" + name, adam, made, 3) for name, made in optimizers()]
+    cases += [("loss-multiclass_soft_hkr", soft_hkr()(alpha=5.0, min_margin=0.5, alpha_mean=0.9), sgd, 3)]
+
     def one(case, seed, text, made, optimizer, c, shape, batch=16):
         job = {"optimizer": {"class_name": type(optimizer).__name__, "config": optimizer.get_config()},
                "loss": {"class_name": type(made).__name__, "config": made.get_config()}}
@@ -1482,7 +1495,8 @@ def steps():
             order = np.arange(30) % 3
             got, exact = (train(text, job, weights, x, y, order, dtype, (1, 30)) for dtype in ("float32", "float64"))
             given = {**named("weights/", weights), "x": x, "y_true": y, "batch_index": order}
-            return {**given, **got}, {"definition": as_ours(text), "training": json.dumps(job), **floors(got, exact, ("loss",))}
+            return {**given, **got}, {"definition": as_ours(text), "training": json.dumps(job), **floors(got, exact, ("loss",)),
+                                      **({"tool": SOFT} if "soft" in case else {})}
 
         settle("steps", case, seed, make, 3e-5)
 
@@ -1586,6 +1600,42 @@ def optimizer():
         write("optimizer", case, 51000 + i, {"w0": w0, "grads": grads, **got}, optimizer=json.dumps(config), **found)
 
 
+# ---- metric ----------------------------------------------------------------------------------------
+
+
+def metric():
+    """deel-lip's four, with a constant that they are told, and Keras's accuracies."""
+    robust = lip.metrics
+    several = [
+        ("categorical_robust_accuracy", robust.CategoricalProvableRobustAccuracy(epsilon=0.2, lip_const=1.5, disjoint_neurons=False)),
+        ("categorical_robust_accuracy-disjoint", robust.CategoricalProvableRobustAccuracy(lip_const=1.0)),
+        ("categorical_robustness", robust.CategoricalProvableAvgRobustness(lip_const=2.0, disjoint_neurons=False)),
+        ("categorical_robustness-negative", robust.CategoricalProvableAvgRobustness(lip_const=1.0, negative_robustness=True)),
+        ("categorical_accuracy", tf.keras.metrics.CategoricalAccuracy()),
+        ("sparse_categorical_accuracy", tf.keras.metrics.SparseCategoricalAccuracy()),
+        ("binary_accuracy-several", tf.keras.metrics.BinaryAccuracy(threshold=0.25)),
+    ]
+    binary = [
+        ("binary_robust_accuracy", robust.BinaryProvableRobustAccuracy(epsilon=0.3, lip_const=1.5)),
+        ("binary_robustness", robust.BinaryProvableAvgRobustness(lip_const=2.0)),
+        ("binary_robustness-negative", robust.BinaryProvableAvgRobustness(lip_const=0.5, negative_robustness=True)),
+        ("binary_accuracy", tf.keras.metrics.BinaryAccuracy()),
+    ]
+    for i, (case, made) in enumerate(several + binary):
+        for low in (0.0,) if "accuracy" in case and "robust" not in case else (0.0, -1.0):
+            rng = np.random.default_rng(71000 + i)
+            c = 4 if i < len(several) else 1
+            klass, p = rng.integers(0, max(c, 2), 40), normal(rng, 40, c)
+            y = np.where(np.eye(c)[klass] > 0, 1.0, low) if c > 1 else np.where(klass, 1.0, low).reshape(-1, 1)
+            y = klass.reshape(-1, 1) if "sparse" in case else y
+            y = y.astype(np.float32)
+            value = made(tf.constant(y), tf.constant(p)).numpy()
+            config = {"class_name": type(made).__name__, "config": made.get_config()}
+            print(f"metric-{case}", value)
+            write("metric", case + ("-11" if low else ""), 71000 + i, {"y_true": y, "y_pred": p, "value": value},
+                  metric=json.dumps(config, default=float))
+
+
 # ---- trajectory ------------------------------------------------------------------------------------
 
 
@@ -1669,13 +1719,6 @@ def guard():
               reference=" ".join("%.6g" % v for v in got.ravel()))
 
 
-GROUPS = {f.__name__: f for f in (norm, layer, graph, loss, training, steps, model, optimizer, trajectory, guard)}
+GROUPS = {f.__name__: f for f in (norm, layer, graph, loss, training, steps, model, optimizer, metric, trajectory, guard)}
 if __name__ == "__main__":
-    for argument in sys.argv[1:] or GROUPS:
-        group, _, ONLY = argument.partition("-")
-        for old in os.listdir(HERE):
-            if old.startswith(f"{group}-{ONLY}") and old.endswith(".safetensors"):
-                os.remove(os.path.join(HERE, old))
-        GROUPS[group]()
-    with open(os.path.join(HERE, "cases.txt"), "w") as file:
-        file.write("".join(sorted(f"{name[:-12]}\n" for name in os.listdir(HERE) if name.endswith(".safetensors"))))
+    files.run(GROUPS, sys.argv[1:], lambda name: "torchlip" not in name)

@@ -19,7 +19,7 @@
 
 #include "check_main.h"
 #include "io/keras_json.h"
-#include "losses/loss.h"
+#include "losses/metric.h"
 #include "model/tape.h"
 #include "optim/optimizer.h"
 
@@ -703,6 +703,31 @@ static void check_loss(struct golden *g)
     lip__object_free(loss);
 }
 
+/* ---- metrics ----------------------------------------------------------------------------------------- */
+
+static void check_metric(struct golden *g)
+{
+    json_t *json = keras_json(meta(g, "metric")), *squares = json_string("mse");
+    const lip_named *p = tensor(g, "y_pred");
+    size_t n = p->shape.dim[0], c = p->shape.dim[1];
+    struct lip__object *metric, *loss;
+    lip_error err = {0};
+    float value;
+
+    OK(lip__object_read(json, lip__metrics, "metric", false, "", &metric, &err));
+    OK(lip__object_read(squares, lip__losses, "loss", false, "", &loss, &err));
+    json_decref(squares);
+    json_decref(json);
+    lip__metric_begin(metric);
+    OK(lip__metric_check(metric, c, false, &err));
+    struct lip__judged judged = {.loss = loss, .n = n, .c = c, .y = data(g, "y_true"), .p = p->data, .scratch = doubles(4 * c + 6 * n),
+                                 .indices = tensor(g, "y_true")->shape.dim[1] < c};
+    value = (float)lip__metric(metric, &judged);
+    compare_losses(g, LOSS, "value", &value, 1);
+    lip__object_free(loss);
+    lip__object_free(metric);
+}
+
 /* ---- optimizers -------------------------------------------------------------------------------------- */
 
 static void check_optimizer(struct golden *g)
@@ -822,7 +847,7 @@ static const struct group {
     void (*check)(struct golden *);
 } group[] = {{"norm", check_norm},         {"layer", check_layer}, {"graph", check_layer}, {"loss", check_loss},
              {"training", check_training}, {"steps", check_training}, {"model", check_model}, {"optimizer", check_optimizer},
-             {"guard", check_guard}};
+             {"metric", check_metric},     {"guard", check_guard}};
 
 #define GROUPS (sizeof group / sizeof *group)
 
@@ -1009,6 +1034,57 @@ START_TEST(every_kind_has_three_shapes_in_each_format)
 }
 END_TEST
 
+/* The metadata `key` of all cases whose names begin so, as one text. */
+static char *told(const char *begins, const char *key)
+{
+    char *all = keep(lip__alloc(1 << 20, 1));
+
+    for (size_t i = 0; i < n_cases; i++) {
+        lip_safetensors *file;
+        lip_error err = {0};
+        size_t size;
+        if (strncmp(name_of[i], begins, strlen(begins)))
+            continue;
+        char *bytes = slurp(path("%s.safetensors", name_of[i]), &size);
+        ck_assert_ptr_nonnull(bytes);
+        OK(lip_safetensors_read(bytes, size, &file, &err));
+        ck_assert_ptr_nonnull(lip_safetensors_metadata(file, key));
+        ck_assert_uint_lt(strlen(all) + strlen(lip_safetensors_metadata(file, key)) + 1, 1 << 20);
+        strcat(all, lip_safetensors_metadata(file, key));
+        lip_safetensors_free(file);
+        lip__free(bytes);
+    }
+    return all;
+}
+
+static void has_each(const char *text, const struct lip__class *const *classes, const char *where)
+{
+    for (size_t i = 0; classes[i]; i++)
+        ck_assert_msg(strstr(text, path("\"class_name\": \"%s\"", classes[i]->name)) != NULL, "no case %s… has %s", where,
+                      classes[i]->name);
+}
+
+/* A loss, an optimizer, a schedule or a metric is tested the day it is listed: its values, and thirty steps with it. */
+START_TEST(every_loss_and_optimizer_has_cases)
+{
+    const struct lip__class *metrics[64] = {NULL};
+    size_t n = 0;
+
+    release();
+    has_each(told("loss-", "loss"), lip__losses, "loss-");
+    has_each(told("steps-", "training"), lip__losses, "steps-");
+    has_each(told("optimizer-", "optimizer"), lip__optimizers, "optimizer-");
+    has_each(told("steps-", "training"), lip__optimizers, "steps-");
+    has_each(told("optimizer-", "optimizer"), lip__schedules + 1, "optimizer-"); /* the first is a plain number */
+    has_each(told("steps-", "training"), lip__schedules + 1, "steps-");
+    for (size_t i = 0; lip__metrics[i] && lip__metrics[i] != lip__losses[0]; i++)
+        if (strcmp(lip__metrics[i]->name, "accuracy") && strcmp(lip__metrics[i]->name, "mean_margin")) /* ours, see check_train */
+            metrics[n++] = lip__metrics[i];
+    has_each(told("metric-", "metric"), metrics, "metric-");
+    release();
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("golden");
@@ -1017,6 +1093,7 @@ static Suite *suite(void)
     read_cases();
     tcase_add_loop_test(complete, every_group_has_cases, 0, (int)GROUPS);
     tcase_add_test(complete, every_file_is_listed);
+    tcase_add_test(complete, every_loss_and_optimizer_has_cases);
     tcase_add_test(complete, every_kind_has_three_shapes_in_each_format);
     suite_add_tcase(s, complete);
     tcase_add_loop_test(cases, agrees_with_deel_lip, 0, (int)n_cases);

@@ -481,7 +481,7 @@ START_TEST(options_are_read_and_checked)
     ck_assert_int_eq(read_loss("\"HKR\"", &loss, &err), LIP_EDEFINITION);
     ck_assert_str_eq(err.text, "loss HKR: alpha is missing, needs a number");
     err = (lip_error){0};
-    ck_assert_int_eq(read_loss("{\"class_name\": \"KR\", \"config\": {\"reduction\": \"none\"}}", &loss, &err),
+    ck_assert_int_eq(read_loss("{\"class_name\": \"KR\", \"config\": {\"reduction\": \"mean\"}}", &loss, &err),
                      LIP_EDEFINITION);
     ck_assert_str_eq(err.pointer, "/loss/config/reduction");
     ck_assert_ptr_nonnull(strstr(err.text, "sum_over_batch_size"));
