@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "courtesy.h"
+
 static bool is_label(const char *name)
 {
     return !strcmp(name, "y_true") || !strncmp(name, "y_true:", 7);
@@ -147,6 +149,7 @@ static bool read_column(struct batches *b, struct batch_column *c, const size_t 
 bool batches_read(struct batches *b, const size_t *rows, size_t n, lip_batch *batch, struct failure *f)
 {
     *batch = (lip_batch){.n = n};
+    courtesy_rest();
     for (size_t i = 0; i < b->n_inputs; i++) {
         if (!read_column(b, &b->input[i], rows, n, f))
             return false;

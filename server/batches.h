@@ -34,7 +34,8 @@ void batches_close(struct batches *b);
 /* batches_classes: that labels can be classes of the model's outputs, by what the dataset says of itself: no batch need be read. */
 bool batches_classes(const struct batches *b, const lip_model *model, struct failure *f);
 
-/* batches_read: samples rows[0..n-1], n at most `largest`; what batch points to is valid until the next one. */
+/* batches_read: samples rows[0..n-1], n at most `largest`; what batch points to is valid until the next one. Rests before
+ * (courtesy.h). */
 bool batches_read(struct batches *b, const size_t *rows, size_t n, lip_batch *batch, struct failure *f);
 
 #endif

@@ -68,7 +68,7 @@ struct events {
     struct feed *feeds, *all;
     struct stream *streams;
     size_t n_streams;
-    uint64_t looked_ns;
+    uint64_t looked_ns, next_ns; /* next_ns: when the waker looks again by itself; 0: it is awake */
     bool ending, stop;
 };
 
@@ -201,7 +201,7 @@ void feed_tell(struct feed *f, const char *model, const char *key, json_t *data)
     const char *type = json_string_value(json_object_get(data, "type"));
     struct event e = {.type = type ? strdup(type) : NULL, .model = model ? strdup(model) : NULL, .key = key ? strdup(key) : NULL,
                       .text = document_text(data)};
-    uint64_t now = now_ns();
+    uint64_t now = now_ns(), due = UINT64_MAX;
 
     if (e.text && e.type && (!key || e.key) && (!model || e.model)) {
         e.n = strlen(e.text);
@@ -210,14 +210,19 @@ void feed_tell(struct feed *f, const char *model, const char *key, json_t *data)
             ;
         } else if (key && told_lately(f, key, now)) {
             hold(f, &e, now);
+            due = f->held_ns;
         } else {
+            due = f->events->n_streams ? now : due;
             if (key)
                 drop_held(f, key); /* its time had come, and this is newer */
             else
                 release_held(f); /* what came before it is told before it */
             append(f, &e);
         }
-        pthread_cond_signal(&f->events->news);
+        if (due < f->events->next_ns) {
+            f->events->next_ns = 0;
+            pthread_cond_signal(&f->events->news);
+        }
         pthread_mutex_unlock(&f->events->lock);
     }
     json_decref(data); /* key may be a string of it */
@@ -479,7 +484,9 @@ static void *wake(void *arg)
             pthread_mutex_lock(&events->lock);
         } else {
             struct timespec until = {.tv_sec = (time_t)(next / 1000000000u), .tv_nsec = (long)(next % 1000000000u)};
+            events->next_ns = next;
             pthread_cond_timedwait(&events->news, &events->lock, &until);
+            events->next_ns = 0;
         }
     }
     pthread_mutex_unlock(&events->lock);

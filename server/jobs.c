@@ -7,11 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "courtesy.h"
 #include "ctx.h"
 #include "files.h"
 #include "handlers/common.h"
@@ -568,7 +568,7 @@ static void *runner(void *arg)
 {
     struct jobs *jobs = arg;
 
-    setpriority(PRIO_PROCESS, (id_t)gettid(), JOBS_NICE); /* of this thread alone: who asks goes before who trains */
+    courtesy_begin();
     pthread_mutex_lock(&jobs->lock);
     for (;;) {
         struct job *job = jobs->stop ? NULL : next_job(jobs);

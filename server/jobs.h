@@ -19,7 +19,6 @@
 #include "http.h"
 
 #define JOB_ID_MAX 31 /* "job_" and a ULID */
-#define JOBS_NICE 10 /* of threads that do long work */
 
 struct ctx;
 struct jobs;

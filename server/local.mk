@@ -13,6 +13,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/captured.c \
 	%D%/codec.c \
 	%D%/cors.c \
+	%D%/courtesy.c \
 	%D%/csv.c \
 	%D%/datasets.c \
 	%D%/deflate.c \

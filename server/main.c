@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "batch.h"
+#include "courtesy.h"
 #include "ctx.h"
 #include "datasets.h"
 #include "events.h"
@@ -170,7 +171,7 @@ static void *start_pool(void *ctx)
 {
     struct pool *p = ctx;
 
-    setpriority(PRIO_PROCESS, (id_t)gettid(), JOBS_NICE);
+    courtesy_begin();
     p->rc = lip_set_threads(p->threads, &p->err);
     return NULL;
 }
@@ -197,6 +198,7 @@ static int start(struct daemon *d)
     int status = 1;
 
     raise_file_limit();
+    lip_set_rest(courtesy_rest);
     if (start_threads((size_t)c->threads, &err))
         return give_up(err.text);
     if (!(d->ctx.metrics = metrics_new()))

@@ -166,9 +166,11 @@ bench: $(benches)
 	@for b in $(benches); do env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE srcdir='$(srcdir)' ./$$b || exit 1; done
 
 # Requests a second beside other servers, and latencies under load, of the daemon in this build.
-.PHONY: bench-serving soak
+.PHONY: bench-serving bench-overload soak
 bench-serving: all
-	$(AM_TESTS_ENVIRONMENT) $(PYTHON3) $(srcdir)/%D%/bench/bench_serving.py && $(PYTHON3) $(srcdir)/%D%/bench/bench_overload.py
+	$(AM_TESTS_ENVIRONMENT) $(PYTHON3) $(srcdir)/%D%/bench/bench_serving.py
+bench-overload: all
+	$(AM_TESTS_ENVIRONMENT) $(PYTHON3) $(srcdir)/%D%/bench/bench_overload.py
 
 # Training steps beside deel-lip on TensorFlow, torch and torchlip: from PyPI, into Pythons of this build (Python 3.11, some GB).
 .PHONY: bench-training

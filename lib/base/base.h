@@ -38,6 +38,10 @@ double lip__seconds_until(uint64_t deadline);
  * all run here with thread 0. Returns when all are done. Tasks must not call lip__parallel. */
 void lip__parallel(size_t n, void (*task)(void *ctx, size_t i, size_t thread), void *ctx);
 
+/* lip__patient: whether what this thread does from here on may rest (lip_set_rest) between two tasks, its helpers too. Returns
+ * what was so before. */
+bool lip__patient(bool patient);
+
 /* LIP__CLONES: compile a loop for several vector units; the machine chooses when the library is loaded. Not under the
  * sanitizers, which are not ready that early. */
 #if defined(__x86_64__) && defined(__gnu_linux__) && defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && \

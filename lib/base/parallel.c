@@ -11,7 +11,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 
 #include <onelip/model.h>
 
@@ -32,12 +31,37 @@ static struct {
     size_t n;
     void (*task)(void *, size_t, size_t);
     void *ctx;
+    bool patient;            /* of the caller whose job it is */
     _Atomic size_t workers;
     pthread_t thread[MAX_THREADS]; /* [0] unused: the caller is thread 0 */
 } pool = {.busy = PTHREAD_MUTEX_INITIALIZER,
           .lock = PTHREAD_MUTEX_INITIALIZER,
           .wake = PTHREAD_COND_INITIALIZER,
           .done = PTHREAD_COND_INITIALIZER};
+
+static void (*_Atomic rest)(void);
+static _Thread_local bool patience;
+
+void lip_set_rest(void (*function)(void))
+{
+    atomic_store(&rest, function);
+}
+
+bool lip__patient(bool patient)
+{
+    bool before = patience;
+
+    patience = patient;
+    return before;
+}
+
+static void may_rest(bool patient)
+{
+    void (*function)(void) = patient ? atomic_load_explicit(&rest, memory_order_relaxed) : NULL;
+
+    if (function)
+        function();
+}
 
 static void relax(void)
 {
@@ -78,7 +102,7 @@ static bool nobody_inside(uint64_t seen)
 
 static void take_tasks(size_t thread)
 {
-    for (size_t i; (i = atomic_fetch_add(&pool.next, 1)) < pool.n;)
+    for (size_t i; (i = atomic_fetch_add(&pool.next, 1)) < pool.n; may_rest(pool.patient))
         pool.task(pool.ctx, i, thread);
 }
 
@@ -132,13 +156,14 @@ static void *work(void *argument)
 void lip__parallel(size_t n, void (*task)(void *ctx, size_t i, size_t thread), void *ctx)
 {
     if (n < 2 || !atomic_load(&pool.workers) || pthread_mutex_trylock(&pool.busy)) {
-        for (size_t i = 0; i < n; i++)
+        for (size_t i = 0; i < n; i++, may_rest(patience))
             task(ctx, i, 0);
         return;
     }
     pool.n = n;
     pool.task = task;
     pool.ctx = ctx;
+    pool.patient = patience;
     atomic_store(&pool.next, 0);
     atomic_store(&pool.state, (atomic_load(&pool.state) / ONE_JOB + 1) * ONE_JOB | OPEN);
     if (atomic_load(&pool.sleepers)) {

@@ -568,7 +568,11 @@ static lip_err prepare(lip_trainer *t, lip_state *s, bool lagging, double learni
     lip_err rc = LIP_OK;
 
     lip__clip(t->optimizer, t->n_clipped, t->clip_at, t->clip_n, t->gradient);
-    lip__parallel(t->n_chunks, update_chunk, &update);
+    if (m->trained > CHUNK)
+        lip__parallel(t->n_chunks, update_chunk, &update);
+    else /* nobody is woken for less than one piece */
+        for (size_t i = 0; i < t->n_chunks; i++)
+            update_chunk(&update, i, 0);
     memcpy(s->next + m->trained, t->carried, carried_size(m) * sizeof *s->next);
     if ((rc = lip__slots_constrain(m, s->next, t->tape.slots_scratch, err)) != LIP_OK)
         return rc;
@@ -666,8 +670,8 @@ static lip_err differentiate(lip_trainer *t, const lip_state *s, const lip_batch
     return rc;
 }
 
-lip_err lip_train_step(lip_trainer *t, lip_state *s, const lip_batch *b, const lip_step_options *options,
-                       lip_step_report *report, lip_error *err)
+static lip_err train_step(lip_trainer *t, lip_state *s, const lip_batch *b, const lip_step_options *options,
+                          lip_step_report *report, lip_error *err)
 {
     static const lip_step_options defaults = {.learning_rate = NAN};
     const lip_step_options *o = options ? options : &defaults;
@@ -706,6 +710,16 @@ lip_err lip_train_step(lip_trainer *t, lip_state *s, const lip_batch *b, const l
     commit(t, s, o->lagging);
     report->step = t->steps;
     return LIP_OK;
+}
+
+lip_err lip_train_step(lip_trainer *t, lip_state *s, const lip_batch *b, const lip_step_options *options,
+                       lip_step_report *report, lip_error *err)
+{
+    bool before = lip__patient(true);
+    lip_err rc = train_step(t, s, b, options, report, err);
+
+    lip__patient(before);
+    return rc;
 }
 
 /* The penalties of activities need what every layer made. */

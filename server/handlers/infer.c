@@ -9,6 +9,7 @@
 
 #include "batch.h"
 #include "common.h"
+#include "courtesy.h"
 #include "handlers.h"
 #include "metrics.h"
 #include "settings.h"
@@ -289,6 +290,7 @@ static void count_success(struct infer *job, struct stats *stats, const char *la
     job->rp->serialize_ns = times.output;
     stats_success(stats, &times);
     metrics_observe(job->ctx->metrics, "nv_inference_first_response_histogram_ms", labels, (double)times.total * 1e-6);
+    courtesy_served(done);
     *output_ns = done;
 }
 

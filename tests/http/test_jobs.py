@@ -358,6 +358,17 @@ def crash(check):
         check("the others' models are free and serve", d.post("/v2/models/never/train_step", batch()).status == 200
               and d.post("/v2/models/nodata/train_step", batch()).status == 200)
 
+        # a dataset that is cut off under a job that reads it
+        d.put("/v2/datasets/short?label=label", CSV)
+        m = d.create("short", training=TRAINING)
+        job = d.post("/v2/jobs", {"type": "train", "model": "short", "dataset": "short", "epochs": 100000, "batch_size": 8}).json["id"]
+        d.wait(lambda: d.get(f"/v2/jobs/{job}").json["progress"]["step"] > 10, "some steps")
+        os.truncate(f"{d.state}/datasets/short.safetensors", os.path.getsize(f"{d.state}/datasets/short.safetensors") - 100)
+        d.wait(lambda: d.get(f"/v2/jobs/{job}").json["status"] in ENDS, "the end of that")
+        document = d.get(f"/v2/jobs/{job}").json
+        check("a dataset that is cut off fails its job with a name", document["status"] == "failed" and document["error"]["code"] == "bad_file", document)
+        check("and the model is as good as before", d.post(m + "/train_step", batch()).status == 200 and d.get(m).json["state"] == "READY")
+
         # an answer whose step was lost is not given again
         m = d.create("lossy", training=TRAINING)
         d.stop()

@@ -755,6 +755,38 @@ START_TEST(a_run_ends_with_its_average)
 }
 END_TEST
 
+static _Atomic int rests;
+
+static void count_rest(void)
+{
+    rests++;
+}
+
+/* Who trains may rest, on every thread; who asks is not held up. */
+START_TEST(steps_rest_and_passes_do_not)
+{
+    lip_workspace *ws = lip_workspace_new();
+    lip_snapshot *p = NULL;
+    struct rig r;
+    float y[96];
+    int during;
+
+    setup(&r, MLP, runs[0]);
+    lip_set_rest(count_rest);
+    step(&r);
+    ck_assert_int_gt(during = rests, 0);
+    ck_assert_int_eq(lip_state_publish(r.s, &p, NULL), LIP_OK);
+    ck_assert_int_eq(lip_predict(p, ws, 32, r.x, y, NULL), LIP_OK);
+    ck_assert_int_eq(rests, during);
+    lip_set_rest(NULL);
+    step(&r);
+    ck_assert_int_eq(rests, during);
+    lip_snapshot_put(p);
+    lip_workspace_free(ws);
+    teardown(&r);
+}
+END_TEST
+
 /* Without Bjorck, which forgets the norm it was divided by, the way through the power iteration counts. */
 START_TEST(gradients_may_go_through_the_power_iteration)
 {
@@ -972,6 +1004,7 @@ static Suite *suite(void)
     tcase_add_test(t, epochs_end_as_keras_says);
     tcase_add_test(t, monitors_tell_singular_values);
     tcase_add_test(t, a_run_ends_with_its_average);
+    tcase_add_test(t, steps_rest_and_passes_do_not);
     tcase_add_test(t, gradients_may_go_through_the_power_iteration);
     tcase_add_loop_test(t, bad_training_says_where_and_what, 0, sizeof bad / sizeof *bad);
     tcase_add_test(t, every_allocation_may_fail);

@@ -234,6 +234,10 @@ lip_err lip_snapshot_vanilla(const lip_snapshot *snapshot, const lip_model *vani
 lip_err lip_set_threads(size_t n, lip_error *err);
 size_t lip_threads(void);
 
+/* lip_set_rest: what the threads of a training step call between two pieces of their work, some tens of microseconds
+ * apart; it may sleep. For programs that serve meanwhile and want their cores back for a moment. NULL: nothing. */
+void lip_set_rest(void (*rest)(void));
+
 /* lip_workspace_new / _free: scratch that grows to the largest pass it has seen and is then reused: a pass
  * of a size seen before allocates nothing. One thread at a time. */
 lip_workspace *lip_workspace_new(void);
