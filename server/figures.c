@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "handlers/common.h"
-#include "jobs.h"
 
 void figures_add(struct figures *f, const lip_metric *metrics, size_t n, size_t samples)
 {
@@ -89,7 +88,7 @@ bool failure_step(struct failure *f, const lip_error *err)
 }
 
 bool figures_judge(struct figures *f, const lip_trainer *judge, const lip_snapshot *snapshot, struct batches *b, size_t first,
-                   size_t count, struct job *job, struct failure *failure)
+                   size_t count, bool (*wanted)(void *ctx), void *ctx, struct failure *failure)
 {
     lip_workspace *ws = thread_workspace();
     size_t *rows = malloc((b->largest + 1) * sizeof *rows), n_metrics;
@@ -107,7 +106,7 @@ bool figures_judge(struct figures *f, const lip_trainer *judge, const lip_snapsh
         n = count - at < b->largest ? count - at : b->largest;
         for (size_t i = 0; i < n; i++)
             rows[i] = first + at + i;
-        if (job && job_asked(job) != JOB_DONE) {
+        if (!wanted(ctx)) {
             ok = false;
         } else if ((ok = batches_read(b, rows, n, &batch, failure))) {
             if (certifier)

@@ -4,8 +4,6 @@
 
 #include "batches.h"
 
-struct job;
-
 struct figures {
     size_t n;
     double weight; /* samples so far */
@@ -23,9 +21,9 @@ json_t *figures_json(const struct figures *f);
 void figures_read(struct figures *f, const json_t *json);
 
 /* figures_judge: samples first .. first + count - 1 of b, at most b->largest at a time, by the weights of the snapshot.
- * job: NULL, or it is looked whether the job is to end; then false with failure->status 0. */
+ * wanted(ctx): asked before each batch; when it says no, false with failure->status 0. */
 bool figures_judge(struct figures *f, const lip_trainer *judge, const lip_snapshot *snapshot, struct batches *b, size_t first,
-                   size_t count, struct job *job, struct failure *failure);
+                   size_t count, bool (*wanted)(void *ctx), void *ctx, struct failure *failure);
 
 /* failure_step: what went wrong with a batch, as api.md names it. Always false. */
 bool failure_step(struct failure *f, const lip_error *err);

@@ -426,6 +426,11 @@ static bool is_gone(const struct exchange *x)
     return has_left(x->client);
 }
 
+bool request_gone(const struct request *rq)
+{
+    return !rq->captured && now_ns() - rq->start_ns > GONE_AFTER_NS && is_gone(rq->http);
+}
+
 /* Account for memory of bodies. false: that would be too much. */
 static bool grow(void *arg, size_t from, size_t to)
 {
@@ -581,15 +586,24 @@ static void end_once(struct exchange *x)
     x->once = NULL;
 }
 
+/* Work that was not done, or not to its end. */
+static void count_given_up(struct exchange *x)
+{
+    if (x->rp.status == 504)
+        rejected(x, "deadline_exceeded");
+    else if (x->rp.status == 499)
+        rejected(x, "gone");
+}
+
 static void handle(struct exchange *x)
 {
-
     if ((x->spool.open && !map_body(x)) || (x->coding != CODING_NONE && x->received && !decompress(x))) {
         x->done = true;
         return;
     }
     if (begin_once(x)) {
         dispatch(x);
+        count_given_up(x);
         end_once(x);
     }
     x->done = true;
@@ -648,10 +662,7 @@ static void item_done(struct batch_item *item)
 {
     struct exchange *x = item->owner;
 
-    if (x->rp.status == 504)
-        rejected(x, "deadline_exceeded");
-    else if (x->rp.status == 499)
-        rejected(x, "gone");
+    count_given_up(x);
     end_once(x);
     forget_item(x);
     if (x->parked)

@@ -30,6 +30,8 @@ struct request {
 
 const char *request_header(const struct request *rq, const char *name); /* case-insensitive; NULL: absent */
 const char *request_query(const struct request *rq, const char *name);  /* decoded; NULL: absent */
+/* request_gone: that its client has closed the connection; not asked for in the first second, when the answer may be as quick. */
+bool request_gone(const struct request *rq);
 /* request_query_each: every query parameter, so that native paths can refuse unknown ones. */
 void request_query_each(const struct request *rq, void (*each)(void *ctx, const char *name, const char *value), void *ctx);
 

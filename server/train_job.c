@@ -547,6 +547,11 @@ static bool keep_checkpoint(struct run *r, struct failure *f)
     return true;
 }
 
+static bool goes_on(void *job)
+{
+    return job_asked(job) == JOB_DONE;
+}
+
 /* Figures of the validation samples, by the weights as they are, as val_loss and so on. */
 static bool validate(struct run *r, const lip_trainer *judge, const lip_snapshot *head, json_t *json, struct failure *f)
 {
@@ -554,7 +559,7 @@ static bool validate(struct run *r, const lip_trainer *judge, const lip_snapshot
     struct figures figures = {0};
 
     return !r->validated || (figures_judge(&figures, judge, head, own ? &r->validation : &r->data, own ? 0 : r->samples, r->validated,
-                                           r->job, f) &&
+                                           goes_on, r->job, f) &&
                              figures_into(&figures, "val_", json));
 }
 

@@ -248,12 +248,13 @@ static size_t slice_of(const lip_model *m, const struct wish *w)
     return (size_t)fmin(SLICE_MOST, fmax(SLICE_LEAST, SLICE_FLOPS / each));
 }
 
-static bool certify(const lip_certifier *c, const lip_model *m, const struct wish *w, struct work *k, struct reply *rp)
+static bool certify(const struct request *rq, const lip_certifier *c, const lip_model *m, const struct wish *w, struct work *k,
+                    struct reply *rp)
 {
     size_t slice = slice_of(m, w);
 
     while (k->done < k->n)
-        if (!in_time(w->deadline, rp) ||
+        if (!go_on(rq, w->deadline, rp) ||
             !certify_some(c, w, k, k->n - k->done < slice ? k->n - k->done : slice, k->x + k->done * k->in, "/inputs", rp))
             return false;
     return true;
@@ -429,7 +430,7 @@ static bool certify_dataset(const struct request *rq, const lip_certifier *c, co
         if (rq->job && job_asked(rq->job) != JOB_DONE) {
             reply_error(rp, 503, "draining", NULL, "the certification was given up");
             ok = false;
-        } else if ((ok = in_time(w->deadline, rp) &&
+        } else if ((ok = go_on(rq, w->deadline, rp) &&
                          certify_rows(c, w, k, b, rows, k->n - k->done < b->largest ? k->n - k->done : b->largest, rp)) &&
                    rq->job && (now_ns() - told > TELL_NS || k->done == k->n)) {
             tell(rq, w, k, b->largest, began, began_at);
@@ -560,7 +561,7 @@ static void answer(struct ctx *ctx, const struct request *rq, struct reply *rp, 
     if (!codec_choose(&body, model->name, results, &n, rp))
         goto done;
     parsed = now_ns();
-    if (!(dataset ? certify_dataset(rq, c, &w, k, &batches, rp) : certify(c, m, &w, k, rp)) || rq->dry)
+    if (!(dataset ? certify_dataset(rq, c, &w, k, &batches, rp) : certify(rq, c, m, &w, k, rp)) || rq->dry)
         goto done;
     computed = now_ns();
     parameters = json_pack("{s:I}", "weights_revision", (json_int_t)now->weights_revision);

@@ -405,14 +405,17 @@ bool native_parameters(struct ctx *ctx, const struct request *rq, const struct c
     json_int_t us = json_integer_value(json_object_get(body->parameters, "timeout"));
     if (us > 0 && (double)us * 1e3 < (double)(*deadline - rq->start_ns))
         *deadline = rq->start_ns + (uint64_t)us * 1000;
-    return in_time(*deadline, rp);
+    return go_on(rq, *deadline, rp);
 }
 
-bool in_time(uint64_t deadline, struct reply *rp)
+bool go_on(const struct request *rq, uint64_t deadline, struct reply *rp)
 {
-    if (now_ns() < deadline)
+    if (now_ns() >= deadline)
+        reply_error(rp, 504, "deadline_exceeded", NULL, "Request timeout expired");
+    else if (request_gone(rq))
+        reply_bytes(rp, 499, NULL, NULL, 0);
+    else
         return true;
-    reply_error(rp, 504, "deadline_exceeded", NULL, "Request timeout expired");
     return false;
 }
 

@@ -96,8 +96,8 @@ lip_workspace *thread_workspace(void);
  * takes, and those right. deadline: when the answer is due, on now_ns()'s clock; a job's unless it asks for one, never. */
 bool native_parameters(struct ctx *ctx, const struct request *rq, const struct codec_body *body, const char *const *names,
                        uint64_t *deadline, struct reply *rp);
-/* in_time: whether the deadline is still ahead; else 504. */
-bool in_time(uint64_t deadline, struct reply *rp);
+/* go_on: whether the deadline is still ahead, else 504, and somebody waits for the answer, else 499. Long work asks now and then. */
+bool go_on(const struct request *rq, uint64_t deadline, struct reply *rp);
 
 /* find_certifier: of the snapshot, kept with it; borrowed from now. NULL: the reply says why. */
 const lip_certifier *find_certifier(struct published *now, lip_norm norm, struct reply *rp);

@@ -162,7 +162,7 @@ static void answer(struct reply *rp, const struct model *model, const struct pub
 }
 
 /* recipe: NULL where training is not configured. */
-static void gradients(const struct request *rq, struct reply *rp, struct model *model, struct published *now,
+static void gradients(struct ctx *ctx, const struct request *rq, struct reply *rp, struct model *model, struct published *now,
                       const struct recipe *recipe)
 {
     static const char *const members[] = {"id", "model_name", "model_version", "parameters", "inputs", "outputs", NULL};
@@ -171,10 +171,10 @@ static void gradients(const struct request *rq, struct reply *rp, struct model *
     struct batch b = {0};
     struct asked a = {0};
     lip_error err = {0};
-    uint64_t start;
+    uint64_t start, deadline;
 
     if (!batch_read(rq, model->name, m, members, BATCH_COTANGENT | (model_casts(model) ? BATCH_CAST : 0), NULL, &b, rp) ||
-        !known_parameters(&b.body, extra, rp) || !read_of(&b.body, &a.g, rp) || !read_which(&b.body, m, &a.g, rp) ||
+        !native_parameters(ctx, rq, &b.body, extra, &deadline, rp) || !read_of(&b.body, &a.g, rp) || !read_which(&b.body, m, &a.g, rp) ||
         !read_cotangent(&b, m, &a.g, rp) || !read_classes(&b, m, &a, rp))
         goto done;
     if (a.g.of == LIP_OF_LOSS && !recipe) {
@@ -215,7 +215,7 @@ void handle_gradients(struct ctx *ctx, const struct request *rq, struct reply *r
     if (!codec_queries(rq, rp, none) || !(model = find_model(ctx, rq, rp)))
         return;
     if ((now = find_judged(model, &recipe, rp)))
-        gradients(rq, rp, model, now, recipe);
+        gradients(ctx, rq, rp, model, now, recipe);
     recipe_put(recipe);
     published_put(now);
     store_put(model);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "figures.h"
+#include "jobs.h"
 #include "handlers.h"
 #include "train.h"
 #include "metrics.h"
@@ -268,17 +269,16 @@ void handle_train_step(struct ctx *ctx, const struct request *rq, struct reply *
     static const char *const none[] = {NULL}, *const rates[] = {"learning_rate", NULL};
     struct batch batch = {0};
     struct model *model;
+    uint64_t deadline;
 
     if (!codec_queries(rq, rp, none) || !(model = write_begin(ctx, rq, rp)))
         return;
     if (!model->recipe)
         reply_error(rp, 409, "training_not_configured", NULL, "training of model '%s' is not configured; PUT /v2/models/%s/training first",
                     model->name, model->name);
-    else if (now_ns() - rq->start_ns > (uint64_t)(ctx->config->request_timeout_seconds * 1e9))
-        reply_error(rp, 504, "deadline_exceeded", NULL, "Request timeout expired");
     else if (batch_read(rq, model->name, lip_state_model(model->state), members, BATCH_LABELS | (model_casts(model) ? BATCH_CAST : 0) | (model->recipe->skip_nonfinite ? 0 : BATCH_FINITE),
                         json_object_get(model->recipe->config, "loss"), &batch, rp) &&
-             known_parameters(&batch.body, rates, rp))
+             native_parameters(ctx, rq, &batch.body, rates, &deadline, rp))
         step(ctx, model, &batch, rp);
     batch_clear(&batch);
     write_end(model);
@@ -339,6 +339,23 @@ static json_t *dataset_body(const struct request *rq, struct reply *rp)
     return body;
 }
 
+/* Whether to go on with a dataset: what a request asks between two batches. */
+struct asking {
+    const struct request *rq;
+    uint64_t deadline;
+    struct reply *rp;
+};
+
+static bool asks(void *arg)
+{
+    const struct asking *a = arg;
+
+    if (!a->rq->job || job_asked(a->rq->job) == JOB_DONE)
+        return go_on(a->rq, a->deadline, a->rp);
+    reply_error(a->rp, 503, "draining", NULL, "the evaluation was given up");
+    return false;
+}
+
 /* The samples of a dataset instead of inputs. */
 static void evaluate_dataset(struct ctx *ctx, const struct request *rq, struct reply *rp, struct model *model,
                              struct published *now, const struct recipe *recipe, const json_t *body)
@@ -355,8 +372,10 @@ static void evaluate_dataset(struct ctx *ctx, const struct request *rq, struct r
     struct failure f = {0};
     json_t *metrics = NULL;
     uint64_t start = now_ns();
+    struct asking asking = {.rq = rq, .rp = rp};
 
-    if (!codec_members(rp, body, "", members))
+    if (!codec_members(rp, body, "", members) ||
+        !native_parameters(ctx, rq, &(struct codec_body){.parameters = json_object_get(body, "parameters")}, NULL, &asking.deadline, rp))
         goto done;
     if (!name || batch < 1 || batch > 65536) {
         reply_at(rp, 400, "bad_parameter", name ? "/batch_size" : "/dataset",
@@ -375,11 +394,9 @@ static void evaluate_dataset(struct ctx *ctx, const struct request *rq, struct r
     }
     if (!batches_open(&b, d, m, true, (size_t)batch, &f) ||
         !figures_judge(figures, judge ? judge : recipe->judge, now->snapshot, &b, 0, rq->dry && d->samples > 64 ? 64 : d->samples,
-                       rq->job, &f)) {
-        if (f.status)
+                       asks, &asking, &f)) {
+        if (f.status) /* else it was not to go on */
             reply_at(rp, f.status, f.code, "/dataset", "%s", f.text);
-        else
-            reply_error(rp, 503, "draining", NULL, "the evaluation was given up");
         goto done;
     }
     rp->compute_ns = now_ns() - start;
@@ -396,7 +413,7 @@ done:
     free(figures);
 }
 
-static void evaluate(const struct request *rq, struct reply *rp, struct model *model, struct published *now,
+static void evaluate(struct ctx *ctx, const struct request *rq, struct reply *rp, struct model *model, struct published *now,
                      const struct recipe *recipe)
 {
     static const char *const members[] = {"id", "model_name", "model_version", "parameters", "inputs", "outputs", "metrics", NULL};
@@ -408,10 +425,10 @@ static void evaluate(const struct request *rq, struct reply *rp, struct model *m
     lip_error err = {0};
     size_t n = 0;
     const json_t *asked;
-    uint64_t start;
+    uint64_t start, deadline;
 
     if (!batch_read(rq, model->name, m, members, BATCH_LABELS | BATCH_FINITE | (model_casts(model) ? BATCH_CAST : 0), json_object_get(recipe->config, "loss"), &batch, rp) ||
-        !known_parameters(&batch.body, NULL, rp))
+        !native_parameters(ctx, rq, &batch.body, NULL, &deadline, rp))
         goto done;
     if ((asked = json_object_get(batch.body.json, "metrics")) && !(judge = another_judge(m, recipe, asked, rp)))
         goto done;
@@ -452,7 +469,7 @@ void handle_evaluate(struct ctx *ctx, const struct request *rq, struct reply *rp
         evaluate_dataset(ctx, rq, rp, model, now, recipe, body);
         json_decref(body);
     } else if (now && !rp->status) {
-        evaluate(rq, rp, model, now, recipe);
+        evaluate(ctx, rq, rp, model, now, recipe);
     }
     recipe_put(recipe);
     published_put(now);

@@ -201,20 +201,6 @@ bool batch_bound(struct batch *b, const lip_trainer *trainer, const lip_snapshot
     return true;
 }
 
-bool known_parameters(const struct codec_body *body, const char *const *extra, struct reply *rp)
-{
-    static const char *const always[] = {"priority", "timeout", "binary_data_output", "headers"};
-    const char *names[16] = {NULL};
-    size_t n = 0;
-
-    for (; n < sizeof always / sizeof *always; n++)
-        names[n] = always[n];
-    for (; extra && *extra && n < 15; extra++)
-        names[n++] = *extra;
-    return !body->parameters || json_is_null(body->parameters) ||
-           codec_members(rp, body->parameters, "/parameters", names);
-}
-
 struct published *find_judged(struct model *model, struct recipe **recipe, struct reply *rp)
 {
     struct published *now = NULL;

@@ -33,7 +33,4 @@ struct published *find_judged(struct model *model, struct recipe **recipe, struc
  * why there are none. Memory: batch_clear. */
 bool batch_bound(struct batch *batch, const lip_trainer *trainer, const lip_snapshot *snapshot, struct reply *rp);
 
-/* known_parameters: "parameters" that a native path knows, and the extra ones (NULL-terminated). */
-bool known_parameters(const struct codec_body *body, const char *const *extra, struct reply *rp);
-
 #endif

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 
-from daemon import Daemon, run, tensor
+from daemon import TRAINING, Daemon, batch, run, tensor
 
 INFER = json.dumps({"inputs": [tensor("x", [1, 4], [1, 2, 3, 4])]})
 WIDE = {"class_name": "Sequential", "config": {"layers": [
@@ -159,11 +159,41 @@ def queue(check, d):
     check("priority 1 goes before those that wait", len(ended) == 11 and "later" in ended[ended.index("first") + 1:][1:], ended)
 
 
+def abandoned(check, d):
+    """Long work whose client leaves in the middle ends, long before it would have been done."""
+    m = d.create("w2", WIDE, TRAINING)
+    x = [0.5, -0.25, 1, 0] * 2000
+    d.put("/v2/datasets/many?label=label", "a,b,c,d,label\n" + "1,2,3,4,0\n4,3,2,1,1\n0,1,0,1,2\n" * 100000)
+    long = {"inputs": [tensor("x", [2000, 4], x)], "parameters": {"attack": True}}
+    for path, body in (("/certify", long), ("/evaluate", {"dataset": "many"})):
+        text = json.dumps(body).encode()
+        gone = metric(d, 'onelip_rejected_total{reason="gone"}')
+        with socket.create_connection((d.host, d.port)) as s:
+            s.sendall(b"POST %s%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (m.encode(), path.encode(), len(text)) + text)
+            s.settimeout(1.5)
+            try:
+                early = s.recv(100)
+            except TimeoutError:
+                early = b""
+        d.wait(lambda: metric(d, 'onelip_rejected_total{reason="gone"}') > gone, "end of work that nobody waits for", 20)
+        check(f"{path} ends when its client has left", not early and metric(d, "onelip_requests_in_flight") == 1, early)
+        late = d.post(m + path, {**body, "parameters": {"timeout": 300000}})
+        check(f"{path} has a deadline", late.status == 504 and late.code == "deadline_exceeded", late)
+    for path in ("/train_step", "/evaluate", "/gradients"):
+        before = d.get(m).json["state_revision"]
+        late = d.post(m + path, batch(6, timeout=1))
+        check(f"{path} has one, too, and nothing is changed behind it", late.status == 504 and late.code == "deadline_exceeded"
+              and late.json["error"] == "Request timeout expired" and d.get(m).json["state_revision"] == before, late)
+    odd = d.post(m + "/evaluate", {"dataset": "many", "parameters": {"time_out": 1}})
+    check("what is not known of a dataset's evaluation is refused", odd.code == "unknown_member", odd)
+
+
 def plan(check):
     with Daemon("--threads", "1", "--log-level", "error") as d:
         d.create("m")
         slow(check, d)
         queue(check, d)
+        abandoned(check, d)
         check("a drain", d.stop() == 0, d.said())
 
 
