@@ -36,7 +36,9 @@ def queues(check, d):
     waiting = threading.Thread(target=lambda: first.append(d.post(m + "/infer", ONE, Idempotency_Key="k")))
     waiting.start()
     d.wait(lambda: b'nv_inference_pending_request_count{model="m",version="1"} 1\n' in d.get("/metrics").body, "a request that waits")
-    told(check, "a queue has an end", d.post(m + "/infer", ONE), 429, "queue_full", "Retry-After")
+    full = d.post(m + "/infer", ONE)
+    told(check, "a queue has an end", full, 429, "queue_full", "Retry-After")
+    check("in Triton's words", full.json["error"] == "Exceeds maximum queue size", full)
     told(check, "the key of a request that still runs", d.post(m + "/infer", ONE, Idempotency_Key="k"), 409, "idempotency_in_flight")
     told(check, "a full queue is no answer to keep", d.post(m + "/infer", ONE, Idempotency_Key="other"), 429, "queue_full")
     waiting.join()
@@ -143,8 +145,26 @@ def loading(check):
         check("then it answers", d.post("/v2/models/z/infer", ONE).status == 200)
 
 
+def as_triton(check):
+    """--triton-status: where clients know other statuses."""
+    with Daemon("--triton-status") as d:
+        m = d.create("m")
+        d.call("PATCH", m + "/config", {"dynamic_batching": {"max_queue_delay_microseconds": 1000000, "preferred_batch_size": [64],
+                                                             "default_queue_policy": {"max_queue_size": 1}}})
+        waiting = threading.Thread(target=lambda: d.post(m + "/infer", ONE))
+        waiting.start()
+        d.wait(lambda: b'nv_inference_pending_request_count{model="m",version="1"} 1\n' in d.get("/metrics").body, "a request that waits")
+        full = d.post(m + "/infer", ONE)
+        waiting.join()
+        late = d.post(m + "/infer", {**ONE, "parameters": {"timeout": 1000}})
+        for a, code, text in ((full, "queue_full", "Exceeds maximum queue size"), (late, "deadline_exceeded", "Request timeout expired")):
+            check(f"--triton-status: {code} is 503", a.status == a.json["status"] == 503 and (a.code, a.json["error"]) == (code, text), a)
+        check("native paths keep theirs", d.post(m + "/gradients", {**ONE, "parameters": {"timeout": 1}}).status == 504)
+
+
 def plan(check):
     all_tested(check)
+    as_triton(check)
     with Daemon() as d:
         queues(check, d)
         formats(check, d)

@@ -496,6 +496,7 @@ def stopping(check):
             time.sleep(1.2)
             status, headers, text = kept.send(LIVE.replace(b"/health/live", b"")).answer()
             check("then new work is refused and the connection closed", status == 503 and json.loads(text)["code"] == "draining"
+                  and json.loads(text)["error"].startswith("Server is stopping, scheduler for model has stopped accepting new inference requests")
                   and headers["connection"] == "close" and "retry-after" in headers and kept.closed(), (status, headers, text))
             try:
                 d.get("/v2")
