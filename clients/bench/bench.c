@@ -21,12 +21,14 @@ struct range {
 };
 
 struct options {
-    const char *model, *version, *url, *key, *export_file, *input_data;
+    const char *model, *version, *url, *key, *export_file, *csv_file, *input_data;
     struct range concurrency, rate;
     size_t batch;
     bool open, poisson, binary_in, binary_out, verify, json;
-    double interval_ms, stability, percentile, warmup_ms, health_ms, tolerance;
+    double interval_ms, stability, percentile, warmup_ms, health_ms, tolerance, threshold_ms;
     unsigned max_trials, connections;
+    bool count_windows, bisect;
+    uint64_t window_requests;
     uint64_t timeout_us, priority, seed;
 };
 
@@ -42,10 +44,14 @@ static const char usage[] =
     "  --input-tensor-format F           binary or json (binary)\n"
     "  --output-tensor-format F          binary or json (binary)\n"
     "  --input-data D                    random or zero (random)\n"
+    "  --measurement-mode M              time_windows or count_windows (time_windows)\n"
     "  -p MS, --measurement-interval MS  length of a window (5000)\n"
+    "  --measurement-request-count N     count_windows: answers in a window (50)\n"
     "  -s P, --stability-percentage P    windows agree within this (10)\n"
     "  -r N, --max-trials N              windows at most (10)\n"
     "  --percentile P                    the latency that must be stable, instead of the mean\n"
+    "  -l MS, --latency-threshold MS     go up the range until this latency is passed\n"
+    "  --binary-search                   look for the highest that keeps it, by halves; STEP is how near\n"
     "  --warmup-interval MS              before the first window (1000)\n"
     "  --timeout US, --priority N        of each request\n"
     "  --health-interval MS              ask for readiness meanwhile\n"
@@ -54,7 +60,8 @@ static const char usage[] =
     "  --api-key KEY                     sent as a bearer token\n"
     "  --seed N                          of data and arrivals (1)\n"
     "  --json                            the report as JSON on standard output\n"
-    "  -f FILE, --profile-export-file FILE   and into this file\n";
+    "  --profile-export-file FILE        and into this file\n"
+    "  -f FILE, --latency-report-file FILE   a line of CSV for each step\n";
 
 static int give_up(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static int give_up(int status, const char *format, ...)
@@ -105,7 +112,7 @@ static bool read_choice(const char *text, const char *yes, const char *no, bool 
     return *value || !strcmp(text, no);
 }
 
-enum { CONCURRENCY = 256, RATE, DISTRIBUTION, CONNECTIONS, INPUT_FORMAT, OUTPUT_FORMAT, INPUT_DATA, PERCENTILE, WARMUP, TIMEOUT,
+enum { EXPORT = 256, CONCURRENCY, RATE, MODE, COUNT, BINARY_SEARCH, DISTRIBUTION, CONNECTIONS, INPUT_FORMAT, OUTPUT_FORMAT, INPUT_DATA, PERCENTILE, WARMUP, TIMEOUT,
        PRIORITY, HEALTH, VERIFY, TOLERANCE, API_KEY, SEED, JSON };
 
 static const struct option names[] = {{"concurrency-range", 1, NULL, CONCURRENCY},
@@ -128,7 +135,12 @@ static const struct option names[] = {{"concurrency-range", 1, NULL, CONCURRENCY
                                       {"api-key", 1, NULL, API_KEY},
                                       {"seed", 1, NULL, SEED},
                                       {"json", 0, NULL, JSON},
-                                      {"profile-export-file", 1, NULL, 'f'},
+                                      {"profile-export-file", 1, NULL, EXPORT},
+                                      {"latency-report-file", 1, NULL, 'f'},
+                                      {"latency-threshold", 1, NULL, 'l'},
+                                      {"binary-search", 0, NULL, BINARY_SEARCH},
+                                      {"measurement-mode", 1, NULL, MODE},
+                                      {"measurement-request-count", 1, NULL, COUNT},
                                       {"help", 0, NULL, 'h'},
                                       {0}};
 
@@ -141,7 +153,11 @@ static bool read_option(struct options *o, int which, const char *value)
     case 'm': o->model = value; return *value != '\0';
     case 'x': o->version = value; return *value != '\0';
     case 'u': o->url = value; return true;
-    case 'f': o->export_file = value; return true;
+    case 'f': o->csv_file = value; return true;
+    case EXPORT: o->export_file = value; return true;
+    case 'l': return read_number(value, 0.001, 1e7, &o->threshold_ms);
+    case BINARY_SEARCH: return o->bisect = true;
+    case MODE: return read_choice(value, "count_windows", "time_windows", &o->count_windows);
     case API_KEY: o->key = value; return !strpbrk(value, "\r\n");
     case JSON: return o->json = true;
     case VERIFY: return o->verify = true;
@@ -165,6 +181,7 @@ static bool read_option(struct options *o, int which, const char *value)
     case 'b': o->batch = (size_t)x; return x >= 1 && x <= 65536;
     case 'r': o->max_trials = (unsigned)x; return x >= 1 && x <= 10000;
     case CONNECTIONS: o->connections = (unsigned)x; return x >= 1 && x <= 4096;
+    case COUNT: o->window_requests = (uint64_t)x; return x >= 1;
     case TIMEOUT: o->timeout_us = (uint64_t)x; return true;
     case PRIORITY: o->priority = (uint64_t)x; return true;
     case SEED: o->seed = (uint64_t)x; return true;
@@ -179,8 +196,8 @@ static int read_options(int argc, char **argv, struct options *o)
 
     *o = (struct options){.url = "127.0.0.1:8000", .input_data = "random", .concurrency = {1, 1, 1}, .batch = 1, .poisson = true,
                           .binary_in = true, .binary_out = true, .interval_ms = 5000, .stability = 10, .warmup_ms = 1000,
-                          .tolerance = 1e-4, .max_trials = 10, .connections = 64, .seed = 1};
-    while ((which = getopt_long(argc, argv, "m:x:u:b:p:s:r:f:h", names, &index)) != -1) {
+                          .tolerance = 1e-4, .max_trials = 10, .connections = 64, .window_requests = 50, .seed = 1};
+    while ((which = getopt_long(argc, argv, "m:x:u:b:p:s:r:f:l:h", names, &index)) != -1) {
         if (which == 'h')
             return -1;
         if (which == '?')
@@ -193,6 +210,8 @@ static int read_options(int argc, char **argv, struct options *o)
         return give_up(EXIT_USAGE, "\"%s\" is no option", argv[optind]);
     if (!o->model)
         return give_up(EXIT_USAGE, "which model? -m MODEL");
+    if (o->bisect && o->threshold_ms <= 0)
+        return give_up(EXIT_USAGE, "--binary-search needs --latency-threshold");
     return EXIT_OK;
 }
 
@@ -309,6 +328,9 @@ static char *make_body(const struct options *o, const json_t *metadata, size_t *
     return text;
 }
 
+#define COUNT_PIECE_NS 100000000ull /* how often a window that counts looks whether it has enough */
+#define COUNT_MOST_SECONDS 600
+
 /* ---- measuring --------------------------------------------------------------------------------------------------- */
 
 /* Of the statistics extension. */
@@ -353,6 +375,18 @@ static bool agree(double a, double b, double c, double percent)
     return fabs(a - mean) <= mean * percent / 100 && fabs(b - mean) <= mean * percent / 100 && fabs(c - mean) <= mean * percent / 100;
 }
 
+/* One window: for as long as it is, or until so many answers have come. */
+static bool run_window(const struct options *o, struct load *l, struct tally *window)
+{
+    uint64_t piece = o->count_windows ? COUNT_PIECE_NS : (uint64_t)(o->interval_ms * 1e6);
+
+    do {
+        if (!load_run(l, piece, window))
+            return false;
+    } while (o->count_windows && window->ok < o->window_requests && window->seconds < COUNT_MOST_SECONDS);
+    return true;
+}
+
 /* Windows until three agree; *t is the sum of the last three. false: the server cannot be reached. */
 static bool measure(const struct options *o, struct target *target, const struct plan *plan, struct tally *t, struct served *s,
                     bool *stable)
@@ -370,7 +404,7 @@ static bool measure(const struct options *o, struct target *target, const struct
         good = load_run(l, (uint64_t)(o->warmup_ms * 1e6), &warm);
     while (good && n < o->max_trials && !*stable) {
         memset(&window[n % 3], 0, sizeof *window);
-        good = read_served(target, &before[n % 3]) && load_run(l, (uint64_t)(o->interval_ms * 1e6), &window[n % 3]);
+        good = read_served(target, &before[n % 3]) && run_window(o, l, &window[n % 3]);
         n++;
         *stable = n >= 3 && window[0].ok && agree(rate_of(&window[0]), rate_of(&window[1]), rate_of(&window[2]), o->stability) &&
                   agree(latency_of(o, &window[0]), latency_of(o, &window[1]), latency_of(o, &window[2]), o->stability);
@@ -465,32 +499,104 @@ static bool write_file(const char *path, const json_t *json)
     return !path || !json_dump_file(json, path, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
 }
 
-/* Every step of the range. */
+/* What has been measured so far, and where it is told. */
+struct session {
+    const struct options *o;
+    struct target *target;
+    const struct plan *plan;
+    json_t *experiments;
+    FILE *csv;
+    int status;
+};
+
+/* perf_analyzer's columns, of what is measured here; microseconds. */
+static void csv_head(const struct session *x)
+{
+    if (x->csv)
+        fprintf(x->csv, "%s,Inferences/Second,Network+Server Send/Recv,Server Queue,Server Compute Input,Server Compute Infer,"
+                        "Server Compute Output,Avg latency,p50 latency,p90 latency,p95 latency,p99 latency\n",
+                x->o->open ? "Request Rate" : "Concurrency");
+}
+
+static void csv_line(const struct session *x, double value, const struct tally *t, const struct served *s)
+{
+    double per = s->requests > 0 ? 1e-3 / s->requests : 0, mean = histogram_mean(&t->latency) * 1e-3, rest = mean;
+
+    if (!x->csv)
+        return;
+    for (int i = 0; i < 4; i++)
+        rest -= s->ns[i] * per;
+    fprintf(x->csv, "%g,%.1f,%.0f", value, rate_of(t) * (double)x->o->batch, fmax(rest, 0));
+    for (int i = 0; i < 4; i++)
+        fprintf(x->csv, ",%.0f", s->ns[i] * per);
+    fprintf(x->csv, ",%.0f", mean);
+    for (size_t i = 0; i < 4; i++)
+        fprintf(x->csv, ",%.0f", histogram_percentile(&t->latency, percentiles[i]) * 1e-3);
+    fputc('\n', x->csv);
+}
+
+/* One step of the range. false: its latency is beyond the threshold, some were not answered, or the server is gone. */
+static bool experiment(struct session *x, double value)
+{
+    static struct tally t;
+    const struct options *o = x->o;
+    struct plan plan = *x->plan;
+    struct served s = {0};
+    bool stable;
+
+    plan.rate = value;
+    plan.connections = o->open ? o->connections : (unsigned)value;
+    if (!measure(o, x->target, &plan, &t, &s, &stable)) {
+        x->status = give_up(EXIT_UNREACHABLE, "the server does not answer any more");
+        return false;
+    }
+    if (!o->json)
+        print_report(o, value, &t, &s, stable);
+    csv_line(x, value, &t, &s);
+    json_array_append_new(x->experiments, report_json(o, value, &t, &s, stable));
+    if (t.regressions || t.mixed)
+        x->status = EXIT_FOUND;
+    return o->threshold_ms <= 0 || (t.ok && !(t.queue_full + t.unavailable + t.late + t.other + t.broken) &&
+                                    latency_of(o, &t) <= o->threshold_ms * 1e6);
+}
+
+/* The highest value of the range that keeps the threshold, to within a step: its ends, then halves. */
+static void bisect(struct session *x, const struct range *r)
+{
+    double low = r->first, high = r->last;
+
+    if (!experiment(x, low) || experiment(x, high))
+        return;
+    while (high - low > r->step && x->status != EXIT_UNREACHABLE) {
+        double middle = x->o->open ? (low + high) / 2 : floor((low + high) / 2);
+
+        if (experiment(x, middle))
+            low = middle;
+        else
+            high = middle;
+    }
+}
+
+/* Every step of the range, or those that are needed. */
 static int run(const struct options *o, struct target *target, const struct plan *every)
 {
     const struct range *r = o->open ? &o->rate : &o->concurrency;
-    json_t *all = json_array();
-    int status = EXIT_OK;
+    struct session x = {.o = o, .target = target, .plan = every, .experiments = json_array()};
+    json_t *all;
+    int status;
 
-    for (double value = r->first; value <= r->last * (1 + 1e-12) && status != EXIT_UNREACHABLE; value += r->step) {
-        static struct tally t;
-        struct plan plan = *every;
-        struct served s = {0};
-        bool stable;
-
-        plan.rate = value;
-        plan.connections = o->open ? o->connections : (unsigned)value;
-        if (!measure(o, target, &plan, &t, &s, &stable)) {
-            status = give_up(EXIT_UNREACHABLE, "the server does not answer any more");
-            break;
-        }
-        if (!o->json)
-            print_report(o, value, &t, &s, stable);
-        json_array_append_new(all, report_json(o, value, &t, &s, stable));
-        if (t.regressions || t.mixed)
-            status = EXIT_FOUND;
-    }
-    all = json_pack("{s:s, s:I, s:o}", "model", o->model, "batch_size", (json_int_t)o->batch, "experiments", all);
+    if (o->csv_file && !(x.csv = fopen(o->csv_file, "w")))
+        return give_up(EXIT_USAGE, "%s: %s", o->csv_file, strerror(errno));
+    csv_head(&x);
+    if (o->bisect)
+        bisect(&x, r);
+    else
+        for (double value = r->first; value <= r->last * (1 + 1e-12) && experiment(&x, value); value += r->step)
+            continue;
+    status = x.status;
+    if (x.csv && fclose(x.csv))
+        status = give_up(EXIT_USAGE, "%s: %s", o->csv_file, strerror(errno));
+    all = json_pack("{s:s, s:I, s:o}", "model", o->model, "batch_size", (json_int_t)o->batch, "experiments", x.experiments);
     if (o->json) {
         json_dumpf(all, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
         putchar('\n');

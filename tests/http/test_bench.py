@@ -1,10 +1,12 @@
 """onelip-bench against a real daemon, and against a server that mixes revisions: it has to notice."""
 
+import csv
 import json
 import os
 import socket
 import subprocess
 import threading
+import time
 
 from daemon import Daemon, run
 
@@ -85,17 +87,39 @@ def plan(check):
                   and e[0]["verify"]["mixed"] == 0, (status, e, said))
         status, e, said = bench(url, "-m", "m", "--request-rate-range", "100", "--request-distribution", "constant", *QUICK)
         check("the times may be constant", status == 0 and e[0]["answers"]["200"] > 0, (status, e, said))
+        status, e, said = bench(url, "-m", "m", "--measurement-mode", "count_windows", "--measurement-request-count", "30", *QUICK[2:])
+        check("windows may count answers", status == 0 and e[0]["answers"]["200"] >= 90, (status, e, said))
+        report, exported = os.path.join(d.folder, "report.csv"), os.path.join(d.folder, "report.json")
+        status, e, said = bench(url, "-m", "m", "--concurrency-range", "1:2", "-f", report, "--profile-export-file", exported, *QUICK)
+        rows = list(csv.DictReader(open(report, newline="")))
+        check("a line of CSV for each step, in perf_analyzer's words", [r["Concurrency"] for r in rows] == ["1", "2"]
+              and all(abs(float(r["Inferences/Second"]) - x["inferences_per_second"]) < 0.1 and float(r["p50 latency"]) <= float(r["p99 latency"])
+                      and abs(sum(float(r[c]) for c in ("Server Queue", "Server Compute Input", "Server Compute Infer", "Server Compute Output",
+                                                        "Network+Server Send/Recv")) - float(r["Avg latency"])) <= 4 for r, x in zip(rows, e)), rows)
+        check("the report as a file", json.load(open(exported))["experiments"] == e)
+        status, e, said = bench(url, "-m", "m", "--concurrency-range", "1:9:2", "-l", "0.001", *QUICK)
+        check("beyond the threshold it goes no further", status == 0 and len(e) == 1, e)
+        search = ["--request-rate-range", "100:900:100", "--binary-search", "-l"]
+        status, e, said = bench(url, "-m", "m", *search, "10000", *QUICK)
+        check("whose threshold nothing passes needs two steps", [x["value"] for x in e] == [100, 900], e)
+        status, e, said = bench(url, "-m", "m", "--timeout", "1", *search, "10000", *QUICK)
+        check("whose requests are not answered needs one", [x["value"] for x in e] == [100], e)
         status, e, said = bench(url, "-m", "m", "--timeout", "1", *QUICK)
         check("deadlines are sent, and their end is counted", status == 0 and e[0]["answers"]["504"] > 0 == e[0]["answers"]["200"], e)
         check("an unknown model is said", bench(url, "-m", "none")[0] == 6 and "not found" in bench(url, "-m", "none")[2])
     check("nobody there is 6", bench(url, "-m", "m")[0] == 6)
-    for wrong in (["-m"], ["-m", "m", "-b", "0"], ["-m", "m", "--request-rate-range", "x"], ["-m", "m", "--concurrency-range", "3:1"],
+    for wrong in (["-m"], ["-m", "m", "-b", "0"], ["-m", "m", "--request-rate-range", "x"], ["-m", "m", "--concurrency-range", "3:1"], ["-m", "m", "--binary-search"],
                   ["-m", "m", "more"], []):
         check(f"{wrong} is wrong usage", bench(url, *wrong)[0] == 2)
 
     honest = Liar(lambda k: (k // 10, [1.0 + k // 10, -2.0]))
     status, e, said = bench(honest.url, "-m", "m", "--input-tensor-format", "json", "--verify", *QUICK)
     check("revisions that go on are fine", status == 0 and e[0]["verify"]["revisions"] > 3, (e, said))
+    sluggish = Liar(lambda k: time.sleep(0.005) or (1, [1.0, -2.0]))  # 200 a second at most over one connection
+    status, e, said = bench(sluggish.url, "-m", "m", "--connections", "1", "--request-rate-range", "4:2000:998", "--binary-search", "-l", "100",
+                            "-p", "250", "-r", "3", "--warmup-interval", "20")
+    check("halves, until they are a step apart", [x["value"] for x in e] == [4, 2000, 1002] and e[0]["latency_us"]["mean"] < 100e3
+          < min(x["latency_us"]["mean"] for x in e[1:]), e)
     mixing = Liar(lambda k: (3, [1.0 + (k % 50 == 49) * 1e-3, -2.0]))
     status, e, said = bench(mixing.url, "-m", "m", "--verify", *QUICK)
     check("an output that is another one's is found", status == 1 and e[0]["verify"]["mixed"] > 0 == e[0]["verify"]["regressions"], e)
