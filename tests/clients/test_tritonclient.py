@@ -19,6 +19,20 @@ IDENTITY = {"class_name": "Sequential", "config": {"layers": [
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 
 
+def source(name):
+    return {"class_name": "InputLayer", "config": {"batch_input_shape": [None, 16], "name": name}, "name": name, "inbound_nodes": []}
+
+
+def merged(kind, name):
+    return {"class_name": kind, "config": {"name": name}, "name": name, "inbound_nodes": [[["INPUT0", 0, 0, {}], ["INPUT1", 0, 0, {}]]]}
+
+
+# The model of NVIDIA's simple_http_* examples, in FP32: the sum and the difference of two rows of sixteen.
+SIMPLE = {"class_name": "Functional", "config": {"name": "simple", "layers": [
+    source("INPUT0"), source("INPUT1"), merged("Add", "OUTPUT0"), merged("Subtract", "OUTPUT1")],
+    "input_layers": [["INPUT0", 0, 0], ["INPUT1", 0, 0]], "output_layers": [["OUTPUT0", 0, 0], ["OUTPUT1", 0, 0]]}}
+
+
 def refused(call):
     """Status and message of the failure, or None."""
     try:
@@ -104,6 +118,60 @@ def repository(check, client, d):
     check("shared memory: none", client.get_system_shared_memory_status() == [] and client.get_cuda_shared_memory_status() == [])
 
 
+def simple_inputs(binary=(False, True)):
+    rows = np.arange(16, dtype=np.float32).reshape(1, 16), np.ones((1, 16), np.float32)
+    inputs = [triton.InferInput(f"INPUT{i}", row.shape, "FP32") for i, row in enumerate(rows)]
+    for tensor, row, b in zip(inputs, rows, binary):
+        tensor.set_data_from_numpy(row, binary_data=b)
+    return inputs, rows
+
+
+def simple_outputs(*binary):
+    return [triton.InferRequestedOutput(f"OUTPUT{i}", binary_data=b) for i, b in enumerate(binary)]
+
+
+def right(result, rows):
+    return np.array_equal(result.as_numpy("OUTPUT0"), rows[0] + rows[1]) and np.array_equal(result.as_numpy("OUTPUT1"), rows[0] - rows[1])
+
+
+def published(check, client, address):
+    """What the examples that NVIDIA publishes with the client do, as far as it is of extensions that onelipd has: infer, async_infer,
+    aio_infer, health_metadata, model_control. The others are of strings, sequences and shared memory."""
+    inputs, rows = simple_inputs()
+    query, headers = {"test_1": 1, "test_2": 2}, {"my_header": "x"}
+    for coding in (None, "gzip", "deflate"):  # simple_http_infer_client
+        result = client.infer("simple", inputs, outputs=simple_outputs(True, False), query_params=query, headers=headers,
+                              request_compression_algorithm=coding, response_compression_algorithm=coding)
+        check(f"simple_http_infer: sum and difference, {coding or 'plain'}", right(result, rows), result.get_response())
+    result = client.infer("simple", inputs, outputs=simple_outputs(True), query_params=query)
+    check("one output of two", result.as_numpy("OUTPUT1") is None and np.array_equal(result.as_numpy("OUTPUT0"), rows[0] + rows[1]))
+    got = client.get_inference_statistics(model_name="simple")
+    check("and statistics of it", len(got["model_stats"]) == 1 and got["model_stats"][0]["name"] == "simple", got)
+    pending = [client.async_infer("simple", inputs, outputs=simple_outputs(True, True), query_params=query) for _ in range(2)]
+    check("simple_http_async_infer", all(right(p.get_result(), rows) for p in pending))  # simple_http_async_infer_client
+    check("simple_http_aio_infer", asyncio.run(aio_infer(address)))  # simple_http_aio_infer_client
+    # simple_http_health_metadata
+    check("simple_http_health_metadata: live, ready, the model", client.is_server_live(query_params=query) and client.is_server_ready(query_params=query)
+          and client.is_model_ready("simple", query_params=query))
+    check("the server's name and the model's", client.get_server_metadata(query_params=query)["name"] == "triton"
+          and client.get_model_metadata("simple", query_params=query)["name"] == "simple")
+    wrong = refused(lambda: client.get_model_metadata("wrong_model_name", query_params=query))
+    check("a wrong name in the words that it looks for", wrong and "Request for unknown model" in wrong[1], wrong)
+    # simple_http_model_control
+    client.unload_model("simple")
+    check("simple_http_model_control: unloaded", not client.is_model_ready("simple"))
+    client.load_model("simple")
+    check("loaded, and it computes", client.is_model_ready("simple") and right(client.infer("simple", inputs, outputs=simple_outputs(True, True)), rows))
+    wrong = refused(lambda: client.load_model("wrong_model_name"))
+    check("what is not there fails to load", wrong and "failed to load" in wrong[1], wrong)
+
+
+async def aio_infer(address):
+    inputs, rows = simple_inputs()
+    async with aio.InferenceServerClient(address) as client:
+        return right(await client.infer("simple", inputs, outputs=simple_outputs(True, False), query_params={"test_1": 1}), rows)
+
+
 async def asynchronous(check, address):
     async with aio.InferenceServerClient(address) as client:
         results = await asyncio.gather(*(client.infer("m", [given(X[:1] + i)]) for i in range(10)))
@@ -115,6 +183,7 @@ def plan(check):
     with Daemon("--id", "triton") as d:
         d.create("m", IDENTITY)
         d.put("/v2/models/m/weights/y/kernel", {"data": (2 * np.eye(4)).ravel().tolist(), "shape": [4, 4], "datatype": "FP32", "name": "y/kernel"})
+        d.create("simple", SIMPLE)
         d.create("mlp", training=TRAINING)
         d.post("/v2/models/mlp/train_step", batch(6))
         address = f"{d.host}:{d.port}"
@@ -122,6 +191,7 @@ def plan(check):
             inference(check, client)
             metadata(check, client)
             asyncio.run(asynchronous(check, address))
+            published(check, client, address)
             if "model_repository" in client.get_server_metadata()["extensions"]:
                 repository(check, client, d)
 
