@@ -9,6 +9,7 @@ import random
 import re
 import socket
 import sys
+import tempfile
 import threading
 import time
 
@@ -84,7 +85,7 @@ def create(d, m, rnd):
 
 
 def delete(d, m, rnd):
-    return d.delete(m)
+    return d.delete(m + rnd.choice(("", "?force=true")))
 
 
 def condense(d, m, rnd):
@@ -144,6 +145,66 @@ def settled(d):
     return best
 
 
+def ends(check, d):
+    check("it ends in peace", d.stop() == 0, d.said())
+    check("and has nothing to complain of", "WARNING: ThreadSanitizer" not in d.said() and "ERROR:" not in d.said(), d.said()[-3000:])
+
+
+def polled(check):
+    """--model-dir under the mode poll: files are exchanged, come and go while their models answer."""
+    ask = {"inputs": [tensor("x", [1, 4], [1, 2, 3, 4])]}
+    files, outputs, wrong, answered = [], [], [], [0]
+    with Daemon() as d:
+        for seed in (1, 2):
+            create(d, "/v2/models/a", random.Random(seed))
+            files.append(d.get("/v2/models/a/weights").body)
+            outputs.append(d.post("/v2/models/a/infer", ask).json["outputs"][0]["data"])
+    with tempfile.TemporaryDirectory() as folder:
+        models, over = pathlib.Path(folder, "models"), threading.Event()
+
+        def put(name, content):
+            pathlib.Path(folder, "next").write_bytes(content)
+            (models / name).mkdir(parents=True, exist_ok=True)
+            os.replace(f"{folder}/next", models / name / "model.safetensors")
+
+        def asks(name, possible):
+            while not over.is_set():
+                a = d.post(f"/v2/models/{name}/infer", ask)
+                if a.status not in possible or a.status == 200 and not any(near(a.json["outputs"][0]["data"], y) for y in outputs):
+                    wrong.append(str(a))
+                answered[0] += a.status == 200
+
+        put("a", files[0])
+        with Daemon("--model-dir", str(models), "--model-control-mode", "poll", "--poll-seconds", "0.05", "--threads", "2") as d:
+            threads = [threading.Thread(target=asks, args=("a", {200})) for _ in range(3)]
+            threads += [threading.Thread(target=asks, args=("b", {200, 404, 503})), threading.Thread(target=asks, args=("b", {200, 404, 503}))]
+            for t in threads:
+                t.start()
+            end, seen = time.monotonic() + SECONDS / 2, set()
+            for i in range(1, 1000000):
+                put("a", files[i % 2])
+                put("b", files[i % 2])
+                time.sleep(0.1)
+                if i % 3 == 0:
+                    (models / "b" / "model.safetensors").unlink()
+                    (models / "b").rmdir()
+                seen.add(tuple(d.post("/v2/models/a/infer", ask).json["outputs"][0]["data"]))
+                if time.monotonic() > end and len(seen) > 1:
+                    break
+                if time.monotonic() > end + 60:
+                    break
+            over.set()
+            for t in threads:
+                t.join()
+            check("polled: the model answers by one file or the other, always", not wrong and answered[0] > 20, (answered, wrong[:3]))
+            check("polled: and by both", len(seen) > 1, seen)
+            ends(check, d)
+
+
+def near(a, b):
+    return all(abs(x - y) <= 1e-5 * max(1, abs(y)) for x, y in zip(a, b))
+
+
 def plan(check):
     with Daemon("--threads", "2", "--checkpoint-seconds", "0.2") as d:
         d.put("/v2/datasets/toy?label=label", "a,b,c,d,label\n" + "1,2,3,4,0\n4,3,2,1,1\n0,1,0,1,2\n" * 20)
@@ -173,8 +234,8 @@ def plan(check):
         check("every answer is a possible one", not any(w.strange for w in workers), [w.strange[:2] for w in workers if w.strange])
         check("nobody was cut off", not any(w.error for w in workers), [w.error for w in workers if w.error])
         check("all of it happened", Worker.happened >= HAPPENS, total)
-        check("it ends in peace", d.stop() == 0, d.said())
-        check("and has nothing to complain of", "WARNING: ThreadSanitizer" not in d.said() and "ERROR:" not in d.said(), d.said()[-3000:])
+        ends(check, d)
+    polled(check)
 
 
 run(plan)
