@@ -194,26 +194,7 @@ bool batch_config_read(const json_t *model_config, struct batch_config *c, char 
     return true;
 }
 
-json_t *batch_config_json(const struct batch_config *c)
-{
-    json_t *preferred = json_array();
-
-    for (size_t i = 0; i < c->n_preferred; i++)
-        json_array_append_new(preferred, json_integer((json_int_t)c->preferred[i]));
-    return json_pack("{s:o, s:I, s:b, s:I, s:I, s:{s:s, s:I, s:b, s:I}}", "preferred_batch_size", preferred,
-                     "max_queue_delay_microseconds", (json_int_t)c->max_queue_delay_us, "preserve_ordering",
-                     c->preserve_ordering, "priority_levels", (json_int_t)c->priority_levels, "default_priority_level",
-                     (json_int_t)c->default_priority, "default_queue_policy", "timeout_action",
-                     c->delay_expired ? "DELAY" : "REJECT", "default_timeout_microseconds", (json_int_t)c->default_timeout_us,
-                     "allow_timeout_override", c->allow_timeout_override, "max_queue_size", (json_int_t)c->max_queue_size);
-}
-
 /* ---- queues ------------------------------------------------------------------------------------------------------ */
-
-void batch_queue_init(struct batch_queue *q)
-{
-    *q = (struct batch_queue){0};
-}
 
 void batch_push(struct batch_queue *q, struct batch_item *item)
 {

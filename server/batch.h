@@ -50,8 +50,6 @@ void batch_config_init(struct batch_config *c);
 bool batch_config_read(const json_t *model_config, struct batch_config *c, char *pointer, size_t pointer_size, char *why,
                        size_t why_size);
 
-/* batch_config_json: dynamic_batching as it is in force. NULL: out of memory. */
-json_t *batch_config_json(const struct batch_config *c);
 
 /* ---- queues ------------------------------------------------------------------------------------------------------ */
 
@@ -89,7 +87,6 @@ struct batch_queue {
     size_t n, rows;
 };
 
-void batch_queue_init(struct batch_queue *q);
 void batch_push(struct batch_queue *q, struct batch_item *item); /* behind those of its priority */
 bool batch_remove(struct batch_queue *q, struct batch_item *item); /* false: it is not in there */
 

@@ -677,16 +677,6 @@ struct feed *events_all(struct events *events)
     return events->all;
 }
 
-size_t events_streams(struct events *events)
-{
-    size_t n;
-
-    pthread_mutex_lock(&events->lock);
-    n = events->n_streams;
-    pthread_mutex_unlock(&events->lock);
-    return n;
-}
-
 void events_end(struct events *events)
 {
     pthread_mutex_lock(&events->lock);

@@ -27,7 +27,6 @@ struct events *events_new(void); /* NULL: out of memory or threads */
 /* events_end: streams say "shutdown" and end; there are no new ones. */
 void events_end(struct events *events);
 void events_free(struct events *events); /* no stream may be left */
-size_t events_streams(struct events *events);
 
 struct feed *events_all(struct events *events); /* the server's own feed; not counted */
 struct feed *feed_new(struct events *events, size_t capacity); /* NULL: out of memory */
