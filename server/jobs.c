@@ -814,22 +814,39 @@ static const char *kind_of(const struct route *route)
     return strrchr(route->template, '/') + 1;
 }
 
+/* What is wrong with a request is said at once, by its handler. false: it is, or there is nothing to do (304). */
+static bool dry_run(struct ctx *ctx, const struct request *rq, struct job *job, struct reply *rp)
+{
+    struct request dry = *rq;
+    struct reply said = {0};
+    bool fine;
+
+    dry.job = job;
+    dry.dry = true;
+    rq->route->handle(ctx, &dry, &said);
+    if (!(fine = said.status < 300)) {
+        reply_clear(rp);
+        *rp = said;
+    } else {
+        reply_clear(&said);
+    }
+    return fine;
+}
+
 void jobs_respond_async(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
-    struct job *job = job_new(ctx->jobs, &job_async, kind_of(rq->route), rq->param[0]);
-    struct model *model = store_get(ctx->store, rq->param[0]);
+    struct job *job;
 
-    if (!model)
-        reply_error(rp, 404, "unknown_model", NULL, "Request for unknown model: '%s' is not found", rq->param[0]);
-    else if (!job || !(job->captured = request_capture(rq)) || !(job->request = json_object()))
-        reply_no_memory(rp);
-    if (!rp->status) {
+    if (!dry_run(ctx, rq, NULL, rp))
+        return;
+    job = job_new(ctx->jobs, &job_async, kind_of(rq->route), rq->param[0]);
+    if (job && (job->captured = request_capture(rq)) && (job->request = json_object())) {
         reply_header(rp, "Preference-Applied", "respond-async");
         submit(ctx->jobs, job, rp);
-        job = NULL;
+    } else {
+        reply_no_memory(rp);
+        job_put(job);
     }
-    store_put(model);
-    job_put(job);
 }
 
 /* evaluate and certify: what the handler takes, less what is the job's own. */
@@ -867,8 +884,7 @@ static bool check_request(struct ctx *ctx, struct job *job, json_t *request, str
         reply_at(rp, 404, "unknown_dataset", "/dataset", "there is no dataset '%.140s'", dataset);
     else
         ok = true;
-    if (ok) { /* the handler itself says what else is wrong, and does little yet */
-        struct reply said = {0};
+    if (ok) {
         struct captured *captured = request_make("POST", route_of(job->type), job->model, body_of(request));
         struct request rq;
 
@@ -877,16 +893,8 @@ static bool check_request(struct ctx *ctx, struct job *job, json_t *request, str
             ok = false;
         } else {
             request_of(captured, &rq);
-            rq.job = job;
-            rq.dry = true;
-            rq.route->handle(ctx, &rq, &said);
-            if (said.status >= 400) {
-                *rp = said;
-                said = (struct reply){0};
-                ok = false;
-            }
+            ok = dry_run(ctx, &rq, job, rp);
         }
-        reply_clear(&said);
         free(captured);
     }
     dataset_put(d);

@@ -561,7 +561,7 @@ static void answer(struct ctx *ctx, const struct request *rq, struct reply *rp, 
     if (!codec_choose(&body, model->name, results, &n, rp))
         goto done;
     parsed = now_ns();
-    if (!(dataset ? certify_dataset(rq, c, &w, k, &batches, rp) : certify(rq, c, m, &w, k, rp)) || rq->dry)
+    if (!(dataset ? certify_dataset(rq, c, &w, k, &batches, rp) : rq->dry || certify(rq, c, m, &w, k, rp)) || rq->dry)
         goto done;
     computed = now_ns();
     parameters = json_pack("{s:I}", "weights_revision", (json_int_t)now->weights_revision);

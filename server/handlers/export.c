@@ -331,7 +331,7 @@ void handle_export(struct ctx *ctx, const struct request *rq, struct reply *rp)
         return;
     snprintf(options, sizeof options, "%s vanilla=%d legacy=%d transfer=%d input_norm=%.17g", formats[w.format].name, w.vanilla,
              w.legacy, w.transfer, w.input_norm);
-    if ((now = find_now(model, rp))) {
+    if ((now = find_now(model, rp)) && !rq->dry) {
         if (w.vanilla || w.format == KERAS_JSON)
             make_served(&w, now, options, &f, rp, &err);
         else

@@ -242,6 +242,8 @@ static json_t *compute(struct ctx *ctx, const struct request *rq, const char *mo
                     outputs);
     } else if (!bounds || (o->pairs && !(pairs = calloc(outputs * outputs + 1, sizeof *pairs)))) {
         reply_no_memory(rp);
+    } else if (rq->dry) {
+        ;
     } else if (lip_bound_network(now->snapshot,
                                  &(lip_bound_options){.input_norm = o->input_norm,
                                                       .max_seconds = seconds_left(ctx, rq, o),

@@ -52,7 +52,8 @@ void handle_tighten(struct ctx *ctx, const struct request *rq, struct reply *rp)
     if (!codec_queries(rq, rp, none) || !(body = codec_document(rq, rp)))
         return;
     if (codec_members(rp, body, "", none) && (model = write_begin(ctx, rq, rp))) {
-        tighten(model, rp);
+        if (!rq->dry)
+            tighten(model, rp);
         write_end(model);
     }
     json_decref(body);

@@ -16,6 +16,7 @@
 #include "text.h"
 
 enum { DATASET_BODY_MAX = 65536 }; /* a body that names a dataset is small */
+enum { DRY_SAMPLES = 64 };         /* that a dry run looks at */
 
 json_t *metrics_json(const lip_metric *metrics, size_t n)
 {
@@ -393,7 +394,7 @@ static void evaluate_dataset(struct ctx *ctx, const struct request *rq, struct r
         goto done;
     }
     if (!batches_open(&b, d, m, true, (size_t)batch, &f) ||
-        !figures_judge(figures, judge ? judge : recipe->judge, now->snapshot, &b, 0, rq->dry && d->samples > 64 ? 64 : d->samples,
+        !figures_judge(figures, judge ? judge : recipe->judge, now->snapshot, &b, 0, rq->dry && d->samples > DRY_SAMPLES ? DRY_SAMPLES : d->samples,
                        asks, &asking, &f)) {
         if (f.status) /* else it was not to go on */
             reply_at(rp, f.status, f.code, "/dataset", "%s", f.text);
@@ -436,6 +437,8 @@ static void evaluate(struct ctx *ctx, const struct request *rq, struct reply *rp
         reply_no_memory(rp);
         goto done;
     }
+    if (rq->dry && batch.batch.n > DRY_SAMPLES)
+        batch.batch.n = DRY_SAMPLES;
     start = now_ns();
     if (!batch_bound(&batch, judge ? judge : recipe->judge, now->snapshot, rp))
         goto done;

@@ -121,7 +121,7 @@ static void answer(struct ctx *ctx, const struct request *rq, struct reply *rp, 
 
     if (!codec_read_body(rq, model->name, members, &body, rp) || !(c = find_certifier(now, LIP_L2, rp)) ||
         !read_wish(ctx, rq, &body, m, &w, rp) || !read_samples(&body, model->name, m, &p, &q, rp) ||
-        !codec_choose(&body, model->name, NULL, &none, rp))
+        !codec_choose(&body, model->name, NULL, &none, rp) || rq->dry)
         goto done;
     start = now_ns();
     if (lip_wasserstein_bound(c, w.index, seconds_left(&w), p.n, p.x, q.n, q.x, &bound, &err)) {

@@ -92,6 +92,8 @@ def plan(check):
             ("no data at all", [{"name": "x", "shape": [1, 4], "datatype": "FP32"}], "bad_request", "no field is set"),
             ("a negative size", [tensor("x", [-1, 4], [1, 2, 3, 4])], None, ""),
             ("a size beyond memory", [tensor("x", [1 << 62, 4], [1])], None, ""),
+            ("65 inputs", [tensor(f"x{i}", [1, 4], [1, 2, 3, 4]) for i in range(65)], "bad_request", "at most 64"),
+            ("numbers nested too deep", [{**good, "data": [[[[[[[[[1, 2, 3, 4]]]]]]]]]}], "size_mismatch", "nested deeper than 8"),
             ("a word for a number", [tensor("x", [1, 4], [1, 2, "three", 4])], None, ""),
         ]:
             answer = d.post(infer, {"inputs": inputs})

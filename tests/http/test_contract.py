@@ -32,6 +32,7 @@ DELETE M  M/versions/{}  M/labels/{}  M/checkpoints/{}  /v2/datasets/{}  /v2/job
 """
 PROBLEM = "application/problem+json"
 STREAMS = {"jobEvents", "events"}  # have no length
+ASYNC = {"evaluate", "tighten", "lipschitz", "certify", "wasserstein", "exportModel"}
 EXPOSED = """Inference-Header-Content-Length ETag Location Retry-After Content-Disposition Repr-Digest Preference-Applied X-Request-Id
     Idempotency-Replayed Onelip-Weights-Revision Onelip-Transfer-Deviation Server-Timing""".split()
 
@@ -84,6 +85,24 @@ def described(check, d, r, schemas):
         names = set(known[1].split(", ")) - {"none"}
         check(f"{r.method} {r.path}: query parameters are described", names == {p["name"] for p in parameters if p["in"] == "query"}, names)
     check(f"{r.method} {r.path}: headers are described", headers & {"Idempotency-Key", "If-None-Match", "If-Match"} == wanted, (headers, wanted))
+
+
+def later(check, d, r, schemas):
+    """Prefer: respond-async: of the operations that the wire contract marks a job, of all others what they do anyway."""
+    may = any(p["name"] == "Prefer" for p in map(schemas.resolve, r.operation.get("parameters", ())))
+    check(f"{r.method} {r.path} {'may' if may else 'may not'} become a job", may == (re.sub("Of(Version|Label)$", "", r.name) in ASYNC), r.name)
+    if not may:
+        return
+    a = d.call(r.method, r.target, r.body, {"Prefer": "respond-async", **({"Content-Type": r.kind} if r.kind else {})})
+    if a.code == "version_frozen":
+        return
+    check(f"{r.method} {r.target} with Prefer: respond-async is a job", a.status == 202 and a.headers["Preference-Applied"] == "respond-async"
+          and a.headers["Location"] == f"/v2/jobs/{a.json['id']}" and a.json["object"] == "job", a)
+    d.wait(lambda: d.get(a.headers["Location"]).json["status"] in ("succeeded", "failed"), "its end")
+    plain = d.call(r.method, r.target, r.body, {"Content-Type": r.kind} if r.kind else {})
+    result = d.get(a.headers["Location"] + "/result")
+    check("whose result is what the plain request gets", d.get(a.headers["Location"]).json["status"] == "succeeded" and result.status == plain.status == 200
+          and result.headers["Content-Type"] == plain.headers["Content-Type"] and bool(result.body) == bool(plain.body), f"{result}\n{plain}")
 
 
 def sending(check, d, r):
@@ -155,6 +174,7 @@ def plan(check):
     with Daemon("--cors-origins", "https://lab.example") as d:
         for r in requests(d, api, built, schemas, changes=lambda method: method != "get"):
             described(check, d, r, schemas)
+            later(check, d, r, schemas)
             crossing(check, d, r)
             failing(check, d, r)
             if r.method == "GET":

@@ -137,10 +137,19 @@ def plan(check):
         later = d.get(m + "/lipschitz?layers=false", Prefer="respond-async")
         wait(later.json["id"])
         check("a report, too", later.json["type"] == "lipschitz" and d.get(f"/v2/jobs/{later.json['id']}/result").json["model_name"] == "m", later)
-        failed = d.post(m + "/evaluate", batch(2) | {"inputs": []}, Prefer="respond-async")
-        document = wait(failed.json["id"])
-        check("a failure is the job's", document["status"] == "failed" and document["error"]["code"] == "missing_input"
-              and d.get(f"/v2/jobs/{failed.json['id']}/result").status == 404, document)
+        for name, path, body, code in (("a body without inputs", "/evaluate", batch(2) | {"inputs": []}, "missing_input"),
+                                       ("labels that are none", "/evaluate", {"inputs": [batch(2)["inputs"][0], tensor("y_true", [2], [0, 99], "INT64")]}, "bad_labels"),
+                                       ("an unknown norm", "/certify", {**batch(2), "parameters": {"norm": "l3"}}, "bad_parameter"),
+                                       ("a sample too few", "/wasserstein", {**batch(2), "parameters": {"index": 0}}, "unknown_input"),
+                                       ("a member nobody knows", "/tighten", {"x": 1}, "unknown_member")):
+            plain, asked = d.post(m + path, body), d.post(m + path, body, Prefer="respond-async")
+            check(f"Prefer: respond-async: {name} is said at once", plain.code == asked.code == code and plain.status == asked.status
+                  and plain.json["error"] == asked.json["error"], f"{plain}\n{asked}")
+        for path, code in (("/lipschitz?method=best", "bad_parameter"), ("/export?format=png", "not_acceptable")):
+            asked = d.get(m + path, Prefer="respond-async")
+            check(f"of {path}, too", asked.code == code, asked)
+        known = d.get(m + "/lipschitz?layers=false").headers["ETag"]
+        check("what is known already is 304", d.get(m + "/lipschitz?layers=false", Prefer="respond-async", If_None_Match=known).status == 304)
         check("nothing is 202 unasked", d.post(m + "/train_step", batch(), Prefer="respond-async").status == 200)
 
         # what is wrong with a request is said at once
