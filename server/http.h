@@ -136,7 +136,7 @@ struct listener; /* listen.h */
 /* http_start: serve on every listener; the listeners stay the caller's. NULL: out of memory or threads (logged). */
 struct http *http_start(struct ctx *ctx, struct listener *listeners, size_t n);
 
-/* http_tick: close connections that missed a deadline; about twice a second. */
+/* http_tick: close connections that missed a deadline, or whose client has closed in the middle of a request; about twice a second. */
 void http_tick(struct http *http);
 
 /* http_refuse: no new connections (each listener's socket is closed here), no new work on those that are open. */

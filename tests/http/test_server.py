@@ -411,6 +411,22 @@ def crowd(check, d):
     d.wait(lambda: calm(d), "room for others")
 
 
+def leaving(check, d):
+    """Clients that close in the middle of a request: their connections end at once, not when their time is over."""
+    for what, data in (("headers", LIVE[:-2]), ("a body", post(b"/v2/repository/index", 100) + b"{"), ("nothing", b"")):
+        for _ in range(10):
+            with Talk(d) as t:
+                t.send(data)
+                if data:
+                    t.socket.shutdown(socket.SHUT_WR)
+        began = time.monotonic()
+        d.wait(lambda: calm(d), "room")
+        check(f"who leaves after {what} leaves nothing behind", time.monotonic() - began < 8, time.monotonic() - began)
+    with Talk(d) as t:  # it only says that it has asked everything
+        t.send(LIVE * 3).socket.shutdown(socket.SHUT_WR)
+        check("who closes behind whole requests gets their answers", [t.answer()[0] for _ in range(3)] == [200] * 3 and t.closed())
+
+
 def calm(d):
     """Whether only the connection that asks is left. A refused one has no answer to give."""
     with contextlib.suppress(OSError, http.client.HTTPException):
@@ -645,6 +661,7 @@ def plan(check):
         framing(check, d)
         bodies(check, d)
         crowd(check, d)
+        leaving(check, d)
         slow(check, d)
         check("a drain of all this ends with 0", d.stop() == 0, d.said())
     manual(check)
