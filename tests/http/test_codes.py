@@ -149,7 +149,7 @@ def as_triton(check):
     """--triton-status: where clients know other statuses."""
     with Daemon("--triton-status") as d:
         m = d.create("m")
-        d.call("PATCH", m + "/config", {"dynamic_batching": {"max_queue_delay_microseconds": 1000000, "preferred_batch_size": [64],
+        d.call("PATCH", m + "/config", {"dynamic_batching": {"max_queue_delay_microseconds": 3000000, "preferred_batch_size": [64],
                                                              "default_queue_policy": {"max_queue_size": 1}}})
         waiting = threading.Thread(target=lambda: d.post(m + "/infer", ONE))
         waiting.start()

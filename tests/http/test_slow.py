@@ -176,7 +176,8 @@ def abandoned(check, d):
             except TimeoutError:
                 early = b""
         d.wait(lambda: metric(d, 'onelip_rejected_total{reason="gone"}') > gone, "end of work that nobody waits for", 60)
-        check(f"{path} ends when its client has left", not early and metric(d, "onelip_requests_in_flight") == 1, early)
+        d.wait(lambda: metric(d, "onelip_requests_in_flight") == 1, "end of that request")
+        check(f"{path} ends when its client has left", not early, early)
         late = d.post(m + path, {**body, "parameters": {"timeout": 300000}})
         check(f"{path} has a deadline", late.status == 504 and late.code == "deadline_exceeded", late)
     for path in ("/train_step", "/evaluate", "/gradients"):
