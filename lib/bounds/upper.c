@@ -145,8 +145,11 @@ static lip_err lipsdp(struct search *s, size_t stage, lip_error *err)
 {
     struct lip__chain chain;
     lip_err rc = lip__chain_open(s->map, s->map->stage[stage].value, WIDEST_SHAPES, s->covered, &chain, err);
+    double first = 2 * (double)chain.in * (double)chain.n * (double)chain.n; /* what nothing can interrupt */
 
-    if (!rc && chain.n_links)
+    if (!rc && chain.n_links && s->limit && !lip__affordable(s->limit->deadline, first))
+        s->network->complete = false;
+    else if (!rc && chain.n_links)
         rc = shape_chain(s, &chain, stage, err);
     lip__chain_close(&chain);
     return rc;
