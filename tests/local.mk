@@ -30,6 +30,7 @@ unit_tests += %D%/unit/check_random
 unit_tests += %D%/unit/check_router
 unit_tests += %D%/unit/check_safetensors
 unit_tests += %D%/unit/check_scheduler
+unit_tests += %D%/unit/check_semantics
 unit_tests += %D%/unit/check_settings
 unit_tests += %D%/unit/check_slots
 unit_tests += %D%/unit/check_telemetry

@@ -260,7 +260,7 @@ static const struct {
     {"elu", elu, 1, 0, 1},
     {"selu", selu, 1.67326324235438f, 0, 1.75810},
     {"sigmoid", sigmoid, 0, 0, 0.25},
-    {"hard_sigmoid", hard_sigmoid, 0, 0, 0.200001},
+    {"hard_sigmoid", hard_sigmoid, 0, 0, 0.20000001},
     {"tanh", hyperbolic, 0, 0, 1},
     {"softplus", softplus, 0, 0, 1},
     {"softsign", softsign, 0, 0, 1},

@@ -177,7 +177,7 @@ static float mish_slope(float x)
     F(elu, elu, elu_slope, 1)                                     \
     F(selu, selu, selu_slope, 1.75810)                            \
     F(sigmoid, sigmoid, sigmoid_slope, 0.25)                      \
-    F(hard_sigmoid, hard_sigmoid, hard_sigmoid_slope, 0.200001)   \
+    F(hard_sigmoid, hard_sigmoid, hard_sigmoid_slope, 0.20000001) \
     F(tanh, tanhf, tanh_slope, 1)                                 \
     F(softplus, softplus, sigmoid, 1)                             \
     F(softsign, softsign, softsign_slope, 1)                      \

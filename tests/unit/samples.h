@@ -106,7 +106,7 @@ static const struct sample sample[] = {
 
 enum { SAMPLES = sizeof sample / sizeof *sample };
 
-static size_t inputs_of(const struct sample *s)
+static inline size_t inputs_of(const struct sample *s)
 {
     if (!lip__kind_find(s->name)->join)
         return 1;
