@@ -15,6 +15,7 @@
 #include "model/model.h"
 
 #define POINTER 160
+#define WITHIN 256 /* who and what an error is about: layer "d1" (SpectralDense): kernel_regularizer */
 
 /* Bookkeeping that Keras writes beside class_name and config, and that says nothing about the numbers. */
 static const char *const bookkeeping[] = {"class_name", "config", "module", "registered_name", "build_config",
@@ -132,7 +133,7 @@ static lip_err misfit(const struct lip__field *f, const json_t *v, const char *w
     lip_err rc;
 
     range_text(f, range, sizeof range);
-    rc = lip__fail_at(err, LIP_EDEFINITION, pointer, "%.160s: %s is %.60s, needs %s%s%s%s", what, f->name,
+    rc = lip__fail_at(err, LIP_EDEFINITION, pointer, "%.200s: %s is %.60s, needs %s%s%s%s", what, f->name,
                       found ? found : json_kind(v), wanted, !strcmp(range, "any") ? "" : " ", !strcmp(range, "any") ? "" : range,
                       f->flags & LIP__NONE_OK ? " or null" : "");
     free(found);
@@ -294,7 +295,7 @@ static lip_err read_fixed(const json_t *v, const struct lip__field *f, const cha
     if (same)
         return LIP_OK;
     char *found = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9));
-    lip_err rc = lip__fail_at(err, LIP_EUNSUPPORTED, pointer, "%.160s: %s is %.60s; only %.60s is built in", what, f->name,
+    lip_err rc = lip__fail_at(err, LIP_EUNSUPPORTED, pointer, "%.200s: %s is %.60s; only %.60s is built in", what, f->name,
                               found ? found : json_kind(v), f->choices);
     free(found);
     return rc;
@@ -320,7 +321,7 @@ static lip_err read_bare(const json_t *v, const struct lip__field *f, struct lip
 static lip_err read_field(const json_t *v, const struct lip__field *f, void *object, const char *what, const char *pointer,
                           lip_error *err)
 {
-    char *at = (char *)object + f->offset;
+    char *at = (char *)object + f->offset, within[WITHIN];
     double d;
 
     if (json_is_null(v) && f->flags & LIP__NONE_OK) {
@@ -389,7 +390,8 @@ static lip_err read_field(const json_t *v, const struct lip__field *f, void *obj
         *(struct lip__object **)at = NULL;
         if (json_is_null(v))
             return LIP_OK;
-        return lip__object_read(v, f->of, f->name, false, pointer, (struct lip__object **)at, err);
+        snprintf(within, sizeof within, "%.200s: %.40s", what, f->name);
+        return lip__object_read(v, f->of, within, false, pointer, (struct lip__object **)at, err);
     case LIP__ACTIVATION:
         return read_slot(v, object, (lip_layer **)at, what, pointer, err);
     case LIP__AXES:
@@ -399,7 +401,7 @@ static lip_err read_field(const json_t *v, const struct lip__field *f, void *obj
     case LIP__NULL:
         if (json_is_null(v))
             return LIP_OK;
-        return lip__fail_at(err, LIP_EOPTION, pointer, "%.160s: %s is %s; only null is built in", what, f->name, json_kind(v));
+        return lip__fail_at(err, LIP_EOPTION, pointer, "%.200s: %s is %s; only null is built in", what, f->name, json_kind(v));
     case LIP__FIXED:
         return read_fixed(v, f, what, pointer, err);
     }
@@ -417,7 +419,7 @@ static lip_err missing(const json_t *config, const struct lip__class *cls, const
     for (const struct lip__field *f = cls->fields; f->name; f++)
         if (needs[f->type] && (isnan(f->def) || f->type == LIP__FLOATS || f->type == LIP__STRINGS) &&
             !(f->flags & (LIP__NONE_OK | LIP__HIDDEN)) && !json_object_get(config, f->name))
-            return lip__fail_at(err, LIP_EDEFINITION, pointer, "%.160s: %s is missing, needs %s", what, f->name, needs[f->type]);
+            return lip__fail_at(err, LIP_EDEFINITION, pointer, "%.200s: %s is missing, needs %s", what, f->name, needs[f->type]);
     return LIP_OK;
 }
 
@@ -430,7 +432,7 @@ lip_err lip__fields_read(const json_t *config, const struct lip__class *cls, voi
     lip_err rc;
 
     if (!json_is_object(config))
-        return lip__fail_at(err, LIP_EDEFINITION, pointer, "%.160s: config is %s, needs an object", what, json_kind(config));
+        return lip__fail_at(err, LIP_EDEFINITION, pointer, "%.200s: config is %s, needs an object", what, json_kind(config));
     json_object_foreach((json_t *)config, key, v)
     {
         const struct lip__field *f = cls->fields;
@@ -442,7 +444,7 @@ lip_err lip__fields_read(const json_t *config, const struct lip__class *cls, voi
             for (f = cls->fields; f->name; f++)
                 if (!(f->flags & (LIP__HIDDEN | LIP__CALL)))
                     append(list, sizeof list, f->name);
-            return lip__fail_at(err, LIP_EOPTION, at, "%.120s: unknown option \"%.60s\"; accepted: %s", what, key, list);
+            return lip__fail_at(err, LIP_EOPTION, at, "%.200s: unknown option \"%.60s\"; accepted: %s", what, key, list);
         }
         if (f->name && (rc = read_field(v, f, object, what, at, err)) != LIP_OK)
             return rc;
@@ -480,15 +482,15 @@ static lip_err take_apart(const json_t *json, const char *what, const char *poin
     char at[POINTER];
 
     if (!json_is_object(json))
-        return lip__fail_at(err, LIP_EDEFINITION, pointer, "%.100s is %s, needs an object with class_name and config", what,
+        return lip__fail_at(err, LIP_EDEFINITION, pointer, "%.200s is %s, needs an object with class_name and config", what,
                             json_kind(json));
     if (!json_is_string(class_name))
-        return lip__fail_at(err, LIP_EDEFINITION, join(at, pointer, "class_name"), "%.100s: class_name is %s, needs a string",
+        return lip__fail_at(err, LIP_EDEFINITION, join(at, pointer, "class_name"), "%.200s: class_name is %s, needs a string",
                             what, class_name ? json_kind(class_name) : "missing");
     json_object_foreach((json_t *)json, key, v)
         if (!listed(key, bookkeeping))
             return lip__fail_at(err, LIP_EOPTION, join(at, pointer, key),
-                                "%.100s: unknown key \"%.60s\" beside class_name and config", what, key);
+                                "%.200s: unknown key \"%.60s\" beside class_name and config", what, key);
     *name = bare(json_string_value(class_name));
     *config = json_object_get(json, "config");
     return LIP_OK;
@@ -499,7 +501,7 @@ lip_err lip__object_read(const json_t *json, const struct lip__class *const *of,
 {
     const json_t *config = NULL;
     const char *name;
-    char at[POINTER], text[128];
+    char at[POINTER], text[WITHIN];
     struct lip__object *o;
     lip_err rc;
 
@@ -515,12 +517,12 @@ lip_err lip__object_read(const json_t *json, const struct lip__class *const *of,
         for (cls = of; *cls; cls++)
             append(list, sizeof list, (*cls)->name);
         return lip__fail_at(err, LIP_EOPTION, json_is_string(json) ? pointer : join(at, pointer, "class_name"),
-                            "unknown %.60s \"%.60s\"; accepted: %s", what, name, list);
+                            "%.200s is \"%.60s\", needs one of %s", what, name, list);
     }
     o = lip__object_new(*cls);
     if (!o)
         return lip__nomem(err, (*cls)->size);
-    snprintf(text, sizeof text, "%.60s %.60s", what, (*cls)->name);
+    snprintf(text, sizeof text, "%.200s %.40s", what, (*cls)->name);
     if (config && !json_is_null(config))
         rc = lip__fields_read(config, *cls, o, NULL, text, join(at, pointer, "config"), err);
     else
@@ -974,19 +976,19 @@ static lip_err read_common(lip_layer *l, const json_t *config, const char *what,
     if (name && !json_is_null(name)) {
         if (!json_is_string(name) || !good_name(json_string_value(name), json_string_length(name)))
             return lip__fail_at(err, LIP_EDEFINITION, join(at, pointer, "name"),
-                                "%.160s: name needs 1 to 256 characters without control characters", what);
+                                "%.200s: name needs 1 to 256 characters without control characters", what);
         l->name = lip__strdup(json_string_value(name));
         if (!l->name)
             return lip__nomem(err, json_string_length(name));
     }
     if (trainable && !json_is_boolean(trainable))
-        return lip__fail_at(err, LIP_EDEFINITION, join(at, pointer, "trainable"), "%.160s: trainable is %s, needs true or false",
+        return lip__fail_at(err, LIP_EDEFINITION, join(at, pointer, "trainable"), "%.200s: trainable is %s, needs true or false",
                             what, json_kind(trainable));
     l->trainable = !trainable || json_is_true(trainable);
     if (json_is_object(dtype))
         dtype = json_object_get(json_object_get(dtype, "config"), "name");
     if (dtype && !json_is_null(dtype) && (!json_is_string(dtype) || strcmp(json_string_value(dtype), "float32")))
-        return lip__fail_at(err, LIP_EUNSUPPORTED, join(at, pointer, "dtype"), "%.160s: dtype is %.40s; only float32 is built in",
+        return lip__fail_at(err, LIP_EUNSUPPORTED, join(at, pointer, "dtype"), "%.200s: dtype is %.40s; only float32 is built in",
                             what, json_is_string(dtype) ? json_string_value(dtype) : json_kind(dtype));
     return LIP_OK;
 }
@@ -997,7 +999,7 @@ static lip_err read_shape(const json_t *v, bool batch, lip_shape *shape, const c
     size_t skip = batch ? 1 : 0, size = json_array_size(v);
 
     if (!json_is_array(v) || size < skip || size - skip > LIP_MAX_RANK)
-        return lip__fail_at(err, LIP_EDEFINITION, pointer, "%.160s: the input shape is %s, needs a list of at most %d sizes%s",
+        return lip__fail_at(err, LIP_EDEFINITION, pointer, "%.200s: the input shape is %s, needs a list of at most %d sizes%s",
                             what, json_kind(v), LIP_MAX_RANK, batch ? " behind the batch axis" : "");
     shape->rank = size - skip;
     for (size_t i = skip; i < size; i++) {
@@ -1006,7 +1008,7 @@ static lip_err read_shape(const json_t *v, bool batch, lip_shape *shape, const c
             char at[POINTER], index[24];
             snprintf(index, sizeof index, "%zu", i);
             return lip__fail_at(err, LIP_EDEFINITION, join(at, pointer, index),
-                                "%.160s: size %zu of the input shape needs an integer from 1 to 16777216, not %s", what, i,
+                                "%.200s: size %zu of the input shape needs an integer from 1 to 16777216, not %s", what, i,
                                 json_is_integer(d) ? "one outside" : json_kind(d));
         }
         shape->dim[i - skip] = (size_t)json_integer_value(d);
@@ -1118,12 +1120,12 @@ static lip_err read_slot(const json_t *v, const lip_layer *owner, lip_layer **sl
     if (json_is_null(v))
         return LIP_OK;
     if (!json_is_string(v) && !json_is_object(v))
-        return lip__fail_at(err, LIP_EDEFINITION, pointer, "%.160s: activation is %s, needs a name or a layer", what, json_kind(v));
+        return lip__fail_at(err, LIP_EDEFINITION, pointer, "%.200s: activation is %s, needs a name or a layer", what, json_kind(v));
     if (json_is_string(v)) {
         kind = lip__activation_find(json_string_value(v), &known);
         if (!known)
             return lip__fail_at(err, LIP_EOPTION, pointer,
-                                "%.160s: unknown activation \"%.60s\"; built in: %s, and layer objects", what,
+                                "%.200s: unknown activation \"%.60s\"; built in: %s, and layer objects", what,
                                 json_string_value(v), lip__activation_identifiers());
         if (!kind)
             return LIP_OK;
@@ -1134,7 +1136,7 @@ static lip_err read_slot(const json_t *v, const lip_layer *owner, lip_layer **sl
         if ((rc = read_layer(v, pointer, &l, err)) != LIP_OK)
             return rc;
         if (!(l->kind->flags & LIP__ACTIVATES)) {
-            rc = lip__fail_at(err, LIP_EOPTION, pointer, "%.160s: a %.60s cannot be an activation", what, l->kind->cls.name);
+            rc = lip__fail_at(err, LIP_EOPTION, pointer, "%.200s: a %.60s cannot be an activation", what, l->kind->cls.name);
             lip__layer_free(l);
             return rc;
         }

@@ -1413,6 +1413,22 @@ END_TEST
 
 /* ---- laws of models of one layer ---------------------------------------------------------------------------- */
 
+/* The definition of an InputLayer and a layer. */
+static const char *one_layer(const char *kind, const char *config, const lip_shape *in, const char *name)
+{
+    static char text[1500];
+    int at = snprintf(text, sizeof text, "{'class_name':'Sequential','config':{'layers':[{'class_name':'InputLayer','config':"
+                      "{'batch_input_shape':[null");
+
+    for (size_t i = 0; i < in->rank; i++)
+        at += snprintf(text + at, sizeof text - (size_t)at, ",%zu", in->dim[i]);
+    snprintf(text + at, sizeof text - (size_t)at, "]}},{'class_name':'%s','config':%.*s%s'name':'%s'}}]}}", kind,
+             (int)strlen(config) - 1, config, config[1] == '}' ? "" : ",", name);
+    for (char *c = text; *c; c++)
+        *c = *c == '\'' ? '"' : *c;
+    return text;
+}
+
 static float *predict(const lip_state *s, size_t n, const float *x)
 {
     const lip_model *m = lip_state_model(s);
@@ -1466,7 +1482,7 @@ START_TEST(condensed_and_exported_it_computes_the_same)
     const struct sample *s = &sample[_i];
     const struct lip__kind *kind = lip__kind_find(s->name);
     enum { N = 5 };
-    char text[1500], *c, *once, *twice;
+    char *once, *twice;
     lip_model *m, *other;
     lip_state *state, *plain;
     lip_snapshot *p;
@@ -1474,14 +1490,7 @@ START_TEST(condensed_and_exported_it_computes_the_same)
 
     if (kind->join || kind->flags & LIP__INPUT || !strcmp(s->name, "TFOpLambda"))
         return;
-    int at = snprintf(text, sizeof text, "{'class_name':'Sequential','config':{'layers':[{'class_name':'InputLayer','config':"
-                      "{'batch_input_shape':[null");
-    for (size_t i = 0; i < s->in.rank; i++)
-        at += snprintf(text + at, sizeof text - (size_t)at, ",%zu", s->in.dim[i]);
-    snprintf(text + at, sizeof text - (size_t)at, "]}},{'class_name':'%s','config':%.*s%s'name':'l'}}]}}", s->name,
-             (int)strlen(s->config) - 1, s->config, s->config[1] == '}' ? "" : ",");
-    for (c = text; *c; c++)
-        *c = *c == '\'' ? '"' : *c;
+    const char *text = one_layer(s->name, s->config, &s->in, "l");
     ck_assert_msg(lip_model_read(text, strlen(text), false, &m, &err) == LIP_OK, "%s: %s", text, err.text);
     once = lip_model_definition(m, false);
     ck_assert_int_eq(lip_model_read(once, strlen(once), false, &other, NULL), LIP_OK);
@@ -1827,6 +1836,18 @@ static const struct refusal {
     {"PReLU", "{'shared_axes':[3]}", {2, {4, 4}}, LIP_EDEFINITION, "shared_axes holds 3, needs axes from 1 to 2"},
     {"TFOpLambda", "{'function':'math.add'}", {1, {4}}, LIP_EDEFINITION, "function is \"math.add\", needs one of math.multiply"},
     {"InputLayer", "{'sparse':true}", {1, {4}}, LIP_EUNSUPPORTED, "sparse"},
+    {"SpectralDense", "{'units':-1}", {1, {3}}, LIP_EDEFINITION, "units is -1, needs an integer >= 1"},
+    {"SpectralConv2DTranspose", "{'filters':2,'kernel_size':3}", {2, {5, 5}}, LIP_ESHAPE, "[5,5], needs [height,width,channels]"},
+    {"SpectralConv2DTranspose", "{'filters':2,'kernel_size':3,'data_format':'x'}", {3, {5, 5, 2}}, LIP_EDEFINITION, "data_format is \"x\""},
+    {"FrobeniusConv2D", "{'filters':2,'kernel_size':0}", {3, {5, 5, 2}}, LIP_EDEFINITION, "kernel_size is 0"},
+    {"ScaledL2NormPooling2D", "{'pool_size':-1}", {3, {4, 4, 1}}, LIP_EDEFINITION, "pool_size is -1"},
+    {"ScaledGlobalL2NormPooling2D", "{'data_format':'x'}", {3, {3, 3, 1}}, LIP_EDEFINITION, "data_format is \"x\""},
+    {"InvertibleUpSampling", "{'pool_size':[2]}", {3, {4, 4, 4}}, LIP_EDEFINITION, "pool_size is [2], needs"},
+    {"FullSort", "{'data_format':'channels_first'}", {1, {4}}, LIP_EDEFINITION, "last axis only"},
+    {"Householder", "{'data_format':'x'}", {1, {4}}, LIP_EDEFINITION, "data_format is \"x\""},
+    {"PadConv2D", "{'filters':0,'kernel_size':3}", {3, {5, 5, 2}}, LIP_EDEFINITION, "filters is 0"},
+    {"SpectralConv2D", "{'filters':2,'kernel_size':3,'kernel_regularizer':{'class_name':'LorthRegularizer','config':{'dim':1}}}",
+     {3, {5, 5, 2}}, LIP_EUNSUPPORTED, "dim"},
 };
 
 START_TEST(refuses_with_a_reason)
@@ -1838,6 +1859,23 @@ START_TEST(refuses_with_a_reason)
     ck_assert_msg(make(r->name, r->config, &r->in, &l, &err) == r->code, "%s %s: %s %s", r->name, r->config,
                   lip_err_name(err.code), err.text);
     ck_assert_msg(strstr(err.text, r->text) && strstr(err.text, r->name), "\"%s\" does not say \"%s\"", err.text, r->text);
+}
+END_TEST
+
+/* And in a model the layer's name, whoever finds the fault. */
+START_TEST(refusals_name_the_layer)
+{
+    const struct refusal *r = &refusal[_i];
+    lip_error err = {0};
+    lip_model *m;
+
+    if (!lip_shape_count(&r->in) || r->in.rank == 0 || !strcmp(r->name, "InputLayer") || lip__kind_find(r->name)->join ||
+        !strcmp(r->name, "TFOpLambda") || r->in.dim[0] > 100000)
+        return; /* no such thing behind an InputLayer */
+    const char *json = one_layer(r->name, r->config, &r->in, "guilty");
+    ck_assert_int_eq(lip_model_read(json, strlen(json), false, &m, &err), r->code);
+    ck_assert_msg(strstr(err.text, "\"guilty\" (") && strstr(err.text, r->text), "\"%s\" names no layer", err.text);
+    ck_assert_msg(!strncmp(err.pointer, "/config/layers/1", 16), "%s", err.pointer);
 }
 END_TEST
 
@@ -1923,6 +1961,7 @@ static Suite *suite(void)
     tcase_add_test(single, keras_pooling_examples);
     tcase_add_test(single, spellings_of_one_thing_are_one_thing);
     tcase_add_loop_test(single, refuses_with_a_reason, 0, (int)(sizeof refusal / sizeof *refusal));
+    tcase_add_loop_test(single, refusals_name_the_layer, 0, (int)(sizeof refusal / sizeof *refusal));
     suite_add_tcase(s, single);
     return s;
 }
