@@ -1545,6 +1545,158 @@ START_TEST(condensed_and_exported_it_computes_the_same)
 }
 END_TEST
 
+/* ---- every option, by the tables ------------------------------------------------------------------------------ */
+
+static json_t *unquoted(const char *text)
+{
+    char *copy = strdup(text);
+
+    for (char *c = copy; *c; c++)
+        *c = *c == '\'' ? '"' : *c;
+    json_t *json = json_loads(copy, JSON_DECODE_ANY, NULL);
+    ck_assert_msg(json != NULL, "%s is no JSON", copy);
+    free(copy);
+    return json;
+}
+
+/* Values to try for an option, as a list. */
+static json_t *values_for(const struct lip__field *f)
+{
+    static const char *const of_type[] = {
+        [LIP__INT] = "[1, 2, 3, 5]", [LIP__FLOAT] = "[0.25, 0.5, 1.5, 2.0]", [LIP__BOOL] = "[true, false]",
+        [LIP__PAIR] = "[[1, 2], [2, 1], [2, 2], [1, 1]]", [LIP__INTS] = "[[2, 1], [3, 2, 1], [6], [2, -1], [1, -1], [3, -1]]",
+        [LIP__EDGES] = "[[[0, 1], [2, 3]], [[2, 2], [1, 1]]]", [LIP__AXES] = "[1, -1, [1], [2], [1, 2]]",
+    };
+
+    if (f->type == LIP__CHOICE || f->type == LIP__ACTIVATION) {
+        char words[400], *rest;
+        json_t *list = json_array();
+        snprintf(words, sizeof words, "%s", f->type == LIP__CHOICE ? f->choices : lip__activation_identifiers());
+        for (char *word = strtok_r(words, "|, ", &rest); word; word = strtok_r(NULL, "|, ", &rest))
+            json_array_append_new(list, json_string(word));
+        return list;
+    }
+    if (f->type == LIP__OBJECT) {
+        json_t *list = json_array();
+        for (size_t i = 0; f->of[i]; i++)
+            json_array_append_new(list, json_string(f->of[i]->name));
+        return list;
+    }
+    return f->type < sizeof of_type / sizeof *of_type && of_type[f->type] ? unquoted(of_type[f->type]) : json_array();
+}
+
+/* The config that a layer of `kind` with this option has, NULL where it cannot have it. */
+static json_t *config_with(const struct sample *s, const char *key, const json_t *value)
+{
+    json_t *config = unquoted(s->config), *written = NULL;
+    char *text;
+    lip_model *m;
+
+    json_object_set(config, key, (json_t *)value);
+    text = json_dumps(config, 0);
+    const char *json = one_layer(s->name, text, &s->in, "l");
+    if (lip_model_read(json, strlen(json), false, &m, NULL) == LIP_OK) {
+        char *config_text = lip_layer_config(lip_model_find_layer(m, "l"));
+        ck_assert_ptr_nonnull(written = json_loads(config_text, 0, NULL));
+        lip_free(config_text);
+        lip_model_put(m);
+    }
+    free(text);
+    json_decref(config);
+    return written;
+}
+
+static struct tried {
+    const char *name;
+    bool by_name;
+} tried[100];
+static size_t n_tried;
+
+static bool *accepted(const char *class)
+{
+    size_t i = 0;
+
+    while (i < n_tried && strcmp(tried[i].name, class))
+        i++;
+    ck_assert_uint_lt(i, sizeof tried / sizeof *tried);
+    n_tried += i == n_tried;
+    tried[i].name = class;
+    return &tried[i].by_name;
+}
+
+/* Options that a kind has and that may have but one value, its default. */
+static const char *const fixed[] = {
+    "ScaledAveragePooling2D.strides", "ScaledL2NormPooling2D.strides", "FrobeniusConv2D.strides", "FrobeniusConv2D.padding",
+    "FrobeniusConv2D.dilation_rate", "FrobeniusConv2D.groups", "FrobeniusConv2D.kernel_constraint", "FullSort.data_format",
+    "SpectralConv2DTranspose.padding", "SpectralConv2DTranspose.dilation_rate", "SpectralConv2DTranspose.groups",
+    "SpectralConv2DTranspose.output_padding",
+};
+
+static bool is_fixed(const char *option)
+{
+    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
+        if (!strcmp(fixed[i], option))
+            return true;
+    return false;
+}
+
+/* Each value of each option of each kind comes back as it was given, and what came back is understood. An option of which no two
+ * values could be tried fails, and so does an initializer, a regularizer or a constraint that no option takes. */
+START_TEST(every_option_comes_back)
+{
+    const struct lip__kind *const *kinds = lip__kinds();
+    char untested[2000] = "";
+
+    for (size_t k = 0; kinds[k]; k++) {
+        if (kinds[k]->flags & LIP__INPUT || kinds[k]->join || !strcmp(kinds[k]->cls.name, "TFOpLambda"))
+            continue;
+        for (const struct lip__field *f = kinds[k]->cls.fields; f->name; f++) {
+            json_t *values = values_for(f), *value, *written, *again;
+            size_t i, taken = 0;
+            if (f->flags & (LIP__HIDDEN | LIP__CALL) || !json_array_size(values)) {
+                json_decref(values);
+                continue;
+            }
+            for (size_t s = 0; s < SAMPLES; s++) {
+                if (strcmp(sample[s].name, kinds[k]->cls.name))
+                    continue;
+                json_array_foreach(values, i, value)
+                {
+                    if (!(written = config_with(&sample[s], f->name, value)))
+                        continue;
+                    const json_t *back = json_object_get(written, f->name);
+                    if (f->type == LIP__OBJECT) { /* by its name, then by what that is written as */
+                        const char *class = json_string_value(value), *found = json_string_value(json_object_get(back, "class_name"));
+                        bool same = found && !strcmp(class, !strcmp(class, "l1_l2") ? "l1_l2" : found);
+                        ck_assert_msg(same, "%s %s: %s came back as %s", sample[s].name, f->name, class, found);
+                        *accepted(f->of[i]->name) = true;
+                    } else if (!(f->flags & LIP__NOT_KERAS && !back) && strcmp(f->name, "n")) { /* n over the channels is resolved */
+                        ck_assert_msg(json_is_number(value) ? json_number_value(value) == json_number_value(back) : json_equal(value, back),
+                                      "%s: %s = %s came back otherwise", sample[s].name, f->name, json_dumps(value, JSON_ENCODE_ANY));
+                    }
+                    again = back ? config_with(&sample[s], f->name, back) : json_incref(written);
+                    ck_assert_msg(json_equal(again, written), "%s: %s", sample[s].name, f->name);
+                    taken++;
+                    json_decref(again);
+                    json_decref(written);
+                }
+            }
+            for (size_t c = 0; f->type == LIP__OBJECT && f->of[c]; c++)
+                accepted(f->of[c]->name);
+            char option[120];
+            snprintf(option, sizeof option, "%s.%s", kinds[k]->cls.name, f->name);
+            if ((taken > 1) == is_fixed(option) && json_array_size(values) > 1)
+                snprintf(untested + strlen(untested), sizeof untested - strlen(untested), " %s", option);
+            json_decref(values);
+        }
+    }
+    for (size_t i = 0; i < n_tried; i++)
+        if (!tried[i].by_name)
+            snprintf(untested + strlen(untested), sizeof untested - strlen(untested), " %s", tried[i].name);
+    ck_assert_msg(!*untested, "not two values could be tried of%s", untested);
+}
+END_TEST
+
 /* ---- laws of pairs of kinds ------------------------------------------------------------------------------- */
 
 /* up undoes down, bit for bit, for every shape that the pool divides, in both orders. */
@@ -1938,6 +2090,7 @@ static Suite *suite(void)
     tcase_add_test(single, dropout_draws_by_step_and_place);
     tcase_add_test(single, variables_come_in_keras_order);
     tcase_add_test(single, options_come_in_keras_order);
+    tcase_add_test(single, every_option_comes_back);
     tcase_add_test(single, claims_are_those_of_deel_lip);
     tcase_add_test(single, disjoint_neurons_are_bounded_one_by_one);
     tcase_add_test(single, pooling_examples);

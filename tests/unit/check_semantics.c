@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <onelip/random.h>
-
 #include "check_main.h"
 #include "layers/layer.h"
 #include "layers/slots.h"
@@ -451,6 +449,85 @@ START_TEST(factors_are_of_the_layers_own_input)
 }
 END_TEST
 
+/* A nested deel-lip Sequential counts as one, and shares what it gets; so it does when k changes. */
+START_TEST(nested_sequentials_share_again)
+{
+    const char *json = sequential(16, &LIP__SHAPE(4), LAYER("SpectralDense", "'units':4,'name':'a'")
+                                  ",{'class_name':'Sequential','config':{'name':'n','k_coef_lip':9,'layers':["
+                                  "{'class_name':'InputLayer','config':{'batch_input_shape':[null,4],'name':'in'}}"
+                                  LAYER("SpectralDense", "'units':4,'name':'b'") LAYER("GroupSort2", "'name':'c'") "]}}");
+    lip_error err = {0};
+    lip_model *m, *changed;
+
+    OK(lip_model_read(json, strlen(json), false, &m, &err));
+    OK(lip_model_with_k(m, NULL, 81, &changed, &err));
+    for (int i = 0; i < 2; i++) {
+        const lip_model *each = i ? changed : m;
+        double root = i ? 3 : 2;
+        ck_assert_double_eq_tol(lip_layer_k(lip_model_find_layer(each, "a")), root * root, 1e-12);
+        ck_assert_double_eq_tol(lip_layer_k(lip_model_find_layer(each, "n/b")), root, 1e-12);
+        ck_assert_double_eq_tol(lip_layer_k(lip_model_find_layer(each, "n/c")), root, 1e-12);
+    }
+    lip_model_put(changed), lip_model_put(m);
+}
+END_TEST
+
+/* Householder takes its share of k and does not multiply by it (D12): the report says that of k = 8 at most 4 is delivered, and that
+ * 1/8 is exceeded. */
+START_TEST(householder_counts_and_does_not_multiply)
+{
+    for (int large = 0; large < 2; large++) {
+        double k = large ? 8 : 0.125, root = large ? 2 : 0.5;
+        struct served s;
+        lip_layer_bound layers[8];
+        lip_network_bound network;
+        lip_error err = {0};
+        size_t n;
+        serve(&s, sequential(k, &LIP__SHAPE(4), LAYER("SpectralDense", "'units':4") LAYER("Householder", "") LAYER("SpectralDense", "'units':4")),
+              1);
+        OK(lip_bound_network(s.snapshot, NULL, layers, &n, &network, &err));
+        ck_assert_uint_eq(n, 3);
+        for (size_t i = 0; i < 3; i++)
+            ck_assert_double_eq_tol(layers[i].claimed, root, 1e-12);
+        ck_assert_double_eq_tol(layers[1].upper, 1, 1e-9);
+        ck_assert_int_eq(layers[1].sound_claim, large);
+        ck_assert_double_eq_tol(network.claimed, k, 1e-9);
+        ck_assert_double_le(network.upper, root * root * (1 + 2e-3));
+        ck_assert_double_ge(network.lower, root * root * 0.5);
+        ck_assert_int_eq(network.sound_claim, large);
+        stop(&s);
+    }
+}
+END_TEST
+
+/* What PReLUlip makes is a PReLU: no share of k, no claim, and a constant that its weights say. */
+START_TEST(prelulip_counts_nothing)
+{
+    static const float alpha[] = {-0.5f, 0.25f, -2, 1};
+    struct served s;
+    lip_layer_bound layers[8];
+    lip_network_bound network;
+    lip_error err = {0};
+    size_t n;
+
+    serve(&s, sequential(4, &LIP__SHAPE(4), LAYER("SpectralDense", "'units':4")
+                         LAYER("PReLU", "'name':'p','alpha_constraint':{'class_name':'MinMaxNorm','config':{'min_value':-1.0,'max_value':1.0}}")
+                         LAYER("SpectralDense", "'units':4")), 1);
+    ck_assert_double_eq_tol(lip_layer_k(lip_model_layer(s.model, 1)), 2, 1e-12);
+    ck_assert(isnan(lip_layer_k(lip_model_layer(s.model, 2))));
+    ck_assert_uint_eq(lip_model_warnings(s.model), 1);
+    for (int put_there = 0; put_there < 2; put_there++) {
+        if (put_there)
+            put(&s, "p/alpha", alpha);
+        OK(lip_bound_network(s.snapshot, NULL, layers, &n, &network, &err));
+        ck_assert_double_eq_tol(layers[1].upper, put_there ? 2 : 1, 1e-9);
+        ck_assert(isnan(layers[1].claimed) && isnan(network.claimed));
+        ck_assert_double_le(network.upper, (put_there ? 8 : 4) * (1 + 2e-3));
+    }
+    stop(&s);
+}
+END_TEST
+
 /* ---- 18: what names stand for ----------------------------------------------------------------------------------- */
 
 /* 18.4, of eight numbers; ours are rounded up, to five places at least. */
@@ -649,6 +726,9 @@ static Suite *suite(void)
     tcase_add_test(t, provable_metrics_of_two_classes);
     tcase_add_test(t, k_is_shared_by_the_roots_of_its_examples);
     tcase_add_test(t, factors_are_of_the_layers_own_input);
+    tcase_add_test(t, nested_sequentials_share_again);
+    tcase_add_test(t, householder_counts_and_does_not_multiply);
+    tcase_add_test(t, prelulip_counts_nothing);
     tcase_add_test(t, functions_have_the_constants_of_the_table);
     tcase_add_test(t, a_hundredth_is_a_float);
     tcase_add_test(t, layers_are_named_as_keras_names_them);
