@@ -42,12 +42,6 @@ static void relu_backward(const lip_layer *l, const struct lip__pass *p, const f
     relu_back(count(l, p), x, dy, dx);
 }
 
-static double one(const lip_layer *l)
-{
-    (void)l;
-    return 1;
-}
-
 /* ---- the other functions of Keras, and their slopes ---------------------------------------------------- */
 
 static float sigmoid(float x)
@@ -238,7 +232,7 @@ static const struct lip__kind functions[] = {
      .constant = scalar_constant, .flops = scalar_flops},
     FUNCTIONS(FUNCTION)
 #undef FUNCTION
-    {.cls = CLASS("relu"), .flags = LIP__ACTIVATES | LIP__POINTWISE, .forward = relu_forward, .backward = relu_backward, .constant = one},
+    {.cls = CLASS("relu"), .flags = LIP__ACTIVATES | LIP__POINTWISE, .forward = relu_forward, .backward = relu_backward, .constant = lip__one},
     {.cls = CLASS("softmax"), .flags = LIP__ACTIVATES, .forward = lip__softmax_forward, .backward = lip__softmax_backward,
      .constant = lip__softmax_constant, .flops = scalar_flops},
     {.cls = CLASS("log_softmax"), .flags = LIP__ACTIVATES, .forward = lip__log_softmax_forward,
@@ -365,18 +359,6 @@ const struct lip__kind lip__relu = {
 
 /* ---- the layer Activation ----------------------------------------------------------------------------- */
 
-static void copy_forward(const lip_layer *l, const struct lip__pass *p, const float *x, float *y)
-{
-    memcpy(y, x, count(l, p) * sizeof *y);
-}
-
-static void copy_backward(const lip_layer *l, const struct lip__pass *p, const float *x, const float *y, const float *dy,
-                          float *dx)
-{
-    (void)x, (void)y;
-    memcpy(dx, dy, count(l, p) * sizeof *dx);
-}
-
 /* deel-lip trusts four functions, by name. */
 static double activation_claims(const lip_layer *l)
 {
@@ -394,8 +376,8 @@ static const struct lip__field activation_fields[] = {LIP__SLOT_FIELD, {.name = 
 const struct lip__kind lip__activation = {
     .cls = {.name = "Activation", .module = "keras.layers", .size = sizeof(lip_layer), .fields = activation_fields},
     .flags = LIP__POINTWISE,
-    .forward = copy_forward,
-    .backward = copy_backward,
-    .constant = one,
+    .forward = lip__copy_forward,
+    .backward = lip__copy_backward,
+    .constant = lip__one,
     .claimed = activation_claims,
 };

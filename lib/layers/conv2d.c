@@ -42,20 +42,6 @@ static size_t groups(const lip_layer *l)
 
 /* ---- definition --------------------------------------------------------------------------------------- */
 
-/* What deel-lip refuses is wrong, not merely missing here. */
-static lip_err check_constrained(lip_layer *l, lip_error *err)
-{
-    const struct lip__conv *c = conv(l);
-
-    if (c->dilation[0] != 1 || c->dilation[1] != 1)
-        return lip__layer_fail(l, err, LIP_EDEFINITION, "%s does not support dilation rate, found [%zu,%zu]",
-                               l->kind->cls.name, c->dilation[0], c->dilation[1]);
-    if (valid(l))
-        return lip__layer_fail(l, err, LIP_EDEFINITION, "%s only supports padding='same', found '%s'", l->kind->cls.name,
-                               c->padding);
-    return lip__conv_check(l, err);
-}
-
 static lip_err check_frobenius(lip_layer *l, lip_error *err)
 {
     const struct lip__conv *c = conv(l);
@@ -66,7 +52,7 @@ static lip_err check_frobenius(lip_layer *l, lip_error *err)
     if (l->kernel_constraint && strcmp(l->kernel_constraint->cls->name, "SpectralConstraint"))
         return lip__layer_fail(l, err, LIP_EDEFINITION, "FrobeniusConv2D only supports a SpectralConstraint as kernel_constraint, "
                                "found %s", l->kernel_constraint->cls->name);
-    return check_constrained(l, err);
+    return lip__conv_check_constrained(l, err);
 }
 
 static lip_err build(lip_layer *l, lip_error *err)
@@ -154,12 +140,6 @@ static double flops(const lip_layer *l)
     return 2.0 * (double)lip_shape_count(&l->out) * (double)(conv(l)->kernel[0] * conv(l)->kernel[1] * l->in.dim[2] / groups(l));
 }
 
-static double claims_nothing(const lip_layer *l)
-{
-    (void)l;
-    return NAN;
-}
-
 /* ---- kinds -------------------------------------------------------------------------------------------- */
 
 static const struct lip__field conv_fields[] = {LIP__CONV_FIELDS("valid|same", LIP__GLOROT_UNIFORM), {.name = NULL}};
@@ -183,7 +163,6 @@ const struct lip__kind lip__conv2d = {
     .pack = pack,
     .packed_scratch = packed_scratch,
     .flops = flops,
-    .claimed = claims_nothing,
 };
 
 const struct lip__kind lip__spectral_conv2d = {
@@ -192,7 +171,7 @@ const struct lip__kind lip__spectral_conv2d = {
     .flags = LIP__LIPSCHITZ | LIP__CONDENSABLE,
     .op = LIP__CONV,
     .vanilla = &lip__conv2d,
-    .check = check_constrained,
+    .check = lip__conv_check_constrained,
     .build = build,
     .reparam = &lip__spectral,
     .forward = forward,

@@ -69,16 +69,10 @@ static lip_err check_spectral(lip_layer *l, lip_error *err)
 {
     const struct lip__conv *c = conv(l);
 
-    if (c->dilation[0] != 1 || c->dilation[1] != 1)
-        return lip__layer_fail(l, err, LIP_EDEFINITION, "%s does not support dilation rate, found [%zu,%zu]",
-                               l->kind->cls.name, c->dilation[0], c->dilation[1]);
-    if (valid(l))
-        return lip__layer_fail(l, err, LIP_EDEFINITION, "%s only supports padding='same', found '%s'", l->kind->cls.name,
-                               c->padding);
     if (c->output_padding[0] != SIZE_MAX)
         return lip__layer_fail(l, err, LIP_EDEFINITION, "%s only supports output_padding=None, found [%zu,%zu]", l->kind->cls.name,
                                c->output_padding[0], c->output_padding[1]);
-    return lip__conv_check(l, err);
+    return lip__conv_check_constrained(l, err);
 }
 
 /* Keras's rules for the size of y along an axis, of windows that reach over `window` pixels. */
@@ -178,12 +172,6 @@ static double flops(const lip_layer *l)
     return 2.0 * (double)lip_shape_count(&l->in) * (double)(conv(l)->kernel[0] * conv(l)->kernel[1] * filters(l));
 }
 
-static double nothing(const lip_layer *l)
-{
-    (void)l;
-    return NAN;
-}
-
 /* ---- the kernel's other matrix ------------------------------------------------------------------------- */
 
 /* to (taps, b, a) <- from (taps, a, b). */
@@ -271,8 +259,6 @@ const struct lip__kind lip__conv2d_transpose = {
     .pack = pack,
     .packed_scratch = packed_scratch,
     .flops = flops,
-    .constant = nothing,
-    .claimed = nothing,
 };
 
 const struct lip__kind lip__spectral_conv2d_transpose = {
@@ -292,5 +278,4 @@ const struct lip__kind lip__spectral_conv2d_transpose = {
     .pack = pack,
     .packed_scratch = packed_scratch,
     .flops = flops,
-    .constant = nothing,
 };

@@ -138,12 +138,6 @@ static double flops(const lip_layer *l)
     return 2.0 * (double)rows(l) * (double)inputs(l) * (double)outputs(l);
 }
 
-static double claims_nothing(const lip_layer *l)
-{
-    (void)l;
-    return NAN;
-}
-
 /* deel-lip's claim holds for each neuron alone; together they may reach k sqrt(units). */
 static bool per_output(const lip_layer *l)
 {
@@ -178,7 +172,6 @@ const struct lip__kind lip__dense = {
     .backward = backward,
     .gradient = gradient,
     .flops = flops,
-    .claimed = claims_nothing,
 };
 
 const struct lip__kind lip__spectral_dense = {

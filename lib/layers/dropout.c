@@ -49,12 +49,6 @@ static void backward(const lip_layer *l, const struct lip__pass *p, const float 
     thin(l, p, dy, dx);
 }
 
-static double one(const lip_layer *l)
-{
-    (void)l;
-    return 1;
-}
-
 static const struct lip__field fields[] = {
     {"rate", LIP__FLOAT, LIP__FIELD(dropout, rate), .def = NAN, .min = 0, .max = 1 - 0x1p-24},
     {.name = "noise_shape", .type = LIP__NULL},
@@ -66,5 +60,5 @@ const struct lip__kind lip__dropout = {
     .cls = {.name = "Dropout", .module = "keras.layers", .size = sizeof(struct dropout), .fields = fields},
     .forward = forward,
     .backward = backward,
-    .constant = one,
+    .constant = lip__one,
 };

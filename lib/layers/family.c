@@ -32,6 +32,23 @@ void lip__declare_kernel(lip_layer *l, const lip_shape *kernel, size_t outputs, 
         lip__declare(l, "wbar", LIP_WBAR, kernel, NULL, NULL, NULL);
 }
 
+double lip__one(const lip_layer *l)
+{
+    (void)l;
+    return 1;
+}
+
+void lip__copy_forward(const lip_layer *l, const struct lip__pass *p, const float *x, float *y)
+{
+    memcpy(y, x, p->n * lip_shape_count(&l->in) * sizeof *y);
+}
+
+void lip__copy_backward(const lip_layer *l, const struct lip__pass *p, const float *x, const float *y, const float *dy, float *dx)
+{
+    (void)x, (void)y;
+    memcpy(dx, dy, p->n * lip_shape_count(&l->in) * sizeof *dx);
+}
+
 lip_err lip__conv_check(lip_layer *l, lip_error *err)
 {
     const struct lip__conv *c = (const struct lip__conv *)l;
@@ -59,6 +76,19 @@ lip_err lip__conv_check(lip_layer *l, lip_error *err)
         return lip__layer_fail(l, err, LIP_EDEFINITION, "strides is [%zu,%zu] and dilation_rate [%zu,%zu], one of them needs to be 1",
                                c->strides[0], c->strides[1], c->dilation[0], c->dilation[1]);
     return LIP_OK;
+}
+
+lip_err lip__conv_check_constrained(lip_layer *l, lip_error *err)
+{
+    const struct lip__conv *c = (const struct lip__conv *)l;
+
+    if (c->dilation[0] != 1 || c->dilation[1] != 1)
+        return lip__layer_fail(l, err, LIP_EDEFINITION, "%s does not support dilation rate, found [%zu,%zu]",
+                               l->kind->cls.name, c->dilation[0], c->dilation[1]);
+    if (c->padding && !strcmp(c->padding, "valid"))
+        return lip__layer_fail(l, err, LIP_EDEFINITION, "%s only supports padding='same', found '%s'", l->kind->cls.name,
+                               c->padding);
+    return lip__conv_check(l, err);
 }
 
 lip_err lip__groups_check(const lip_layer *l, lip_error *err)

@@ -57,9 +57,16 @@ enum { LIP__SPECTRAL_INITIALIZER = 0, LIP__GLOROT_UNIFORM = 1, LIP__ZEROS = 2, L
         {"groups", LIP__INT, LIP__FIELD(lip__conv, groups), .def = 1, .min = 1, .max = INT32_MAX}, LIP__SLOT_FIELD,         \
         {"use_bias", LIP__BOOL, LIP__FIELD(lip__conv, use_bias), .def = 1}, LIP__KERNEL_FIELDS(lip__conv, kernel_default)
 
-/* kind->check of Conv2D and its relatives: filters, kernel_size, strides, groups, dilation_rate. lip__groups_check: that groups
- * divides the channels, once they are known. */
+/* What many kinds are: a constant of 1; a copy, forward and backward. */
+double lip__one(const lip_layer *layer);
+void lip__copy_forward(const lip_layer *layer, const struct lip__pass *pass, const float *x, float *y);
+void lip__copy_backward(const lip_layer *layer, const struct lip__pass *pass, const float *x, const float *y, const float *dy,
+                        float *dx);
+
+/* kind->check of Conv2D and its relatives: filters, kernel_size, strides, groups, dilation_rate; _constrained: and what deel-lip
+ * refuses, which is wrong, not merely missing here. lip__groups_check: that groups divides the channels, once they are known. */
 lip_err lip__conv_check(lip_layer *layer, lip_error *err);
+lip_err lip__conv_check_constrained(lip_layer *layer, lip_error *err);
 lip_err lip__groups_check(const lip_layer *layer, lip_error *err);
 
 /* lip__conv_set_coefficient: coef of a constrained convolution (or its transpose) of h x w pixels, as the model wants it; else

@@ -169,12 +169,6 @@ static void max_backward(const lip_layer *l, const struct lip__pass *p, const fl
         }
 }
 
-static double one(const lip_layer *l)
-{
-    (void)l;
-    return 1;
-}
-
 /* ---- kinds -------------------------------------------------------------------------------------------------- */
 
 #define FIELDS                                                                                                    \
@@ -226,5 +220,5 @@ const struct lip__kind lip__global_max_pooling2d = {
     .build = build,
     .forward = max_forward,
     .backward = max_backward,
-    .constant = one,
+    .constant = lip__one,
 };

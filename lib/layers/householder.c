@@ -145,12 +145,6 @@ static void gradient(const lip_layer *l, const struct lip__pass *p, const float 
         p->dw[0][j] = (float)sum[j];
 }
 
-static double one(const lip_layer *l)
-{
-    (void)l;
-    return 1;
-}
-
 static const struct lip__field fields[] = {
     LIP__K_FIELD,
     {"data_format", LIP__CHOICE, LIP__FIELD(householder, data_format), .choices = "channels_last|channels_first"},
@@ -168,5 +162,5 @@ const struct lip__kind lip__householder = {
     .backward = backward,
     .gradient = gradient,
     .scratch = scratch,
-    .constant = one,
+    .constant = lip__one,
 };

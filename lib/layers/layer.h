@@ -195,7 +195,7 @@ struct lip__kind {
     void (*gradient)(const lip_layer *, const struct lip__pass *, const float *x, const float *dy);
     size_t (*scratch)(const lip_layer *); /* floats per thread, any of the three; NULL: 0 */
     size_t (*half)(const lip_layer *); /* NULL: takes no factor */
-    double (*constant)(const lip_layer *); /* proven Lipschitz constant of an ANALYTIC kind (k included); NAN: none */
+    double (*constant)(const lip_layer *); /* proven Lipschitz constant of an ANALYTIC kind (k included); NAN, NULL: none */
     double (*weighed)(const lip_layer *, const float *const *w); /* the same of a kind where it depends on w, as forward
                                                                     reads them */
     double (*claimed)(const lip_layer *);  /* what deel-lip claims (16.1); NULL: k for LIP__LIPSCHITZ, NAN for others */

@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "layers/layer.h"
+#include "layers/family.h"
 
 struct merge {
     lip_layer base;
@@ -210,12 +210,6 @@ static double of_mean(const lip_layer *l)
     return up(1 / sqrt((double)l->n_merged));
 }
 
-static double one(const lip_layer *l)
-{
-    (void)l;
-    return 1;
-}
-
 static const struct lip__field no_fields[] = {{.name = NULL}};
 static const struct lip__field axis_fields[] = {
     {"axis", LIP__INT, LIP__FIELD(merge, axis), .def = -1, .min = -LIP_MAX_RANK, .max = LIP_MAX_RANK},
@@ -236,4 +230,4 @@ MERGE(add, "Add", no_fields, same_shapes, add, unadd, of_sum);
 MERGE(average, "Average", no_fields, same_shapes, average, unaverage, of_mean);
 MERGE(subtract, "Subtract", no_fields, two_inputs, subtract, unsubtract, of_sum);
 MERGE(multiply, "Multiply", no_fields, same_shapes, multiply, unmultiply, none);
-MERGE(concatenate, "Concatenate", axis_fields, concatenated, concatenate, unconcatenate, one);
+MERGE(concatenate, "Concatenate", axis_fields, concatenated, concatenate, unconcatenate, lip__one);

@@ -18,12 +18,6 @@ static const struct moves *moves(const lip_layer *l)
     return (const struct moves *)l;
 }
 
-static double one(const lip_layer *l)
-{
-    (void)l;
-    return 1;
-}
-
 static const char *list_text(const struct lip__ints *list, char *text, size_t size)
 {
     size_t at = (size_t)snprintf(text, size, "[");
@@ -226,8 +220,8 @@ const struct lip__kind lip__reshape = {
     .build = reshape,
     .forward = copy,
     .backward = copy_back,
-    .constant = one,
-    .claimed = one,
+    .constant = lip__one,
+    .claimed = lip__one,
 };
 
 /* deel-lip claims nothing of the other two. */
@@ -237,7 +231,7 @@ const struct lip__kind lip__permute = {
     .build = order,
     .forward = permute_forward,
     .backward = permute_backward,
-    .constant = one,
+    .constant = lip__one,
 };
 
 const struct lip__kind lip__zero_padding2d = {
@@ -246,7 +240,7 @@ const struct lip__kind lip__zero_padding2d = {
     .build = pad_build,
     .forward = pad_forward,
     .backward = pad_backward,
-    .constant = one,
+    .constant = lip__one,
 };
 
 lip_layer *lip__turn_new(const lip_shape *shape, bool to_last)

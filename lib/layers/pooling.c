@@ -196,12 +196,6 @@ static double max_claims(const lip_layer *l)
     return q->size[0] < q->strides[0] || (q->size[0] == q->strides[0] && q->size[1] <= q->strides[1]) ? 1 : NAN;
 }
 
-static double claims_nothing(const lip_layer *l)
-{
-    (void)l;
-    return NAN;
-}
-
 static double flops(const lip_layer *l)
 {
     return (double)lip_shape_count(&l->out) * (double)(pool(l)->size[0] * pool(l)->size[1]);
@@ -228,4 +222,4 @@ static const struct lip__field fields[] = {
     }
 
 POOL(max_pooling2d, "MaxPooling2D", max_forward, max_backward, max_constant, max_claims);
-POOL(average_pooling2d, "AveragePooling2D", average_forward, average_backward, average_constant, claims_nothing);
+POOL(average_pooling2d, "AveragePooling2D", average_forward, average_backward, average_constant, NULL);

@@ -84,12 +84,6 @@ static void backward(const lip_layer *l, const struct lip__pass *p, const float 
     move(l, p->n, dy, dx, !is_down(l));
 }
 
-static double one(const lip_layer *l)
-{
-    (void)l;
-    return 1;
-}
-
 static const struct lip__field fields[] = {
     {"data_format", LIP__CHOICE, LIP__FIELD(sampling, data_format), .choices = "channels_last|channels_first"},
     {"pool_size", LIP__PAIR, LIP__FIELD(sampling, pool), .def = NAN, .min = 1, .max = UINT16_MAX},
@@ -108,7 +102,7 @@ static const struct lip__field fields[] = {
         .build = build,                                                                               \
         .forward = forward,                                                                           \
         .backward = backward,                                                                         \
-        .constant = one,                                                                              \
+        .constant = lip__one,                                                                              \
     }
 
 SAMPLING(invertible_down_sampling, "InvertibleDownSampling");

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """test_headers.py: what the public headers say. Every exported function is declared once, has a comment of its own or one with its
-neighbours, and what can fail names its errors, what gives memory away names who frees it. TAP."""
+neighbours, and what can fail names its errors and which threads may call it, what gives memory away names who frees it, arrays have their shapes, and
+headers with formulas say where those come from. TAP."""
 import os
 import re
 
@@ -26,9 +27,10 @@ def declarations(text):
 
 def main():
     exported = open(os.path.join(HOME, "lib", "libonelip.sym")).read().split()
-    found = {}
+    found, head, whole = {}, {}, {}
     for name in sorted(os.listdir(FOLDER)):
         text = open(os.path.join(FOLDER, name)).read()
+        whole[name], head[name] = text, text[:text.index("*/")]
         text = re.sub(r"^#.*$", "", text, flags=re.M)
         for function, declaration, comment in declarations(text):
             found.setdefault(function, []).append((name, declaration, comment))
@@ -47,6 +49,12 @@ def main():
         ("what gives a pointer away says who frees it, or how long it lives", lacking(lambda f, d, c: not (
             re.search(r"\*\*(?!x|y|dx)\w+[,)]", d) and not re.search(r"const \w+ \*const \*|const \*\*", d)) or re.search(
             r"[Mm]emory|_free|_put|lip_free|lives|[Rr]eturn as|reference", c))),
+        ("what can fail says which threads may call it", lacking(lambda f, d, c: not re.search(r"\blip_err\s+lip_", d) or re.search(
+            r"[Tt]hread", c + head[found[f][0][0]]))),
+        ("arrays of numbers have their shapes", lacking(lambda f, d, c: not re.search(r"\b(float|double) \*", d) or re.search(
+            r"\([a-z0-9_]+(, ?[a-z0-9_ ]+)*\)|shape|element|entries|room for|numbers|floats|, of |^ \* \w+ +n,", c + head[found[f][0][0]], re.M))),
+        ("headers with formulas say where they come from", [h for h in headers if h not in ("error.h", "tensor.h") and not re.search(
+            r"\bSource\b", whole[h])]),
         ("onelip.3 names every header", [h for h in headers if f"onelip/{h}" not in page]),
     ]
     print(f"1..{len(checks)}")

@@ -35,11 +35,11 @@ ok "and so it does as C++" stranger ${CXX:-c++} -std=c++17 -x c++ "$srcdir/tests
 
 examples=$(find "$base" -type d -name examples | head -n 1)
 run_examples() { # train first: predict reads what it saves
-    for example in train predict lipschitz certify export normalize; do
+    for example in train predict layers lipschitz gradients certify wasserstein export normalize; do
         ${CC:-cc} -std=c11 -Wall -Werror -Wno-unused-function -Wno-unused-variable -Wno-unused-const-variable $SANITIZER_FLAGS \
             -o "$root/$example" "$examples/$example.c" $flags -lm && (cd "$root" && LD_LIBRARY_PATH=$(dirname "$lib") "./$example") || return 1
     done
-    [ "$(ls "$examples"/*.c | wc -l)" = 6 ]
+    [ "$(ls "$examples"/*.c | wc -l)" = 9 ]
 }
 ok "every example builds by pkg-config and runs" run_examples
 

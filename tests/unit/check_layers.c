@@ -1721,19 +1721,25 @@ START_TEST(up_undoes_down_for_every_shape)
 }
 END_TEST
 
-/* <conv(x), z> = <x, transpose(z)> for the same kernel, whatever the window, the stride and the padding. */
+/* <conv(x), z> = <x, transpose(z)> for the same kernel, whatever the window, the stride, the padding and the pixels beyond. */
 START_TEST(convolution_and_its_transpose_are_adjoint)
 {
     for (size_t kernels = 0; kernels < 16; kernels++)
-        for (size_t strides = 0; strides < 9; strides++) {
-            size_t kh = 1 + kernels / 4, kw = 1 + kernels % 4, sh = 1 + strides / 3, sw = 1 + strides % 3, h = 2, w = 3;
+        for (size_t strides = 0; strides < 27; strides++) {
+            size_t beyond = strides / 9; /* 0: none is said; 1: none; 2: as many as there may be */
+            size_t kh = 1 + kernels / 4, kw = 1 + kernels % 4, sh = 1 + strides % 9 / 3, sw = 1 + strides % 3, h = 2, w = 3;
+            if (beyond && _i && ((kh % 2 == 0 && (beyond == 1 || sh == 1)) || (kw % 2 == 0 && (beyond == 1 || sw == 1))))
+                continue; /* which is refused */
             const char *padding = _i ? "same" : "valid";
             char config[200];
             struct rig to, from;
             double left = 0, right = 0, size = 0;
 
-            sprintf(config, "{'filters':2,'kernel_size':[%zu,%zu],'strides':[%zu,%zu],'padding':'%s','use_bias':false}", kh, kw, sh, sw,
-                    padding);
+            int at = sprintf(config, "{'filters':2,'kernel_size':[%zu,%zu],'strides':[%zu,%zu],'padding':'%s','use_bias':false", kh, kw, sh,
+                             sw, padding);
+            if (beyond)
+                at += sprintf(config + at, ",'output_padding':[%zu,%zu]", beyond == 2 ? sh - 1 : 0, beyond == 2 ? sw - 1 : 0);
+            strcpy(config + at, "}");
             rig_up(&from, &(struct sample){"Conv2DTranspose", config, LIP__SHAPE(h, w, 3)}, 2);
             sprintf(config, "{'filters':3,'kernel_size':[%zu,%zu],'strides':[%zu,%zu],'padding':'%s','use_bias':false}", kh, kw, sh, sw,
                     padding);

@@ -7,6 +7,7 @@
  * Proofs need a thread that rounds to nearest and keeps subnormal numbers: in another one everything here and in certify.h is
  * LIP_ENUMERIC. Of sums only their number of terms is taken for granted, not their order, nor whether products are fused into them; that
  * covers blocks, tiles and threads, not products that are saved (Winograd, Strassen) or transformed (Fourier).
+ * Source: certify.md C1, C2 and C4, and the papers named below.
  */
 #ifndef ONELIP_BOUND_H
 #define ONELIP_BOUND_H
@@ -175,7 +176,7 @@ typedef struct lip_layer_sv {
 } lip_layer_sv;
 
 /* lip_compute_model_sv: of every layer in order, those of nested models too, InputLayers left out. sv: room for
- * lip_model_layers; *n are filled. Returns as above. */
+ * lip_model_layers; *n are filled. Returns as above. Threads: safe. Source: semantics.md 17.2. */
 lip_err lip_compute_model_sv(const lip_snapshot *snapshot, lip_layer_sv *sv, size_t *n, lip_error *err);
 
 /* lip_evaluate_lip_const: the largest spectral norm of the Jacobian at n points x (n, inputs side by side), inference mode: from

@@ -2,6 +2,7 @@
  *
  * A radius is a theorem about the floating-point function that answers: rounding, at the input given and everywhere in
  * the ball around it, is subtracted, and radii are rounded down. deel-lip's own figure stands beside it as `reference`.
+ * Source: certify.md C1, C3 and C5; the figure of deel-lip: semantics.md 14.
  */
 #ifndef ONELIP_CERTIFY_H
 #define ONELIP_CERTIFY_H
@@ -113,7 +114,7 @@ lip_err lip_certify(const lip_certifier *certifier, lip_workspace *ws, const lip
 lip_err lip_attack(const lip_certifier *certifier, const lip_certify_options *options, size_t steps, size_t n,
                    const float *x, double *radius, float *point, lip_error *err);
 
-/* lip_provable_accuracy: the share of radii above each epsilon. Threads: safe. */
+/* lip_provable_accuracy: accuracy[i], of n_epsilons, is the share of n radii above epsilon[i]. Threads: safe. */
 void lip_provable_accuracy(size_t n, const double *radius, size_t n_epsilons, const double *epsilon, double *accuracy);
 
 /* lip_provable_curve: the whole step function: r (n) ascending, share (n) of the samples whose radius is at least r[i].

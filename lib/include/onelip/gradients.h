@@ -1,6 +1,7 @@
 /* gradients.h: how answers change with their inputs: what attacks, saliency and explanations need.
  *
  * Of the function that inference computes (training=False), at the weights of a snapshot.
+ * Source: reverse accumulation through the layers, whose slopes at corners are TensorFlow's (semantics.md 9, 18.4).
  */
 #ifndef ONELIP_GRADIENTS_H
 #define ONELIP_GRADIENTS_H

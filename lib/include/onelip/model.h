@@ -8,7 +8,9 @@
  *                 Immutable, counted, shared freely; holds a reference to its model.
  *
  * A lip_workspace is one thread's scratch for forward passes. Weights are named "<layer>/<variable>":
- * d1/kernel, d1/bias, d1/u, d1/sigma, d1/wbar, in Keras's layout and order (semantics.md 3.2).
+ * d1/kernel, d1/bias, d1/u, d1/sigma, d1/wbar, in Keras's layout and order.
+ *
+ * Source: deel-lip 1.5.1 and Keras 2.15, layer by layer (semantics.md 2 to 9, 16, 18 to 20).
  */
 #ifndef ONELIP_MODEL_H
 #define ONELIP_MODEL_H

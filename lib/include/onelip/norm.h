@@ -112,7 +112,8 @@ lip_err lip_power_iteration(const lip_linear *a, double eps, long maxiter, float
 size_t lip_power_iteration_scratch(const lip_linear *a);
 
 /* lip_spectral_normalization: wbar = w / (sigma + eps), sigma from a power iteration from u (1.4). w, wbar (m, n), which may be
- * one array; u (n) in and out. scratch: lip_spectral_normalization_scratch floats. Returns as lip_power_iteration. */
+ * one array; u (n) in and out. scratch: lip_spectral_normalization_scratch floats. Returns as lip_power_iteration.
+ * Memory: scratch. Threads: safe on distinct u, wbar and scratch. */
 lip_err lip_spectral_normalization(const float *w, size_t m, size_t n, double eps, long maxiter, float *u, float *wbar,
                                    float *scratch, lip_power_info *info, lip_error *err);
 size_t lip_spectral_normalization_scratch(size_t m, size_t n);
@@ -125,7 +126,8 @@ typedef struct lip_bjorck_info {
 /* lip_bjorck: W <- (1 + beta) W - beta W W'W until it changes by less than eps, maxiter times at most (1.5). w, wbar (m, n), which
  * may be one array; scratch: lip_bjorck_scratch floats. eps > 0, 0 < beta <= 0.5.
  * Returns LIP_OK; LIP_ERANGE on options; LIP_ENONFINITE when w is not finite; LIP_ENUMERIC when it diverged, which a norm
- * below sqrt(3) excludes; wbar is then as it was. Source: Bjorck and Bowie 1971. */
+ * below sqrt(3) excludes; wbar is then as it was. Memory: scratch. Threads: safe on distinct wbar and scratch.
+ * Source: Bjorck and Bowie 1971. */
 lip_err lip_bjorck(const float *w, size_t m, size_t n, double eps, double beta, long maxiter, float *wbar, float *scratch,
                    lip_bjorck_info *info, lip_error *err);
 size_t lip_bjorck_scratch(size_t m, size_t n);
@@ -140,7 +142,7 @@ typedef struct lip_conv_operator {
 } lip_conv_operator;
 
 /* lip_conv_operator_size: numbers that the operator takes and gives, and floats of scratch, 64-byte aligned, for the two below.
- * Returns LIP_OK, LIP_ESHAPE. */
+ * Returns LIP_OK, LIP_ESHAPE. Memory: none. Threads: safe. */
 lip_err lip_conv_operator_size(const lip_conv_operator *o, size_t *inputs, size_t *outputs, size_t *scratch, lip_error *err);
 
 /* lip_conv_operator_apply: y <- the operator, or its adjoint, of x. With circular edges, too, and even kernels, the adjoint is
@@ -151,14 +153,14 @@ lip_err lip_conv_operator_apply(const lip_conv_operator *o, const float *kernel,
 
 /* lip_spectral_normalization_conv: wbar = kernel / (sigma + eps), sigma the operator's from a power iteration from u (inputs) (1.8);
  * wbar may be kernel. Where deel-lip adds noise to u on each call (D87) this does not: the same call gives the same numbers.
- * Returns as lip_power_iteration; LIP_ESHAPE. */
+ * Returns as lip_power_iteration; LIP_ESHAPE. Memory: scratch. Threads: safe on distinct u, wbar and scratch. */
 lip_err lip_spectral_normalization_conv(const lip_conv_operator *o, const float *kernel, double eps, long maxiter, float *u, float *wbar,
                                         float *scratch, lip_power_info *info, lip_error *err);
 
 /* ---- Frobenius norms, factors ------------------------------------------------------------------------------ */
 
 /* lip_frobenius: wbar = coef w / ||w||_F, or each column by its own norm when `columns` (4.2).
- * Returns LIP_EZERO when a norm is 0 (deel-lip: NaN), LIP_ENONFINITE. wbar may be w. Memory: none. */
+ * Returns LIP_EZERO when a norm is 0 (deel-lip: NaN), LIP_ENONFINITE. wbar may be w. Memory: none. Threads: safe on distinct wbar. */
 lip_err lip_frobenius(const float *w, size_t m, size_t n, double coef, bool columns, float *wbar, lip_error *err);
 
 /* lip_frobenius_backward: dw from g = dL/dwbar, all (m, n); dw may be g.

@@ -41,7 +41,7 @@ bool lip_shape_equal(const lip_shape *a, const lip_shape *b);
 char *lip_shape_text(const lip_shape *shape, char *text, size_t size);
 
 /* lip_tensor_init: shape's elements, zero-filled and 64-byte aligned. Returns LIP_OK, LIP_ESHAPE or
- * LIP_ENOMEM (t then holds zeros and may be cleared). Memory: the caller calls lip_tensor_clear. */
+ * LIP_ENOMEM (t then holds zeros and may be cleared). Memory: the caller calls lip_tensor_clear. Threads: safe on distinct t. */
 lip_err lip_tensor_init(lip_tensor *t, const lip_shape *shape, lip_error *err);
 
 /* lip_tensor_clear: free what init took and leave zeros; may be repeated. */

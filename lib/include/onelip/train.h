@@ -2,6 +2,7 @@
  *
  * A lip_trainer holds what the definition of a training run says (optimizer, loss, metrics) and what it needs
  * between steps (optimizer slots, gradients, activations). It works on one lip_state of the same model.
+ * Source: semantics.md 13 to 15, for what deel-lip has; Keras 2.15 for its own losses, metrics, optimizers, schedules and callbacks.
  */
 #ifndef ONELIP_TRAIN_H
 #define ONELIP_TRAIN_H
@@ -146,7 +147,7 @@ lip_err lip_trainer_epoch(lip_trainer *trainer, lip_state *state, uint64_t epoch
                           lip_epoch *told, lip_error *err);
 
 /* lip_trainer_finish: the end of a run: with use_ema the weights become their moving average, as Keras's fit() ends.
- * Returns LIP_OK; LIP_ENOMEM, LIP_EZERO, LIP_ENONFINITE, the state unchanged. */
+ * Returns LIP_OK; LIP_ENOMEM, LIP_EZERO, LIP_ENONFINITE, the state unchanged. Threads: one at a time per trainer and state. */
 lip_err lip_trainer_finish(lip_trainer *trainer, lip_state *state, lip_error *err);
 
 /* What a MonitorCallback looks at: "<layer>_<target>_sigmas". */
