@@ -668,6 +668,7 @@ void codec_answer(struct reply *rp, const char *model, const char *version, cons
 {
     struct text t = {0};
     size_t header, binary = 0, room = 512;
+    char digits[21];
 
     for (size_t i = 0; i < n; i++)
         room += results[i].binary ? result_bytes(&results[i]) : 12 * lip_shape_count(&results[i].shape);
@@ -719,7 +720,9 @@ void codec_answer(struct reply *rp, const char *model, const char *version, cons
         reply_no_memory(rp);
         return;
     }
-    if (binary)
-        reply_header(rp, FRAMING, "%zu", header);
+    if (binary) {
+        text_digits(digits, header);
+        reply_text(rp, FRAMING, digits);
+    }
     reply_bytes(rp, 200, binary ? "application/octet-stream" : "application/json", t.bytes, t.n);
 }

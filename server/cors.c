@@ -38,8 +38,8 @@ void cors_headers(struct config *config, const char *origin, struct reply *rp)
     reply_vary(rp, "Origin");
     if (!origin || !config_allows_origin(config, origin))
         return;
-    reply_header(rp, "Access-Control-Allow-Origin", "%s", origin);
-    reply_header(rp, "Access-Control-Expose-Headers", "%s", read_by_pages);
+    reply_text(rp, "Access-Control-Allow-Origin", origin);
+    reply_text(rp, "Access-Control-Expose-Headers", read_by_pages);
 }
 
 /* Those of the headers that are known, as this file spells them. */
@@ -67,9 +67,9 @@ bool cors_preflight(struct config *config, const char *origin, const char *heade
         return false;
     known_headers(headers ? headers : "", known, sizeof known);
     reply_bytes(rp, 204, NULL, NULL, 0);
-    reply_header(rp, "Access-Control-Allow-Methods", "%s", methods);
+    reply_text(rp, "Access-Control-Allow-Methods", methods);
     if (known[0])
-        reply_header(rp, "Access-Control-Allow-Headers", "%s", known);
+        reply_text(rp, "Access-Control-Allow-Headers", known);
     if (private_network)
         reply_header(rp, "Access-Control-Allow-Private-Network", "true");
     reply_header(rp, "Access-Control-Max-Age", "600");

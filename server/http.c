@@ -73,6 +73,9 @@
 #define HTTP_THREADS 16u            /* at most, of one listener */
 #define TLS_VERSIONS "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
 #define BODIES 16                   /* largest bodies that may be in memory at a time */
+#define KEPT_BODY (16u << 10)       /* room for bodies of this size stays with the connection */
+#define QUICK_CLIENT_NS 200000u     /* a client that takes no longer between two requests is worth staying awake for, */
+#define AWAKE_NS 100000u            /* for so long */
 #define STREAM_PIECE 4096           /* of a body that comes bit by bit */
 #define SPOOLED (1u << 20)          /* uploads longer than this, or of unknown length, go to disk */
 
@@ -109,14 +112,6 @@ struct http {
     struct server server[];
 };
 
-/* A connection. */
-struct client {
-    struct client *next, **at;
-    int fd;
-    _Atomic uint64_t deadline_ns; /* 0: none */
-    uint64_t left_ns;             /* the deadline before which the last tick found that nothing comes any more; 0: it did not */
-};
-
 /* A request and its answer. */
 struct exchange {
     struct request rq;
@@ -125,12 +120,10 @@ struct exchange {
     struct MHD_Connection *connection;
     struct client *client;
     struct guard guard;
-    struct match match;
-    char *raw, *authority;        /* the target without its query; of an absolute one "host:port", else NULL */
-    const char *target;           /* the path in raw, still percent-encoded */
+    char *authority;              /* of an absolute target its "host:port", else NULL */
+    const char *target;           /* the path in the client's raw, still percent-encoded */
     const char *end;              /* behind the target, in MHD's memory */
-    unsigned char *body;          /* room bytes and a NUL */
-    size_t room, received;
+    size_t room, received;        /* of its body, in the client's; room 0: there is none */
     struct spool spool;           /* open: the body goes here instead */
     uint64_t deadline_ns, queued_ns;
     struct batch_item *item;      /* of a batch handler, until it is forgotten */
@@ -139,6 +132,22 @@ struct exchange {
     enum coding coding;
     bool admitted, now, swallow, parked, done, close, bad_query, packed;
     char id[129];
+};
+
+/* A connection, its request, and what that leaves for the next one, which nearly always asks for the same. */
+struct client {
+    struct client *next, **at;
+    int fd;
+    _Atomic uint64_t deadline_ns; /* 0: none */
+    uint64_t left_ns;             /* the deadline before which the last tick found that nothing comes any more; 0: it did not */
+    struct exchange exchange;
+    char *raw;                    /* the target without its query */
+    enum route_found found;       /* of raw, when match.route is not NULL */
+    struct match match;
+    unsigned char *body;          /* NULL, or body_room bytes and a NUL */
+    size_t body_room;
+    uint64_t ended_ns;            /* when a request ended */
+    bool quick;                   /* the next one came at once */
 };
 
 static uint64_t now_ns(void)
@@ -375,10 +384,10 @@ static void pack(struct exchange *x)
     free(x->rp.body);
     x->rp.body = out;
     x->rp.bytes = bytes;
-    reply_header(&x->rp, "Content-Encoding", "%s", name);
+    reply_text(&x->rp, "Content-Encoding", name);
     if (tag) {
         codec_tag_coded(coded, tag, name);
-        reply_header(&x->rp, "ETag", "%s", coded);
+        reply_text(&x->rp, "ETag", coded);
     }
 }
 
@@ -499,10 +508,10 @@ static enum inflated inflate_to(struct exchange *x, long limit, int *error)
         got = inflate_body(x->coding, x->rq.body, x->rq.bytes, (size_t)limit, grow, http, &out, &bytes, &room);
         if (got == INFLATED) {
             grow(http, x->room, 0);
-            free(x->body);
-            x->rq.body = x->body = out;
+            free(x->client->body);
+            x->rq.body = x->client->body = out;
             x->rq.bytes = x->received = bytes;
-            x->room = room;
+            x->room = x->client->body_room = room;
         }
         return got;
     }
@@ -821,9 +830,9 @@ static enum MHD_Result execute(struct exchange *x)
 
     x->client->deadline_ns = 0;
     x->rq.bytes = x->received;
-    x->rq.body = x->body ? x->body : (const unsigned char *)"";
-    if (x->body)
-        x->body[x->received] = '\0';
+    x->rq.body = x->room ? x->client->body : (const unsigned char *)"";
+    if (x->room)
+        x->client->body[x->received] = '\0';
     if (route->batch && is_short(x))
         return read_item(x) ? place_item(x) : answer(x);
     if (route->batch || x->coding != CODING_NONE || !(route->flags & ROUTE_INLINE))
@@ -836,10 +845,15 @@ static enum MHD_Result execute(struct exchange *x)
 
 static void forget_body(struct exchange *x)
 {
+    struct client *c = x->client;
+
     grow(x->server->http, x->room, 0);
     spool_close(&x->spool);
-    free(x->body);
-    x->body = NULL;
+    if (c->body_room > KEPT_BODY) {
+        free(c->body);
+        c->body = NULL;
+        c->body_room = 0;
+    }
     x->room = x->received = 0;
 }
 
@@ -847,17 +861,25 @@ static void forget_body(struct exchange *x)
 static bool make_room(struct exchange *x, size_t room)
 {
     struct http *http = x->server->http;
-    unsigned char *body = NULL;
+    struct client *c = x->client;
+    bool good = grow(http, x->room, room);
 
-    if (grow(http, x->room, room) && !(body = realloc(x->body, room + 1)))
-        grow(http, room, x->room);
-    if (!body) {
-        no_room(x);
-        return false;
+    if (good && (!c->body || room > c->body_room)) {
+        unsigned char *body = realloc(c->body, room + 1);
+
+        if (body) {
+            c->body = body;
+            c->body_room = room;
+        } else {
+            grow(http, room, x->room);
+            good = false;
+        }
     }
-    x->body = body;
-    x->room = room;
-    return true;
+    if (good)
+        x->room = room;
+    else
+        no_room(x);
+    return good;
 }
 
 /* A place on disk for an upload whose length is `room`, if that is known. false: the reply says why not. */
@@ -899,7 +921,7 @@ static enum MHD_Result take(struct exchange *x, const char *data, size_t bytes)
         return MHD_YES;
     }
     if (!x->spool.open)
-        memcpy(x->body + x->received, data, bytes);
+        memcpy(x->client->body + x->received, data, bytes);
     x->received += bytes;
     return MHD_YES;
 }
@@ -989,9 +1011,9 @@ static bool absolute_form(struct exchange *x)
     const char *authority;
     size_t length;
 
-    if (strncasecmp(x->raw, "http://", 7) && strncasecmp(x->raw, "https://", 8))
+    if (strncasecmp(x->target, "http://", 7) && strncasecmp(x->target, "https://", 8))
         return true;
-    authority = strchr(x->raw, ':') + 3;
+    authority = strchr(x->target, ':') + 3;
     length = strcspn(authority, "/");
     if (!(x->authority = strndup(authority, length)))
         return false;
@@ -1071,26 +1093,32 @@ static void check_preflight(struct exchange *x)
 
 static void find_route(struct exchange *x)
 {
+    struct client *c = x->client;
+
     if (x->server->listener->metrics && strcmp(x->target, "/metrics")) {
         reply_error(&x->rp, 404, "not_found", NULL, "this address has /metrics and nothing else");
         return;
     }
-    switch (router_find(routes, x->rq.method, x->target, prefix_of(x), &x->match)) {
+    if (!c->match.route || strcmp(c->match.route->method, x->rq.method)) {
+        free(c->match.memory);
+        c->found = router_find(routes, x->rq.method, x->target, prefix_of(x), &c->match);
+    }
+    switch (c->found) {
     case ROUTE_FOUND:
-        x->rq.route = x->match.route;
-        x->rq.path = x->match.path;
-        memcpy(x->rq.param, x->match.param, sizeof x->rq.param);
+        x->rq.route = c->match.route;
+        x->rq.path = c->match.path;
+        memcpy(x->rq.param, c->match.param, sizeof x->rq.param);
         if (x->bad_query)
             reply_error(&x->rp, 400, "bad_parameter", NULL, "the query is not percent-encoded text");
         break;
     case ROUTE_BAD_NAME:
-        reply_error(&x->rp, 400, "bad_name", NULL, "%s", x->match.why);
+        reply_error(&x->rp, 400, "bad_name", NULL, "%s", c->match.why);
         break;
     case ROUTE_NONE:
         reply_error(&x->rp, 404, "not_found", NULL, "Not Found");
         break;
     case ROUTE_OTHER_METHOD:
-        reply_header(&x->rp, "Allow", "%s, OPTIONS", x->match.allow);
+        reply_header(&x->rp, "Allow", "%s, OPTIONS", c->match.allow);
         if (!strcmp(x->rq.method, "OPTIONS"))
             reply_bytes(&x->rp, 204, NULL, NULL, 0);
         else
@@ -1208,27 +1236,50 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
     return execute(x);
 }
 
+/* Another target than before makes what is known of that one go. false: out of memory. */
+static bool know_target(struct client *c, const char *target, size_t length)
+{
+    if (c->raw && !strncmp(c->raw, target, length) && !c->raw[length])
+        return true;
+    free(c->match.memory);
+    c->match = (struct match){0};
+    free(c->raw);
+    c->raw = strndup(target, length);
+    return c->raw != NULL;
+}
+
+/* A processor that sleeps takes 40 us to wake up when it is a virtual one, which is longer than a small request. So while
+ * there is one client alone, and its last request came at once, this thread stays awake for the next one. */
+static void stay_awake(const struct server *s, const struct client *c)
+{
+    char byte;
+
+    while (c->quick && s->http->connections == 1 && s->http->ctx->config->threads > 1 &&
+           recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN && now_ns() - c->ended_ns < AWAKE_NS)
+        continue;
+}
+
 /* The request line is complete; what this returns is *of_request from now on. */
 static void *on_target(void *cls, const char *target, struct MHD_Connection *connection)
 {
     struct server *server = cls;
     const union MHD_ConnectionInfo *of = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     struct client *client = of ? of->socket_context : NULL;
-    size_t length = target ? strcspn(target, "?") : 0;
-    struct exchange *x = client && target ? calloc(1, sizeof *x) : NULL;
+    uint64_t now = now_ns();
+    struct exchange *x;
 
-    desk.parsing = x;
+    desk.parsing = NULL;
     desk.target = target;
-    if (!x || !(x->raw = strndup(target, length))) {
-        free(x);
-        return desk.parsing = NULL;
-    }
-    x->target = x->raw;
-    x->end = target + strlen(target);
-    x->server = server;
-    x->connection = connection;
-    x->client = client;
-    client->deadline_ns = now_ns() + HEADER_NS;
+    if (!client || !target || !know_target(client, target, strcspn(target, "?")))
+        return NULL;
+    desk.parsing = x = &client->exchange;
+    *x = (struct exchange){.target = client->raw,
+                           .end = target + strlen(target),
+                           .server = server,
+                           .connection = connection,
+                           .client = client};
+    client->deadline_ns = now + HEADER_NS;
+    client->quick = now - client->ended_ns < QUICK_CLIENT_NS;
     return x;
 }
 
@@ -1263,15 +1314,15 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **of
         desk.parsing = NULL;
     if (x->item)
         unpark(x);
-    x->client->deadline_ns = now_ns() + KEPT_NS;
+    x->client->ended_ns = now_ns();
+    x->client->deadline_ns = x->client->ended_ns + KEPT_NS;
     if (x->admitted)
         server->http->active--;
     forget_body(x);
     reply_clear(&x->rp);
-    free(x->match.memory);
     free(x->authority);
-    free(x->raw);
-    free(x);
+    if (how == MHD_REQUEST_TERMINATED_COMPLETED_OK)
+        stay_awake(server, x->client);
 }
 
 static void on_connection(void *cls, struct MHD_Connection *connection, void **of_socket, enum MHD_ConnectionNotificationCode what)
@@ -1302,6 +1353,9 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **o
         pthread_mutex_unlock(&http->lock);
         desk.connections--;
         http->connections--;
+        free(c->match.memory);
+        free(c->raw);
+        free(c->body);
         free(c);
         *of_socket = NULL;
     }

@@ -72,6 +72,7 @@ void reply_json(struct reply *rp, int status, json_t *body);
 void reply_bytes(struct reply *rp, int status, const char *type, void *body, size_t bytes); /* takes body over */
 /* reply_header: another header, or another value for one that is there. Line ends in the value become spaces. */
 void reply_header(struct reply *rp, const char *name, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void reply_text(struct reply *rp, const char *name, const char *value); /* likewise, of a value that is there */
 const char *reply_said(const struct reply *rp, const char *name); /* a header's value, NULL: it has none */
 void reply_vary(struct reply *rp, const char *header); /* the answer depends on this header of the request, too */
 void reply_clear(struct reply *rp);

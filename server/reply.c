@@ -121,16 +121,11 @@ void reply_json(struct reply *rp, int status, json_t *body)
         reply_error(rp, 503, "out_of_memory", NULL, "no memory for the answer");
 }
 
-void reply_header(struct reply *rp, const char *name, const char *format, ...)
+/* value: taken over; NULL: there was no memory for it. */
+static void keep_header(struct reply *rp, const char *name, char *value)
 {
-    char *value = NULL;
     size_t i = 0;
-    va_list args;
 
-    va_start(args, format);
-    if (vasprintf(&value, format, args) < 0)
-        value = NULL;
-    va_end(args);
     if (!value)
         return;
     for (char *c = value; *c; c++)
@@ -149,6 +144,23 @@ void reply_header(struct reply *rp, const char *name, const char *format, ...)
         free(rp->header[i].value);
     rp->header[i].name = name;
     rp->header[i].value = value;
+}
+
+void reply_header(struct reply *rp, const char *name, const char *format, ...)
+{
+    char *value = NULL;
+    va_list args;
+
+    va_start(args, format);
+    if (vasprintf(&value, format, args) < 0)
+        value = NULL;
+    va_end(args);
+    keep_header(rp, name, value);
+}
+
+void reply_text(struct reply *rp, const char *name, const char *value)
+{
+    keep_header(rp, name, strdup(value));
 }
 
 /* The members of a failure in the order in which people read them. NULL: out of memory. */

@@ -58,15 +58,25 @@ void text_printf(struct text *t, const char *format, ...)
     t->n += (size_t)n;
 }
 
-void text_number(struct text *t, uint64_t n)
+char *text_digits(char *at, uint64_t n)
 {
     char digits[20];
-    size_t at = sizeof digits;
+    size_t first = sizeof digits;
 
     do {
-        digits[--at] = (char)('0' + n % 10);
+        digits[--first] = (char)('0' + n % 10);
     } while (n /= 10);
-    text_add(t, digits + at, sizeof digits - at);
+    memcpy(at, digits + first, sizeof digits - first);
+    at += sizeof digits - first;
+    *at = '\0';
+    return at;
+}
+
+void text_number(struct text *t, uint64_t n)
+{
+    char digits[21];
+
+    text_add(t, digits, (size_t)(text_digits(digits, n) - digits));
 }
 
 void text_quote(struct text *t, const char *string)

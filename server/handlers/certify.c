@@ -572,7 +572,7 @@ static void answer(struct ctx *ctx, const struct request *rq, struct reply *rp, 
         goto done;
     }
     etag_of(etag, now->epoch, now->version, now->weights_revision, NULL);
-    reply_header(rp, "ETag", "%s", etag);
+    reply_text(rp, "ETag", etag);
     reply_weights_revision(rp, now->weights_revision);
     codec_answer(rp, model->name, now->version, body.id, parameters, more, results, n);
     rp->parse_ns = parsed - start;

@@ -174,7 +174,7 @@ bool precondition(const struct request *rq, struct model *present, struct reply 
     if (codec_conditions_hold(rq, present ? etag : NULL))
         return true;
     if (revision) /* else it is unavailable */
-        reply_header(rp, "ETag", "%s", etag);
+        reply_text(rp, "ETag", etag);
     reply_error(rp, 412, "precondition_failed",
                 json_pack("{s:o}", "current_revision", present ? json_integer((json_int_t)revision) : json_null()),
                 present ? "the model's state is %s, not what the request asks for" : "there is no such model%s", etag);
@@ -224,24 +224,28 @@ void write_end(struct model *model)
 
 void etag_of(char etag[ETAG_MAX], const char *epoch, const char *version, uint64_t revision, const char *options)
 {
-    char sum[65];
+    char *at = stpcpy(stpcpy(stpcpy(stpcpy(stpcpy(etag, "\""), epoch), "-"), version), "-"), sum[65];
 
+    at = text_digits(at, revision);
     if (options) {
         sha256_text(options, strlen(options), sum);
-        snprintf(etag, ETAG_MAX, "\"%s-%s-%llu-%.8s\"", epoch, version, (unsigned long long)revision, sum);
-    } else {
-        snprintf(etag, ETAG_MAX, "\"%s-%s-%llu\"", epoch, version, (unsigned long long)revision);
+        sum[8] = '\0';
+        at = stpcpy(stpcpy(at, "-"), sum);
     }
+    stpcpy(at, "\"");
 }
 
 void reply_weights_revision(struct reply *rp, uint64_t revision)
 {
-    reply_header(rp, "Onelip-Weights-Revision", "%llu", (unsigned long long)revision);
+    char digits[21];
+
+    text_digits(digits, revision);
+    reply_text(rp, "Onelip-Weights-Revision", digits);
 }
 
 void labels_of(char labels[LABELS_MAX], const char *model, const char *version)
 {
-    snprintf(labels, LABELS_MAX, "model=\"%s\",version=\"%s\"", model, version);
+    stpcpy(stpcpy(stpcpy(stpcpy(stpcpy(labels, "model=\""), model), "\",version=\""), version), "\"");
 }
 
 void forget_metrics(struct ctx *ctx, const char *model, const char *version)
@@ -261,7 +265,7 @@ void reply_state(struct reply *rp, struct model *model)
     etag_of(etag, model->facts.epoch, model->facts.version, model->facts.state_revision, NULL);
     weights = model->facts.weights_revision;
     pthread_mutex_unlock(&model->lock);
-    reply_header(rp, "ETag", "%s", etag);
+    reply_text(rp, "ETag", etag);
     reply_weights_revision(rp, weights);
 }
 

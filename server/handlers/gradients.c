@@ -152,7 +152,7 @@ static void answer(struct reply *rp, const struct model *model, const struct pub
     }
     if (codec_choose(&b->body, model->name, results, &n, rp)) {
         etag_of(etag, now->epoch, now->version, now->weights_revision, NULL);
-        reply_header(rp, "ETag", "%s", etag);
+        reply_text(rp, "ETag", etag);
         reply_weights_revision(rp, now->weights_revision);
         parameters = json_pack("{s:I}", "weights_revision", (json_int_t)now->weights_revision);
         codec_answer(rp, model->name, now->version, b->body.id, parameters, NULL, results, n);

@@ -267,7 +267,7 @@ static void answer(struct infer *job, const struct published *now, float *const 
         r->data = y[job->output[i]];
     }
     etag_of(etag, now->epoch, now->version, now->weights_revision, NULL);
-    reply_header(job->rp, "ETag", "%s", etag);
+    reply_text(job->rp, "ETag", etag);
     reply_weights_revision(job->rp, now->weights_revision);
     codec_answer(job->rp, job->model->name, now->version, job->id, parameters, NULL, job->result, job->results);
     json_decref(parameters);

@@ -318,7 +318,7 @@ static void evaluated(struct reply *rp, const struct model *model, const struct 
     char etag[ETAG_MAX];
 
     etag_of(etag, now->epoch, now->version, now->weights_revision, NULL);
-    reply_header(rp, "ETag", "%s", etag);
+    reply_text(rp, "ETag", etag);
     reply_weights_revision(rp, now->weights_revision);
     codec_answer(rp, model->name, now->version, id, parameters, more, NULL, 0);
     json_decref(parameters);

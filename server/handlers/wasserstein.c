@@ -134,7 +134,7 @@ static void answer(struct ctx *ctx, const struct request *rq, struct reply *rp, 
                      codec_real(bound.upper), "gap", codec_real(bound.upper - bound.lower), "n", (json_int_t)p.n, "m", (json_int_t)q.n,
                      "network_upper", codec_real(bound.network_upper), "primal", bound.primal.method, "optimal", bound.primal.optimal);
     etag_of(etag, now->epoch, now->version, now->weights_revision, NULL);
-    reply_header(rp, "ETag", "%s", etag);
+    reply_text(rp, "ETag", etag);
     reply_weights_revision(rp, now->weights_revision);
     codec_answer(rp, model->name, now->version, body.id, parameters, more, NULL, 0);
 done:

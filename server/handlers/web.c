@@ -28,7 +28,7 @@ static const char ui_policy[] = ONE_ORIGIN "style-src 'self'; img-src 'self'; re
 
 static void page_headers(struct reply *rp, const char *policy)
 {
-    reply_header(rp, "Content-Security-Policy", "%s", policy);
+    reply_text(rp, "Content-Security-Policy", policy);
     reply_header(rp, "X-Content-Type-Options", "nosniff");
     reply_header(rp, "Referrer-Policy", "no-referrer");
 }
