@@ -378,6 +378,53 @@ def bodies(check, d):
     check("and nothing of this did harm", d.get("/v2/health/live").status == 200)
 
 
+def one_connection(check, d):
+    """What a connection keeps of its last request never shows in the next: other targets, methods, bodies, encodings."""
+    def one(method, path, body=b"", chunked=False, **headers):
+        lines = [f"{method} {path} HTTP/1.1", "Host: localhost"] + [f"{k.replace('_', '-')}: {v}" for k, v in headers.items()]
+        if chunked:
+            body = b"".join(b"%x\r\n%s\r\n" % (len(body[i:i + 700]), body[i:i + 700]) for i in range(0, len(body), 700)) + b"0\r\n\r\n"
+            lines.append("Transfer-Encoding: chunked")
+        elif body or method in ("POST", "PUT"):
+            lines.append(f"Content-Length: {len(body)}")
+        return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+    for name in ("one", "two"):
+        d.create(name)
+    infer = json.dumps({"inputs": [tensor("x", [1, 4], [1, 2, 3, 4])], "id": "a"}).encode()
+    larger = infer[:-1] + b" " * 5000 + b"}"
+    wanted = [(200, one("GET", "/v2/models/one"), '"name":"one"'),
+              (200, one("GET", "/v2/models/two"), '"name":"two"'),
+              (200, one("GET", "/v2/models/two?x=1"), '"name":"two"'),
+              (404, one("GET", "/v2/models/tw"), "unknown_model"),
+              (404, one("GET", "/v2/models/twoo"), "unknown_model"),
+              (200, one("GET", "http://localhost/v2/models/one"), '"name":"one"'),
+              (405, one("POST", "/v2/models/one", infer), "method_not_allowed"),
+              (200, one("GET", "/v2/models/one"), '"name":"one"'),
+              (400, one("GET", "/v2/models/one/versions/x"), "bad_name"),
+              (400, one("GET", "/v2/models/one/versions/x"), "bad_name"),
+              (200, one("POST", "/v2/models/one/infer", larger), '"id":"a"'),
+              (400, one("POST", "/v2/models/one/infer", infer[:-1]), "bad_json"),  # the rest is still in memory
+              (400, one("POST", "/v2/models/one/infer"), "bad_json"),
+              (200, one("POST", "/v2/models/one/infer", infer), '"id":"a"'),
+              (200, one("POST", "/v2/models/two/infer", larger, True), '"id":"a"'),
+              (400, one("POST", "/v2/models/two/infer", infer[:-1], True), "bad_json"),
+              (200, one("POST", "/v2/models/two/infer", gzip.compress(larger), Content_Encoding="gzip"), '"id":"a"'),
+              (400, one("POST", "/v2/models/two/infer", infer[:-1]), "bad_json"),
+              (413, one("POST", "/v2/models/two/infer", larger + b" " * 100000), "too_large"),
+              (200, one("POST", "/v2/models/two/infer", infer), '"id":"a"'),
+              (200, one("GET", "/v2/health/live"), '"live":true')]
+    talk, wrong = Talk(d), []
+    for twice in range(2):
+        for i, (status, data, text) in enumerate(wanted):
+            got, headers, body = talk.send(data).answer()
+            if got != status or text not in body.decode():
+                wrong.append(f"{i}: {got} {body[:200]}")
+    check("one connection, forty-two requests: each is answered by its own target, method and body", not wrong, "\n".join(wrong))
+    for name in ("one", "two"):
+        d.delete(f"/v2/models/{name}")
+
+
 def slow(check, d):
     """Connections that do not get on are closed after 10 s, whatever they drip."""
     def drip(t, began):
@@ -660,6 +707,7 @@ def plan(check):
         origins(check, d)
         framing(check, d)
         bodies(check, d)
+        one_connection(check, d)
         crowd(check, d)
         leaving(check, d)
         slow(check, d)
