@@ -3,7 +3,7 @@
     bench_overload.py [SECONDS [ROUNDS]]       ONELIPD=build/server/onelipd ONELIP_BENCH=build/clients/bench/onelip-bench
 
 The MLP of bench_serving.py, batch 1, binary; the generator shares the cores with the daemon. Poisson arrivals, latencies from the
-intended time; health requests have a thread of their own in it. Half the rate: p99 with training is to be at most the larger of three times that without and 5 ms. Three times the
+intended time. Half the rate: p99 with training is to be at most the larger of three times that without and 5 ms. Three times the
 rate, in turns with the highest: goodput at least 90 % of that, health within 5 ms (p99). 200 event streams that follow a job are to make p99 at most
 1.2 times that with the job alone.
 """
