@@ -47,7 +47,11 @@ class Onelip:
             getattr(self.lib, name).restype = ctypes.c_void_p
         self.kept = [] # arrays whose addresses calls have
         self.error = ctypes.create_string_buffer(4096)
+        cores, before = sorted(os.sched_getaffinity(0)), set(os.listdir("/proc/self/task"))
         self.do("lip_set_threads", ctypes.c_size_t(THREADS))
+        for core, thread in zip(cores[1:], set(os.listdir("/proc/self/task")) - before if THREADS > 1 else []):
+            os.sched_setaffinity(int(thread), [core]) # as onnxruntime's may be
+        os.sched_setaffinity(0, cores[:1] if THREADS > 1 else cores)
         self.workspace = ctypes.c_void_p(self.lib.lip_workspace_new())
         self.nets = {net: self.read(net) for net in nets}
 
