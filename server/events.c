@@ -42,10 +42,10 @@ struct feed {
     struct event *held;      /* of keys that were told a moment ago; at most HELD */
     size_t n_held;
     uint64_t held_ns;        /* when the first of them is due; 0: none */
-    struct { char key[200]; uint64_t told_ns; } recent[16];
+    struct { char key[200]; uint64_t told_ns; } *recent; /* RECENT keys, and when they were told; NULL, as held, once ended */
     bool ended;
 };
-enum { HELD = 16 };
+enum { HELD = 16, RECENT = 16 };
 
 struct stream {
     struct stream *next, **at;
@@ -142,7 +142,7 @@ static bool told_lately(struct feed *f, const char *key, uint64_t now)
 {
     size_t oldest = 0;
 
-    for (size_t i = 0; i < sizeof f->recent / sizeof *f->recent; i++) {
+    for (size_t i = 0; i < RECENT; i++) {
         if (!strcmp(f->recent[i].key, key)) {
             if (now - f->recent[i].told_ns < EVENTS_COALESCE_MS * MS)
                 return true;
@@ -231,9 +231,25 @@ void feed_tell(struct feed *f, const char *model, const char *key, json_t *data)
 
 void feed_end(struct feed *f)
 {
+    struct event *kept;
+
     feed_tell(f, NULL, NULL, json_pack("{s:s}", "type", "end"));
     pthread_mutex_lock(&f->events->lock);
+    if (!f->ended)
+        release_held(f);
     f->ended = true;
+    free(f->held);
+    free(f->recent);
+    f->held = NULL;
+    f->recent = NULL;
+    if (f->n && f->n < f->capacity && (kept = calloc(f->n, sizeof *kept))) { /* a thousand jobs that are over are remembered */
+        for (size_t i = 0; i < f->n; i++)
+            kept[i] = *event_at(f, i);
+        free(f->ring);
+        f->ring = kept;
+        f->first = 0;
+        f->capacity = f->n;
+    }
     pthread_cond_signal(&f->events->news);
     pthread_mutex_unlock(&f->events->lock);
 }
@@ -242,9 +258,12 @@ struct feed *feed_new(struct events *events, size_t capacity)
 {
     struct feed *f = calloc(1, sizeof *f);
 
-    if (!f || !(f->ring = calloc(capacity, sizeof *f->ring)) || !(f->held = calloc(HELD, sizeof *f->held))) {
-        if (f)
+    if (!f || !(f->ring = calloc(capacity, sizeof *f->ring)) || !(f->held = calloc(HELD, sizeof *f->held)) ||
+        !(f->recent = calloc(RECENT, sizeof *f->recent))) {
+        if (f) {
             free(f->ring);
+            free(f->held);
+        }
         free(f);
         return NULL;
     }
@@ -281,6 +300,7 @@ void feed_put(struct feed *f)
     for (size_t i = 0; i < f->n_held; i++)
         event_clear(&f->held[i]);
     free(f->held);
+    free(f->recent);
     free(f->ring);
     free(f);
 }
