@@ -5,7 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "store_private.h"
+#include "clock.h"
 
 #define NICER 10
 #define US 1000u

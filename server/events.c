@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "clock.h"
 #include "codec.h"
 #include "guard.h"
 #include "page.h"
@@ -71,14 +72,6 @@ struct events {
     uint64_t looked_ns, next_ns; /* next_ns: when the waker looks again by itself; 0: it is awake */
     bool ending, stop;
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 /* ---- histories: all under `lock` ------------------------------------------------------------------------------- */
 

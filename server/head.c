@@ -7,13 +7,6 @@
 
 #include "store_private.h"
 
-uint64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 void time_text(char text[TIME_MAX])
 {
     time_t now = time(NULL);

@@ -35,6 +35,7 @@
 
 #include "batch.h"
 #include "captured.h"
+#include "clock.h"
 #include "codec.h"
 #include "cors.h"
 #include "ctx.h"
@@ -149,14 +150,6 @@ struct client {
     uint64_t ended_ns;            /* when a request ended */
     bool quick;                   /* the next one came at once */
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * NS + (uint64_t)now.tv_nsec;
-}
 
 /* What every path here begins with. */
 static const char *prefix_of(const struct exchange *x)

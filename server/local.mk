@@ -125,6 +125,12 @@ noinst_HEADERS += \
 	%D%/once.h \
 	%D%/repository.h \
 	%D%/router.h \
+	%D%/clock.h \
+	%D%/courtesy.h \
+	%D%/deflate.h \
+	%D%/page.h \
+	%D%/probe.h \
+	%D%/summary.h \
 	%D%/scheduler.h \
 	%D%/settings.def \
 	%D%/settings.h \

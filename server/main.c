@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "batch.h"
+#include "clock.h"
 #include "courtesy.h"
 #include "ctx.h"
 #include "datasets.h"
@@ -95,14 +96,6 @@ static int next_signal(int ms)
     if (poll(&pipe, 1, ms) > 0 && read(signal_pipe[0], &byte, 1) == 1)
         return byte;
     return 0;
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 /* One line for people and, when it is not the journal's anyway, the exit status of "anything else". */

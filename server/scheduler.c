@@ -12,6 +12,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "clock.h"
+
 struct task {
     struct task *next;
     struct lane *lane; /* NULL: free of any key */
@@ -40,14 +42,6 @@ struct scheduler {
     bool stopping;
     pthread_t workers[];
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static void queue_init(struct queue *q)
 {

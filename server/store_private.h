@@ -2,6 +2,7 @@
 #ifndef SERVER_STORE_PRIVATE_H
 #define SERVER_STORE_PRIVATE_H
 
+#include "clock.h"
 #include "disk.h"
 #include "log.h"
 #include "store.h"
@@ -61,6 +62,5 @@ void model_set_knobs(struct model *model, struct knobs *knobs);
 
 /* model_view: the head as it is, with these facts. */
 struct view model_view(struct model *model, const struct facts *facts);
-uint64_t now_ns(void); /* CLOCK_MONOTONIC */
 
 #endif

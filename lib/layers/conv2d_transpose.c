@@ -3,9 +3,9 @@
  *
  *     y[i s0 + a d0 - top, j s1 + b d1 - left, f] += x[i, j, c] K[a, b, f, c]
  *
- * The windows are those of the convolution from y to x. How large y is the strides leave open: 'same' makes it h s0 x w s1, and
- * output_padding, where it is given, says how many pixels it has beyond the last that the last window needs. K is stored (kh, kw, filters, channels), and SpectralConv2DTranspose
- * makes the matrix (kh kw channels, filters) 1-Lipschitz, so it swaps the last two axes first: in the forward pass as
+ * The windows are those of the convolution from y to x. How large y is the strides leave open: 'same' makes it
+ * h s0 x w s1, and output_padding, where it is given, says how many pixels it has beyond the last that the last window
+ * needs. K is stored (kh, kw, filters, channels), and SpectralConv2DTranspose makes the matrix (kh kw channels, filters) 1-Lipschitz, so it swaps the last two axes first: in the forward pass as
  * deel-lip, and in condense too (deel-lip's own condense does not, D04).
  *
  * Source: deel-lip and TensorFlow (semantics.md 5.3, 5.5).

@@ -124,8 +124,8 @@ static char *read_web_file(const char *path, size_t *size)
     return text;
 }
 
-/* A file of a folder of --web-root. missing: why the folder may not be there, after the words that it is not. A browser asks each time whether it has changed,
- * so that no page is made of files of two versions. */
+/* A file of a folder of --web-root. missing: why the folder may not be there, after the words that it is not. A browser
+ * asks each time whether it has changed, so that no page is made of files of two versions. */
 static void answer_file(struct ctx *ctx, const struct request *rq, struct reply *rp, const char *folder, const char *name,
                         const char *policy, const char *missing)
 {

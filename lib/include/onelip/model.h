@@ -237,7 +237,8 @@ lip_err lip_set_threads(size_t n, lip_error *err);
 size_t lip_threads(void);
 
 /* lip_set_rest: what the threads of a training step call between two pieces of their work, some tens of microseconds
- * apart; it may sleep. For programs that serve meanwhile and want their cores back for a moment. NULL: nothing. */
+ * apart; it may sleep. For programs that serve meanwhile and want their cores back for a moment. NULL: nothing. Threads: safe;
+ * rest itself is called on several at once. */
 void lip_set_rest(void (*rest)(void));
 
 /* lip_workspace_new / _free: scratch that grows to the largest pass it has seen and is then reused: a pass
