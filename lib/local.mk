@@ -3,7 +3,7 @@ noinst_LTLIBRARIES += %D%/libcore.la
 %C%_libcore_la_SOURCES = \
 	%D%/base/alloc.c %D%/base/clock.c %D%/base/error.c %D%/base/finite.c %D%/base/parallel.c %D%/base/random.c \
 	%D%/bounds/attack.c %D%/bounds/certificate.c %D%/bounds/chain.c %D%/bounds/conv.c %D%/bounds/dense.c %D%/bounds/embed.c %D%/bounds/factor.c \
-	%D%/bounds/ends.c %D%/bounds/liplt.c %D%/bounds/lipsdp.c %D%/bounds/local.c %D%/bounds/map.c %D%/bounds/network.c %D%/bounds/pairs.c %D%/bounds/rescaled.c %D%/bounds/ritz.c %D%/bounds/stack.c %D%/bounds/secant.c %D%/bounds/shape.c \
+	%D%/bounds/descent.c %D%/bounds/ends.c %D%/bounds/liplt.c %D%/bounds/lipsdp.c %D%/bounds/local.c %D%/bounds/map.c %D%/bounds/network.c %D%/bounds/pairs.c %D%/bounds/rescaled.c %D%/bounds/ritz.c %D%/bounds/stack.c %D%/bounds/secant.c %D%/bounds/shape.c \
 	%D%/bounds/spectrum.c %D%/bounds/stage.c %D%/bounds/tangent.c %D%/bounds/telemetry.c %D%/bounds/tighten.c %D%/bounds/tools.c %D%/bounds/upper.c %D%/bounds/value.c %D%/bounds/wasserstein.c \
 	%D%/io/json_text.c %D%/io/keras_json.c %D%/io/safetensors.c %D%/io/training_json.c \
 	%D%/layers/activation.c %D%/layers/batch_normalization.c %D%/layers/conv2d.c %D%/layers/conv2d_transpose.c %D%/layers/dense.c %D%/layers/distributions.c %D%/layers/dropout.c %D%/layers/family.c \
@@ -23,7 +23,7 @@ noinst_LTLIBRARIES += %D%/libcore.la
 # Private headers and the lists of kinds, losses, optimizers.
 noinst_HEADERS += \
 	%D%/base/base.h \
-	%D%/bounds/certifier.h %D%/bounds/chain.h %D%/bounds/conv.h %D%/bounds/embed.h %D%/bounds/enclose.h %D%/bounds/factor.h %D%/bounds/ends.h %D%/bounds/liplt.h %D%/bounds/lipsdp.h %D%/bounds/local.h %D%/bounds/map.h %D%/bounds/pairs.h %D%/bounds/rescaled.h %D%/bounds/ritz.h %D%/bounds/stack.h %D%/bounds/secant.h %D%/bounds/shape.h %D%/bounds/stage.h %D%/bounds/tangent.h %D%/bounds/upper.h \
+	%D%/bounds/certifier.h %D%/bounds/chain.h %D%/bounds/conv.h %D%/bounds/descent.h %D%/bounds/embed.h %D%/bounds/enclose.h %D%/bounds/factor.h %D%/bounds/ends.h %D%/bounds/liplt.h %D%/bounds/lipsdp.h %D%/bounds/local.h %D%/bounds/map.h %D%/bounds/pairs.h %D%/bounds/rescaled.h %D%/bounds/ritz.h %D%/bounds/stack.h %D%/bounds/secant.h %D%/bounds/shape.h %D%/bounds/stage.h %D%/bounds/tangent.h %D%/bounds/upper.h \
 	%D%/io/json_text.h %D%/io/keras_json.h \
 	%D%/layers/distributions.h %D%/layers/family.h %D%/layers/kinds.def %D%/layers/layer.h %D%/layers/slots.h %D%/layers/softmax.h \
 	%D%/losses/family.h %D%/losses/loss.h %D%/losses/losses.def %D%/losses/metric.h \

@@ -21,8 +21,10 @@
 #include "bounds/upper.h"
 #include "tensor/gemm.h"
 
-enum { BLOCK = 32, TRIES = 7, WIDEST_STRETCH = 256 };
-#define EFFORT 2e9 /* operations of each of bound.h's methods, about */
+enum { BLOCK = 32, TRIES = 7, FEW_TRIES = 3, PAIRS = 3, STEPS = 6, WIDEST_STRETCH = 256 };
+#define EFFORT      2e9 /* operations of each of bound.h's methods, about */
+#define EFFORT_DEEP 1e9 /* and of a sample's descents */
+#define AHEAD       1.1 /* how much further those are likely to come */
 
 /* ---- what is proved of a snapshot ---------------------------------------------------------------------------- */
 
@@ -200,7 +202,8 @@ struct place { /* one thread's */
     struct lip__room room;
     double *x, *size, *near, *error_64, *error, *left;
     struct lip__shape shape; /* with `local` */
-    double *z;
+    struct lip__descent descent;
+    double *z, *constant, *direction; /* constants of pairs with the answer in the ball that is looked at */
 };
 
 struct job {
@@ -282,55 +285,119 @@ static const char *leftovers(const struct job *job, struct place *at, const doub
     return NULL;
 }
 
-/* The largest radius that the constants within `reach` of sample r allow, if they hold that far. 0: nothing was proved. */
-static double allowed(const struct job *job, struct place *at, size_t r, const double *z, size_t c, double reach)
+/* Constants of pairs with class c from the shape of the outputs, where they are smaller than what is known. */
+static void lower_constants(const struct job *job, struct place *at, size_t c)
 {
     const struct lip_certifier *p = job->c;
-    size_t classes = p->head.classes;
-    double radius = INFINITY, scale = lip__times_up(p->local.base, p->to_l2);
+    size_t classes = p->head.classes, own = classes == 1 ? 0 : c;
+    double scale = lip__times_up(p->local.base, p->to_l2);
 
-    if (leftovers(job, at, z, c, reach) ||
-        !lip__local_advance(&p->local, &at->room, r, at->error_64, lip__times_up(reach, p->to_l2), &at->shape, at->z))
-        return 0;
+    for (size_t j = 0; j < classes; j++)
+        at->constant[j] = fmin(at->constant[j], lip__times_up(scale, lip__shape_pair(classes, at->shape.q, own, j)));
+}
+
+/* The largest radius that what is left of the margins and the constants allow; which pair decides. */
+static double least_of(const struct job *job, const struct place *at, size_t c, size_t *decides)
+{
+    size_t classes = job->c->head.classes;
+    double radius = INFINITY;
+
     for (size_t j = 0; j < classes; j++)
         if (j != c || classes == 1) {
-            size_t own = classes == 1 ? 0 : c, other = classes == 1 ? 0 : j;
-            double constant = lip__times_up(scale, lip__shape_pair(classes, at->shape.q, own, other));
+            double most = at->left[j] / at->constant[j] * (1 - 4 * LIP__U);
 
-            radius = fmin(radius, at->left[j] / fmin(constant, p->head.pair[own * classes + other]) * (1 - 4 * LIP__U));
+            if (!(most >= radius)) {
+                radius = most;
+                *decides = j;
+            }
         }
     return radius;
 }
 
-/* A larger radius from the ball alone: *radius is raised to one that its own constants allow. They grow with it, so what they
- * allow falls; the two are equal somewhere between the radius so far and what is allowed there, which secants find. */
-static bool widen(const struct job *job, struct place *at, size_t r, const double *z, size_t c, double reach, double *radius)
+/* Multipliers for the pair that decides, then for the one that does after that. */
+static double deepen(const struct job *job, struct place *at, size_t c, double radius, size_t decides)
 {
-    double low = *radius, high, over_low, over_high = 0, start = low;
+    size_t classes = job->c->head.classes, before = classes;
 
-    if (low == 0)
-        low = 1e-3 * reach;
-    high = allowed(job, at, r, z, c, low);
-    if (!(high > low))
+    for (int tries = 0; tries < PAIRS && decides != before; tries++) {
+        memset(at->direction, 0, classes * sizeof *at->direction);
+        at->direction[decides] = -1;
+        at->direction[classes == 1 ? 0 : c] = 1;
+        if (!lip__descend(&at->descent, at->direction, tries ? STEPS / 2 : STEPS, 0) ||
+            !lip__descent_prove(&at->descent, 0, &at->shape))
+            break;
+        lower_constants(job, at, c);
+        before = decides;
+        radius = least_of(job, at, c, &decides);
+    }
+    return radius;
+}
+
+/* The largest radius that the constants within `reach` of sample r allow, if they hold that far. 0: nothing was proved. */
+static double allowed(const struct job *job, struct place *at, size_t r, const double *z, size_t c, double reach, bool deep)
+{
+    const struct lip_certifier *p = job->c;
+    size_t classes = p->head.classes, decides = 0;
+    double radius;
+
+    if (leftovers(job, at, z, c, reach) || !lip__local_advance(&p->local, &at->room, r, at->error_64, lip__times_up(reach, p->to_l2),
+                                                               &at->shape, &at->descent, at->z))
+        return 0;
+    memcpy(at->constant, p->head.pair + (classes == 1 ? 0 : c * classes), classes * sizeof *at->constant);
+    lower_constants(job, at, c);
+    radius = least_of(job, at, c, &decides);
+    return deep ? deepen(job, at, c, radius, decides) : radius;
+}
+
+/* A larger radius from the ball alone: *radius is raised to one that its own constants allow. They grow with it, so what they
+ * allow falls; the two are equal somewhere between the radius so far and what is allowed there, which secants find. first: where
+ * to look to begin with, *radius or above. */
+static bool widen(const struct job *job, struct place *at, size_t r, const double *z, size_t c, double first, int tries, bool deep,
+                  double *radius)
+{
+    double low = *radius, high = allowed(job, at, r, z, c, first, deep), over_low = first - low, over_high = 0, start = low;
+
+    if (high > first) {
+        over_low = high - first;
+        low = *radius = first;
+    } else if (first > low && low > 0) {
+        over_high = high - first;
+        high = first;
+    } else
         return false;
-    *radius = low;
-    over_low = high - low;
-    for (int tries = 0; tries < TRIES && high - low > 0.01 * low; tries++) {
-        /* In the first try nothing is known of the far end but that it is too far. */
+    while (tries-- > 0 && high - low > 0.01 * low) {
+        /* At first nothing may be known of the far end but that it is too far. */
         double guess = over_high < 0 ? low + (high - low) * over_low / (over_low - over_high) : low + 0.6 * (high - low), most;
 
         guess = fmin(fmax(guess, low + 0.1 * (high - low)), high - 0.02 * (high - low));
-        most = allowed(job, at, r, z, c, guess);
+        most = allowed(job, at, r, z, c, guess, deep);
         if (most > guess) {
             low = *radius = guess;
             over_low = most - guess;
-            high = fmin(high, most);
+            high = deep && over_high == 0 ? most : fmin(high, most); /* better multipliers may allow more than before */
         } else {
             high = guess;
             over_high = most - guess;
         }
     }
     return *radius > start;
+}
+
+/* By the ball alone, then with multipliers of the sample's own where the smallest ball's constants say that there is something to
+ * gain: of layers that keep all lengths they are those of the whole space. */
+static bool by_ball(const struct job *job, struct place *at, size_t r, const double *z, size_t c, double reach, double *radius)
+{
+    const struct lip__chain *chain = &job->c->local.chain;
+    bool deep = lip__chain_flops(chain) * FEW_TRIES < EFFORT_DEEP, wider;
+    double small = 1e-3 * reach;
+
+    if (!job->options->local || !chain->n_links)
+        return false;
+    lip__descent_forget(&at->descent);
+    wider = widen(job, at, r, z, c, *radius > 0 ? *radius : small, deep ? FEW_TRIES : TRIES, false, radius);
+    if (deep && *radius > 0 && (wider || allowed(job, at, r, z, c, small, false) > AHEAD * *radius))
+        wider = widen(job, at, r, z, c, AHEAD * *radius, FEW_TRIES, true, radius) || wider;
+    return wider;
 }
 
 /* The radius of sample r, whose answer is class c. */
@@ -361,7 +428,7 @@ static double radius_of(const struct job *job, struct place *at, size_t r, const
             radius = fmin(radius, at->left[j] / p->head.pair[classes == 1 ? 0 : c * classes + j] * (1 - 4 * LIP__U));
     radius = fmax(0, radius);
     *method = radius == 0 ? "none" : classes == 1 ? "norm" : "pair";
-    if (job->options->local && p->local.chain.n_links && widen(job, at, r, z, c, reach, &radius))
+    if (by_ball(job, at, r, z, c, reach, &radius))
         *method = "local";
     if (!(radius > 0))
         *reason = "rounding could change the answer at any distance";
@@ -441,7 +508,7 @@ static void certify_block(void *ctx, size_t index, size_t thread)
 
 static lip_err place_open(const struct lip_certifier *c, size_t n, bool local, struct place *at, lip_error *err)
 {
-    size_t values = c->map.snapshot->model->n_values, in = lip__map_inputs(&c->map);
+    size_t values = c->map.snapshot->model->n_values, in = lip__map_inputs(&c->map), widest;
     lip_err rc = lip__room_open(&c->map, n, &at->room, err);
 
     if (rc)
@@ -456,14 +523,23 @@ static lip_err place_open(const struct lip_certifier *c, size_t n, bool local, s
     at->error = at->error_64 + values;
     if (!local || !c->local.chain.n_links)
         return LIP_OK;
-    at->z = lip__alloc(lip__chain_widest(&c->local.chain), sizeof(double));
-    rc = lip__shape_open(lip__chain_widest(&c->local.chain), &at->shape, err);
-    return rc || at->z ? rc : lip__nomem(err, lip__chain_widest(&c->local.chain) * sizeof(double));
+    widest = lip__chain_widest(&c->local.chain);
+    at->z = lip__alloc(widest, sizeof(double));
+    at->constant = lip__alloc(c->head.classes, sizeof(double));
+    at->direction = lip__alloc(c->head.classes, sizeof(double));
+    if (!at->z || !at->constant || !at->direction)
+        return lip__nomem(err, widest * sizeof(double));
+    rc = lip__shape_open(widest, &at->shape, err);
+    return rc ? rc : lip__descent_open(&c->local.chain, c->local.gram, &at->descent, err);
 }
 
 static void place_close(const struct lip_certifier *c, struct place *at)
 {
+    if (at->descent.chain)
+        lip__descent_close(&at->descent);
     lip__shape_close(&at->shape);
+    lip__free(at->direction);
+    lip__free(at->constant);
     lip__free(at->z);
     lip__free(at->left);
     lip__free(at->size);

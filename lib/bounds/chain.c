@@ -228,3 +228,15 @@ size_t lip__chain_widest(const struct lip__chain *c)
         most = c->link[i].n > most ? c->link[i].n : most;
     return most;
 }
+
+double lip__chain_flops(const struct lip__chain *c)
+{
+    double sum = 0;
+
+    for (size_t k = 0; k < c->n_links; k++) {
+        double m = (double)c->link[k].m, n = (double)c->link[k].n;
+
+        sum += 3 * m * m * n + m * m * m / 3 + 4 * m * n * n;
+    }
+    return sum;
+}

@@ -48,4 +48,7 @@ double lip__chain_centre(const struct lip__link *link, const double *value, doub
 
 size_t lip__chain_widest(const struct lip__chain *chain);
 
+/* lip__chain_flops: operations that a shape's way through all links takes, about. */
+double lip__chain_flops(const struct lip__chain *chain);
+
 #endif

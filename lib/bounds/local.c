@@ -52,7 +52,7 @@ static void secant(double z, double off, double reach, double *alpha, double *de
 }
 
 bool lip__local_advance(const struct lip__local *l, const struct lip__room *room, size_t sample, const double *error, double r,
-                        struct lip__shape *shape, double *z)
+                        struct lip__shape *shape, struct lip__descent *descent, double *z)
 {
     double far = lip__times_up(l->base, r);
 
@@ -70,6 +70,7 @@ bool lip__local_advance(const struct lip__local *l, const struct lip__room *room
                        lip__up(far * lip__up(sqrt(shape->q[i * link->m + i]))), &shape->alpha[i], &shape->delta[i]);
         if (!lip__shape_advance(link, shape, false))
             return false;
+        lip__descent_take(descent, k, shape, false);
     }
     return true;
 }

@@ -2,7 +2,7 @@
 #ifndef LIP_LOCAL_H
 #define LIP_LOCAL_H
 
-#include "bounds/shape.h"
+#include "bounds/descent.h"
 
 struct lip__local {
     struct lip__chain chain; /* no links: nothing to gain */
@@ -15,9 +15,9 @@ lip_err lip__local_open(const struct lip__map *map, const double *constant, stru
 void lip__local_close(struct lip__local *local);
 
 /* lip__local_advance: shape->q becomes one of the outputs, for inputs within l2 distance r of those that made the room's sample;
- * error: of each value (lip__map_error). false: nothing was proved. z: scratch, twice the widest numbers. Constants of pairs are
- * base times lip__shape_pair. */
+ * error: of each value (lip__map_error). descent: takes the slopes there, for better multipliers. false: nothing was proved. z:
+ * scratch, as many as the chain's widest numbers. Constants of pairs are base times lip__shape_pair. */
 bool lip__local_advance(const struct lip__local *local, const struct lip__room *room, size_t sample, const double *error, double r,
-                        struct lip__shape *shape, double *z);
+                        struct lip__shape *shape, struct lip__descent *descent, double *z);
 
 #endif

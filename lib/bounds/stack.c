@@ -213,14 +213,9 @@ static bool late(const struct spectral *s)
 
 static double flops(const struct spectral *s)
 {
-    double sum = 2.0 * (double)s->chain.in * (double)s->chain.n * (double)s->chain.n;
+    double first = 2.0 * (double)s->chain.in * (double)s->chain.n * (double)s->chain.n;
 
-    for (size_t k = 0; k < s->chain.n_links; k++) {
-        double m = (double)s->chain.link[k].m, n = (double)s->chain.link[k].n;
-
-        sum += 3 * m * m * n + m * m * m / 3 + 4 * m * n * n;
-    }
-    return sum * (double)s->many;
+    return (first + lip__chain_flops(&s->chain)) * (double)s->many;
 }
 
 /* ---- shapes ------------------------------------------------------------------------------------------------------- */

@@ -79,7 +79,7 @@ lip_err lip_labels(size_t n, size_t classes, const lip_shape *shape, const float
 typedef struct lip_certify_options {
     lip_arithmetic arithmetic;
     bool negative_robustness; /* misclassified samples: margin / constant, negative, instead of 0 */
-    bool local;               /* also look at each ball alone (certify.md C3): milliseconds a sample, never worse */
+    bool local;               /* also look at each ball alone (certify.md C3): some 10 ms a sample, never worse */
     double input_scale;       /* one unit of the caller's data is this many of the input's; 0 stands for 1 */
 } lip_certify_options;
 
