@@ -59,17 +59,15 @@ static enum scope scope_of_model(const char *method, const char *rest)
     static const char *const secret[] = {"weights", "export", "checkpoints", NULL};
     static const char *const trained[] = {"training", "versions", "labels",   "layers",  "train_step",
                                           "refresh",  "condense", "tighten", NULL};
-    bool reads = !strcmp(method, "GET"), of_version = false;
+    bool reads = !strcmp(method, "GET");
     size_t length;
 
     if (!strncmp(rest, "/versions/{", 11) || !strncmp(rest, "/labels/{", 9)) {
         const char *behind = strchr(rest + 1, '/');
 
         behind += 1 + strcspn(behind + 1, "/");
-        if (*behind) {
+        if (*behind)
             rest = behind;
-            of_version = true;
-        }
     }
     if (!*rest)
         return reads ? SCOPE_INFER : SCOPE_ADMIN;
@@ -78,7 +76,7 @@ static enum scope scope_of_model(const char *method, const char *rest)
         return SCOPE_TRAIN;
     if (reads || is_one_of(rest, length, asked))
         return SCOPE_INFER;
-    return is_one_of(rest, length, trained) && !of_version ? SCOPE_TRAIN : SCOPE_ADMIN;
+    return is_one_of(rest, length, trained) ? SCOPE_TRAIN : SCOPE_ADMIN;
 }
 
 static bool begins(const char *text, const char *with)
@@ -103,7 +101,7 @@ enum scope scope_of(const char *method, const char *template)
         return SCOPE_TRAIN;
     if (begins(template, "/v2/models/{m}"))
         return scope_of_model(method, template + strlen("/v2/models/{m}"));
-    if (!strcmp(template, "/v2/repository/index") ||
+    if (!strcmp(template, "/v2/repository/index") || !strcmp(template, "/v2/repository/{repo}/index") ||
         (reads && (!strcmp(template, "/v2") || begins(template, "/v2/models") || begins(template, "/v2/systemsharedmemory") ||
                    begins(template, "/v2/cudasharedmemory"))))
         return SCOPE_INFER;

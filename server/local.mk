@@ -78,6 +78,7 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/handlers/metrics.c \
 	%D%/handlers/models.c \
 	%D%/handlers/patch.c \
+	%D%/handlers/refused.c \
 	%D%/handlers/repository.c \
 	%D%/handlers/server_config.c \
 	%D%/handlers/singular_values.c \
@@ -88,7 +89,6 @@ noinst_LTLIBRARIES += %D%/libserver.la
 	%D%/handlers/train.c \
 	%D%/handlers/training.c \
 	%D%/handlers/training_batch.c \
-	%D%/handlers/unsupported.c \
 	%D%/handlers/web.c \
 	%D%/handlers/versions.c \
 	%D%/handlers/wasserstein.c \

@@ -114,9 +114,25 @@ static bool split(char *text, struct segments *s)
     return !*text;
 }
 
+/* How many segments a template has from here on. */
+static size_t segments_in(const char *template)
+{
+    size_t n = 0;
+
+    for (; *template; template++)
+        n += *template == '/';
+    return n;
+}
+
+/* Which segments of the path a parameter stands for: first, and how many. */
+struct span {
+    size_t first, n;
+};
+
 /* Whether the path fits the template; then *score orders literals before parameters, the first segment counting most.
+ * "{inner}" stands for as many segments as the others leave, which is one at least.
  * Every line of the table is asked for every request, so this goes by characters and calls nobody. */
-static bool fits(const char *template, const struct segments *s, unsigned *score, const char **param)
+static bool fits(const char *template, const struct segments *s, unsigned *score, struct span *param)
 {
     size_t params = 0;
 
@@ -127,11 +143,16 @@ static bool fits(const char *template, const struct segments *s, unsigned *score
         if (*template++ != '/')
             return false;
         if (*template == '{') {
+            bool many = !strncmp(template, "{inner}", 7);
+
             if (!*segment || params == MAX_PARAMS)
                 return false;
-            param[params++] = segment;
+            param[params] = (struct span){i, 1};
             while (*template && *template != '/')
                 template++;
+            for (size_t behind = many ? segments_in(template) : 0; many && s->n - i - 1 > behind && *s->at[i + 1]; i++)
+                param[params].n++;
+            params++;
         } else {
             for (; *segment && *segment == *template; segment++)
                 template++;
@@ -141,6 +162,22 @@ static bool fits(const char *template, const struct segments *s, unsigned *score
         }
     }
     return !*template;
+}
+
+/* The segments of a span as one text, slashes between them, in the place of the first. */
+static const char *join(const struct segments *s, struct span span)
+{
+    char *end = s->at[span.first] + strlen(s->at[span.first]);
+
+    for (size_t i = 1; i < span.n; i++) {
+        const char *next = s->at[span.first + i];
+        size_t length = strlen(next);
+
+        *end++ = '/';
+        memmove(end, next, length + 1);
+        end += length;
+    }
+    return s->at[span.first];
 }
 
 /* Add one method, and HEAD with GET, to "A, B". */
@@ -188,6 +225,7 @@ enum route_found router_find(const struct route *table, const char *method, cons
                              struct match *match)
 {
     struct segments s;
+    struct span best_param[MAX_PARAMS] = {{0}};
     unsigned best = 0, score;
     const char *below = without_prefix(target, prefix);
     size_t size;
@@ -215,7 +253,7 @@ enum route_found router_find(const struct route *table, const char *method, cons
         }
     }
     for (const struct route *r = table; r->method; r++) {
-        const char *param[MAX_PARAMS] = {NULL};
+        struct span param[MAX_PARAMS] = {{0}};
 
         if (!fits(r->template, &s, &score, param) || score < best)
             continue;
@@ -228,8 +266,10 @@ enum route_found router_find(const struct route *table, const char *method, cons
             allow(match->allow, sizeof match->allow, r->method);
         } else {
             match->route = r;
-            memcpy(match->param, param, sizeof param);
+            memcpy(best_param, param, sizeof param);
         }
     }
+    for (size_t i = 0; match->route && i < MAX_PARAMS && best_param[i].n; i++)
+        match->param[i] = join(&s, best_param[i]);
     return match->route ? check_names(match) : match->allow[0] ? ROUTE_OTHER_METHOD : ROUTE_NONE;
 }

@@ -25,7 +25,8 @@ struct match {
  * ROUTE_BAD_NAME  a segment is "." or "..", holds %2F, %00, a control character or no UTF-8, or is no name where one is due
  * ROUTE_NONE      no line has such a path (also when out of memory)
  *
- * One "/" at the end is ignored. Literal segments win over parameters. Threads: safe. */
+ * One "/" at the end is ignored. Literal segments win over parameters. A parameter is one segment; "{inner}" is one or more,
+ * slashes between them: the layers of models inside models, and those in a slot of a layer. Threads: safe. */
 enum route_found router_find(const struct route *table, const char *method, const char *target, const char *prefix,
                              struct match *match);
 

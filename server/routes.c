@@ -13,9 +13,9 @@
     {method, M rest, handle, flags, small}, {method, MV rest, handle, flags, small}, {method, ML rest, handle, flags, small}
 #define AT_HEAD AT_ANY
 
-/* A path of the wire contract that this build has not. */
-#define LATER(method, path) {method, path, handle_unsupported, ROUTE_INLINE | ROUTE_OIP, NULL}
-#define AT_ANY_LATER(method, rest) LATER(method, M rest), LATER(method, MV rest), LATER(method, ML rest)
+/* A path that clients of Triton may ask for and that is not offered: 501, in words that they can show. */
+#define REFUSED(method, path) {method, path, handle_refused, ROUTE_INLINE | ROUTE_OIP | ROUTE_READS, NULL}
+#define AT_ANY_REFUSED(method, rest) REFUSED(method, M rest), REFUSED(method, MV rest), REFUSED(method, ML rest)
 
 enum { ALWAYS = ROUTE_INLINE | ROUTE_ALWAYS | ROUTE_OIP, READ = ROUTE_INLINE | ROUTE_OIP, ASKS = ROUTE_READS };
 
@@ -60,6 +60,10 @@ const struct route routes[] = {
     {"GET", "/v2/systemsharedmemory/region/{r}/status", handle_no_regions, READ, NULL},
     {"GET", "/v2/cudasharedmemory/status", handle_no_regions, READ, NULL},
     {"GET", "/v2/cudasharedmemory/region/{r}/status", handle_no_regions, READ, NULL},
+    {"POST", "/v2/systemsharedmemory/unregister", handle_unregister, READ | ASKS, NULL},
+    {"POST", "/v2/systemsharedmemory/region/{r}/unregister", handle_unregister, READ | ASKS, NULL},
+    {"POST", "/v2/cudasharedmemory/unregister", handle_unregister, READ | ASKS, NULL},
+    {"POST", "/v2/cudasharedmemory/region/{r}/unregister", handle_unregister, READ | ASKS, NULL},
 
     /* the server's settings */
     {"GET", "/v2/config", handle_settings, 0, NULL},
@@ -138,22 +142,18 @@ const struct route routes[] = {
     {"GET", J "/events", handle_job_events, ROUTE_INLINE, NULL},
     {"GET", "/v2/events", handle_events, ROUTE_INLINE, NULL},
 
-    /* of the wire contract, not of this build */
-    LATER("GET", "/v2/repository/{repo}/index"),
-    LATER("POST", "/v2/repository/{repo}/index"),
-    LATER("POST", "/v2/repository/{repo}/models/{m}/load"),
-    LATER("POST", "/v2/repository/{repo}/models/{m}/unload"),
-    LATER("GET", "/v2/trace/setting"),
-    LATER("POST", "/v2/trace/setting"),
-    LATER("GET", M "/trace/setting"),
-    LATER("POST", M "/trace/setting"),
-    LATER("POST", "/v2/systemsharedmemory/region/{r}/register"),
-    LATER("POST", "/v2/systemsharedmemory/region/{r}/unregister"),
-    LATER("POST", "/v2/systemsharedmemory/unregister"),
-    LATER("POST", "/v2/cudasharedmemory/region/{r}/register"),
-    LATER("POST", "/v2/cudasharedmemory/region/{r}/unregister"),
-    LATER("POST", "/v2/cudasharedmemory/unregister"),
-    AT_ANY_LATER("POST", "/generate"),
-    AT_ANY_LATER("POST", "/generate_stream"),
+    /* Triton's extensions that are not offered */
+    REFUSED("GET", "/v2/repository/{repo}/index"),
+    REFUSED("POST", "/v2/repository/{repo}/index"),
+    REFUSED("POST", "/v2/repository/{repo}/models/{m}/load"),
+    REFUSED("POST", "/v2/repository/{repo}/models/{m}/unload"),
+    REFUSED("GET", "/v2/trace/setting"),
+    REFUSED("POST", "/v2/trace/setting"),
+    REFUSED("GET", M "/trace/setting"),
+    REFUSED("POST", M "/trace/setting"),
+    REFUSED("POST", "/v2/systemsharedmemory/region/{r}/register"),
+    REFUSED("POST", "/v2/cudasharedmemory/region/{r}/register"),
+    AT_ANY_REFUSED("POST", "/generate"),
+    AT_ANY_REFUSED("POST", "/generate_stream"),
     {0},
 };

@@ -25,7 +25,7 @@ struct model *find_unfrozen(struct ctx *ctx, const struct request *rq, struct re
 const char *path_param(const struct request *rq, const char *name);
 
 /* layer_of_path: the layer that the path names, "{l}" or "{l}/{inner}". */
-enum { LAYER_NAME_MAX = 1024 };
+enum { LAYER_NAME_MAX = 2048 }; /* with the name of a variable behind it */
 const char *layer_of_path(const struct request *rq, char name[LAYER_NAME_MAX]);
 
 /* find_layer: where that layer stands in the model; false: 404 unknown_layer is said. */

@@ -36,6 +36,6 @@ handler handle_datasets_list, handle_dataset_get, handle_dataset_put, handle_dat
     handle_dataset_tensor_put;                                           /* datasets.c */
 handler handle_jobs_list, handle_job_create, handle_job_get, handle_job_delete, handle_job_cancel, handle_job_pause,
     handle_job_resume, handle_job_result, handle_job_events, handle_events; /* jobs.c */
-handler handle_no_regions, handle_unsupported;                                              /* unsupported.c: what api.md has and this build has not */
+handler handle_no_regions, handle_refused, handle_unregister; /* refused.c: of Triton, what is not offered */
 
 #endif

@@ -20,14 +20,11 @@ static const struct {
     [JSON] = {"json", "application/json"}, [NPY] = {"npy", "application/x-npy"}, [RAW] = {"raw", "application/octet-stream"}};
 
 /* "d1/kernel" of the path: what stands behind /weights/. */
-static const char *variable_name(const struct request *rq, char *name, size_t size)
+static const char *variable_name(const struct request *rq, char name[LAYER_NAME_MAX])
 {
-    bool of_version = strstr(rq->route->template, "{v}") || strstr(rq->route->template, "{label}");
-    size_t i = of_version ? 2 : 1, n = 0;
+    size_t n = strlen(layer_of_path(rq, name));
 
-    name[0] = 0;
-    for (; i < MAX_PARAMS && rq->param[i] && n < size; i++)
-        n += (size_t)snprintf(name + n, size - n, "%s%s", n ? "/" : "", rq->param[i]);
+    snprintf(name + n, LAYER_NAME_MAX - n, "/%s", path_param(rq, "{variable}"));
     return name;
 }
 
@@ -105,7 +102,7 @@ void handle_tensor_get(struct ctx *ctx, const struct request *rq, struct reply *
     static const char *const names[] = {"format", NULL};
     struct published *now = NULL;
     struct model *model;
-    char name[600], etag[ETAG_MAX];
+    char name[LAYER_NAME_MAX], etag[ETAG_MAX];
     size_t index, size = 0;
     int format;
 
@@ -114,7 +111,7 @@ void handle_tensor_get(struct ctx *ctx, const struct request *rq, struct reply *
     if (!(now = find_now(model, rp)))
         goto done;
     model_lock(model);
-    if (find(lip_state_model(model->state), variable_name(rq, name, sizeof name), model->name, &index, rp)) {
+    if (find(lip_state_model(model->state), variable_name(rq, name), model->name, &index, rp)) {
         const lip_variable *v = lip_model_variable(lip_state_model(model->state), index);
         const float *x = lip_state_data(model->state, index);
         void *bytes = NULL;
@@ -237,13 +234,13 @@ void handle_tensor_put(struct ctx *ctx, const struct request *rq, struct reply *
     static const char *const names[] = {"filename", NULL};
     struct model *model;
     lip_named tensor = {0};
-    char name[600];
+    char name[LAYER_NAME_MAX];
     size_t index;
     float *x = NULL;
 
     if (!codec_queries(rq, rp, names) || !(model = write_begin(ctx, rq, rp)))
         return;
-    if (find(lip_state_model(model->state), variable_name(rq, name, sizeof name), model->name, &index, rp)) {
+    if (find(lip_state_model(model->state), variable_name(rq, name), model->name, &index, rp)) {
         const lip_variable *v = lip_model_variable(lip_state_model(model->state), index);
         if (read_body(rq, v, &tensor.shape, &x, rp)) {
             tensor.name = v->name;

@@ -21,7 +21,7 @@ NESTED = {"class_name": "Sequential", "config": {"layers": [
 
 
 def table():
-    """(method, path): whether it is built, of routes.c."""
+    """(method, path): whether it is offered, of routes.c."""
     text = pathlib.Path(SOURCE, "server/routes.c").read_text()
     macros = dict(re.findall(r'^#define (\w+) (.*"[^"]*")$', text, re.M))
     routes = {}
@@ -31,9 +31,9 @@ def table():
             expression = wider
         return "".join(re.findall(r'"([^"]*)"', expression))
 
-    for opening, method, path in re.findall(r'^    ((?:AT_ANY_)?LATER\(|AT_ANY\(|AT_HEAD\(|\{)"([A-Z]+)", ([^,)]+)[,)]', text, re.M):
+    for opening, method, path in re.findall(r'^    ((?:AT_ANY_)?REFUSED\(|AT_ANY\(|AT_HEAD\(|\{)"([A-Z]+)", ([^,)]+)[,)]', text, re.M):
         for of in ("M ", "MV ", "ML ") if opening.startswith("AT_") else ("",):
-            routes[method.lower(), re.sub(r"{\w+}", "{}", joined(of + path))] = "LATER" not in opening
+            routes[method.lower(), re.sub(r"{\w+}", "{}", joined(of + path))] = "REFUSED" not in opening
     return routes
 
 

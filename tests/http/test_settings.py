@@ -94,11 +94,14 @@ def logging(check):
 def absent(check, d):
     for kind in ("system", "cuda"):
         check(f"no {kind} shared memory", d.get(f"/v2/{kind}sharedmemory/status").json == [] == d.get(f"/v2/{kind}sharedmemory/region/r/status").json)
+        for path in ("unregister", "region/r/unregister"):
+            a = d.post(f"/v2/{kind}sharedmemory/{path}")
+            check(f"{kind} {path}, as clients do it before they begin", a.status == 200 and a.json == {}, a)
         a = d.post(f"/v2/{kind}sharedmemory/region/r/register", {"key": "/k", "offset": 0, "byte_size": 8})
         check(f"{kind} regions cannot be registered", a.status == 501 and a.code == "unsupported", a)
     for method, path, words in (("POST", "/v2/repository/other/index", "'repository_name' specification is not supported"),
                                 ("POST", "/v2/repository/other/models/m/load", "'repository_name' specification is not supported"),
-                                ("GET", "/v2/trace/setting", "trace"), ("POST", "/v2/models/m/trace/setting", "trace"),
+                                ("GET", "/v2/trace/setting", "tracing"), ("POST", "/v2/models/m/trace/setting", "tracing"),
                                 ("POST", "/v2/models/m/generate", "generate"), ("POST", "/v2/models/m/versions/1/generate_stream", "generate")):
         a = d.call(method, path, {} if method == "POST" else None)
         check(f"{method} {path} is 501 and says so", a.status == 501 and a.code == "unsupported" and words in a.json["error"], a)

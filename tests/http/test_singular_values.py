@@ -13,6 +13,17 @@ CNN = {"class_name": "Sequential", "config": {"layers": [
     {"class_name": "SpectralDense", "config": {"units": 2, "name": "y"}}]}}
 
 
+DEEP = {"class_name": "Sequential", "config": {"layers": [
+    {"class_name": "InputLayer", "config": {"batch_input_shape": [None, 4], "name": "x"}},
+    {"class_name": "Sequential", "config": {"name": "outer", "layers": [
+        {"class_name": "InputLayer", "config": {"batch_input_shape": [None, 4], "name": "x1"}},
+        {"class_name": "Sequential", "config": {"name": "middle", "layers": [
+            {"class_name": "InputLayer", "config": {"batch_input_shape": [None, 4], "name": "x2"}},
+            {"class_name": "SpectralDense", "config": {"units": 3, "name": "d"}}]}},
+        {"class_name": "SpectralDense", "config": {"units": 2, "name": "s", "activation": {
+            "class_name": "PReLU", "config": {"name": "act"}}}}]}}]}}
+
+
 def plan(check):
     with Daemon() as d:
         m = d.create(training=TRAINING)
@@ -79,9 +90,26 @@ def plan(check):
         report = d.get(nested + "/lipschitz").json
         check("a report has it by that name", [r["name"] for r in report["layers"]] == ["net/d1"]
               and abs(report["network"]["upper"] - 0.5) < 1e-5, report)
-        for path in ("/layers/net", "/layers/net/d2", "/layers/net/d2/singular_values", "/layers/net/d1/d1/singular_values"):
+        # and so does one in a model inside that, or in a slot of a layer
+        deep = d.create("deep", DEEP)
+        names = [t["name"] for t in d.get(deep + "/weights?list=true").json["tensors"]]
+        check("tensors of layers far inside", "outer/middle/d/kernel" in names and "outer/s/act/alpha" in names, names)
+        for name in names:
+            one = d.get(f"{deep}/weights/{name}")
+            check(f"GET of {name}", one.status == 200 and one.json["name"] == name, one)
+            check(f"PUT of {name}", d.put(f"{deep}/weights/{name}", one.body, Content_Type="application/json").status == 200)
+        far = deep + "/layers/outer/middle/d"
+        row, spectrum = d.get(far), d.get(far + "/singular_values")
+        check("GET of a layer far inside", row.status == 200 and row.json["name"] == "outer/middle/d", row)
+        check("its spectrum, too", spectrum.status == 200 and spectrum.json["layer"] == "outer/middle/d", spectrum)
+        patched = d.call("PATCH", far, {"trainable": False})
+        check("PATCH of it", patched.status == 200 and patched.json["trainable"] is False, patched)
+        d.post(deep + "/versions")
+        check("and below a version", d.get(deep + "/versions/1/layers/outer/middle/d").status == 200
+              and d.get(deep + "/versions/1/weights/outer/middle/d/bias").status == 200)
+        for path in ("/layers/net", "/layers/net/d2", "/layers/net/d2/singular_values", "/layers/net/d1/d1", "/layers/net/d1/d1/singular_values"):
             answer = d.get(nested + path)
-            check(f"nothing at {path}", answer.status == 404 and answer.code == ("not_found" if "d1/d1" in path else "unknown_layer"), answer)
+            check(f"nothing at {path}", answer.status == 404 and answer.code == "unknown_layer", answer)
         check("PATCH of none", d.call("PATCH", nested + "/layers/net/d2", {"k_coef_lip": 0.5}).code == "unknown_layer")
 
 

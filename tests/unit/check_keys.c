@@ -46,6 +46,10 @@ static const struct {
     {"DELETE", "/v2/models/{m}/versions/{v}", SCOPE_TRAIN},
     {"PUT", "/v2/models/{m}/labels/{label}", SCOPE_TRAIN},
     {"PATCH", "/v2/models/{m}/layers/{l}", SCOPE_TRAIN},
+    {"POST", "/v2/models/{m}/versions/{v}/train_step", SCOPE_TRAIN}, /* of the head's number it is the head's */
+    {"PUT", "/v2/models/{m}/labels/{label}/weights", SCOPE_TRAIN},
+    {"PATCH", "/v2/models/{m}/versions/{v}/layers/{l}", SCOPE_TRAIN},
+    {"POST", "/v2/models/{m}/labels/{label}/tighten", SCOPE_TRAIN},
     {"GET", "/v2/datasets/{d}", SCOPE_TRAIN},
     {"POST", "/v2/jobs", SCOPE_TRAIN},
     {"POST", "/v2/models", SCOPE_ADMIN},
@@ -53,6 +57,7 @@ static const struct {
     {"PATCH", "/v2/models/{m}", SCOPE_ADMIN},
     {"DELETE", "/v2/models/{m}", SCOPE_ADMIN},
     {"PATCH", "/v2/models/{m}/config", SCOPE_ADMIN},
+    {"PATCH", "/v2/models/{m}/versions/{v}/config", SCOPE_ADMIN},
     {"POST", "/v2/repository/models/{m}/load", SCOPE_ADMIN},
     {"GET", "/v2/config", SCOPE_ADMIN},
     {"GET", "/v2/logging", SCOPE_ADMIN},

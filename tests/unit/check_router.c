@@ -25,6 +25,10 @@ static const struct route table[] = {
     {"POST", "/v2/models/{m}/infer", handle, 0, NULL},
     {"POST", "/v2/models/{m}/versions/{v}/infer", handle, 0, NULL},
     {"GET", "/v2/models/{m}/layers/{l}", handle, 0, NULL},
+    {"GET", "/v2/models/{m}/layers/{l}/{inner}", handle, 0, NULL},
+    {"GET", "/v2/models/{m}/layers/{l}/values", handle, 0, NULL},
+    {"GET", "/v2/models/{m}/layers/{l}/{inner}/values", handle, 0, NULL},
+    {"GET", "/v2/models/{m}/weights/{l}/{inner}/{variable}", handle, 0, NULL},
     {0},
 };
 
@@ -32,7 +36,7 @@ static const struct {
     const char *method, *target, *prefix;
     enum route_found found;
     const char *template; /* or the Allow of ROUTE_OTHER_METHOD */
-    const char *param[2];
+    const char *param[4];
 } cases[] = {
     {"GET", "/", "", ROUTE_FOUND, "/", {NULL}},
     {"GET", "/v2", "", ROUTE_FOUND, "/v2", {NULL}},
@@ -51,6 +55,17 @@ static const struct {
     {"POST", "/v2/models/a.b-c_D9/infer", "", ROUTE_FOUND, "/v2/models/{m}/infer", {"a.b-c_D9"}},
     {"POST", "/v2/models/a/versions/12/infer", "", ROUTE_FOUND, "/v2/models/{m}/versions/{v}/infer", {"a", "12"}},
     {"GET", "/v2/models/a/layers/d%C3%A9%20x", "", ROUTE_FOUND, "/v2/models/{m}/layers/{l}", {"a", "d\xc3\xa9 x"}},
+    {"GET", "/v2/models/a/layers/b/c", "", ROUTE_FOUND, "/v2/models/{m}/layers/{l}/{inner}", {"a", "b", "c"}},
+    {"GET", "/v2/models/a/layers/b/c/d%20/e/", "", ROUTE_FOUND, "/v2/models/{m}/layers/{l}/{inner}", {"a", "b", "c/d /e"}},
+    {"GET", "/v2/models/a/layers/b/values", "", ROUTE_FOUND, "/v2/models/{m}/layers/{l}/values", {"a", "b"}},
+    {"GET", "/v2/models/a/layers/b/c/values", "", ROUTE_FOUND, "/v2/models/{m}/layers/{l}/{inner}/values", {"a", "b", "c"}},
+    {"GET", "/v2/models/a/layers/b/c/%C3%A9/d/values", "", ROUTE_FOUND, "/v2/models/{m}/layers/{l}/{inner}/values", {"a", "b", "c/\xc3\xa9/d"}},
+    {"GET", "/v2/models/a/weights/b/c/kernel", "", ROUTE_FOUND, "/v2/models/{m}/weights/{l}/{inner}/{variable}", {"a", "b", "c", "kernel"}},
+    {"GET", "/v2/models/a/weights/b/c/d/kernel", "", ROUTE_FOUND, "/v2/models/{m}/weights/{l}/{inner}/{variable}", {"a", "b", "c/d", "kernel"}},
+    {"GET", "/v2/models/a/weights/b/kernel", "", ROUTE_NONE, NULL, {NULL}},
+    {"GET", "/v2/models/a/layers/b/c//d", "", ROUTE_NONE, NULL, {NULL}},
+    {"GET", "/v2/models/a/layers/b/c/../d", "", ROUTE_BAD_NAME, NULL, {NULL}},
+    {"POST", "/v2/models/a/layers/b/c/d", "", ROUTE_OTHER_METHOD, "GET, HEAD", {NULL}},
     {"PATCH", "/v2/models", "", ROUTE_OTHER_METHOD, "GET, HEAD, POST", {NULL}},
     {"PATCH", "/v2/models/a", "", ROUTE_OTHER_METHOD, "GET, HEAD, PUT, DELETE", {NULL}},
     {"GET", "/v2/models/a/infer", "", ROUTE_OTHER_METHOD, "POST", {NULL}},
@@ -98,7 +113,7 @@ START_TEST(finds_what_the_table_says)
         ck_assert_str_eq(match.allow, cases[_i].template);
     if (found == ROUTE_BAD_NAME)
         ck_assert(match.why[0]);
-    for (size_t i = 0; i < 2 && cases[_i].param[i]; i++)
+    for (size_t i = 0; i < 4 && cases[_i].param[i]; i++)
         ck_assert_str_eq(match.param[i], cases[_i].param[i]);
     free(match.memory);
 }
