@@ -70,6 +70,10 @@ void codec_hash_of(char etag[HASH_ETAG_MAX], const void *bytes, size_t size);
 /* codec_hash_etag: sets ETag to a hash of these bytes; true when If-None-Match has it: the reply is then 304. */
 bool codec_hash_etag(const struct request *rq, struct reply *rp, const void *bytes, size_t size);
 
+/* codec_accept: which of n media types, the usual one first, the request's Accept wants most; without that header the first, n when
+ * it wants none. Says Vary: Accept. */
+size_t codec_accept(const struct request *rq, struct reply *rp, const char *const *types, size_t n);
+
 /* codec_not_modified: sets ETag; true when If-None-Match has it: the reply is then 304. */
 bool codec_not_modified(const struct request *rq, struct reply *rp, const char *etag);
 
@@ -82,8 +86,9 @@ void codec_tag_coded(char coded[CODED_ETAG_MAX], const char *etag, const char *c
 bool codec_tag_listed(const char *list, const char *etag, bool weak);
 
 /* codec_conditions_hold: whether If-Match and If-None-Match let a request change what has this tag; NULL: there is nothing.
+ * other: a second tag that stands for the same, or NULL.
  * codec_precondition: the same; else 412. codec_precondition_json: of a document whose tag is a hash of it (below). */
-bool codec_conditions_hold(const struct request *rq, const char *etag);
+bool codec_conditions_hold(const struct request *rq, const char *etag, const char *other);
 bool codec_precondition(const struct request *rq, struct reply *rp, const char *etag);
 bool codec_precondition_json(const struct request *rq, struct reply *rp, const json_t *present);
 

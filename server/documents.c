@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "codec.h"
+#include "guard.h"
 #include "json_scan.h"
 #include "sha256.h"
 #include "text.h"
@@ -34,8 +35,10 @@ json_t *codec_document(const struct request *rq, struct reply *rp)
     if (rq->bytes == 0)
         return json_object();
     if (!takes_json(type)) {
-        reply_header(rp, "Accept", "application/json");
-        reply_error(rp, 415, "unsupported_media_type", NULL, "this path takes application/json, got %.100s", type);
+        const char *taken = strcmp(rq->method, "PATCH") ? "application/json" : "application/merge-patch+json, application/json";
+
+        reply_text(rp, "Accept", taken);
+        reply_error(rp, 415, "unsupported_media_type", NULL, "this path takes %s, got %.100s", taken, type);
         return NULL;
     }
     if (!(json = json_scan((const char *)rq->body, rq->bytes, NULL, why, sizeof why))) {
@@ -241,6 +244,26 @@ bool codec_tag_listed(const char *list, const char *etag, bool weak)
     return find_tag(list, etag, weak, &found, &length);
 }
 
+size_t codec_accept(const struct request *rq, struct reply *rp, const char *const *types, size_t n)
+{
+    const char *accept = request_header(rq, "Accept");
+    size_t best = n;
+    double most = 0;
+
+    reply_vary(rp, "Accept");
+    if (!accept)
+        return 0;
+    for (size_t i = 0; i < n; i++) {
+        double q = guard_quality(accept, types[i]);
+
+        if (q > most) {
+            most = q;
+            best = i;
+        }
+    }
+    return best;
+}
+
 bool codec_not_modified(const struct request *rq, struct reply *rp, const char *etag)
 {
     const char *known = request_header(rq, "If-None-Match"), *found;
@@ -270,17 +293,17 @@ bool codec_hash_etag(const struct request *rq, struct reply *rp, const void *byt
     return codec_not_modified(rq, rp, etag);
 }
 
-bool codec_conditions_hold(const struct request *rq, const char *etag)
+bool codec_conditions_hold(const struct request *rq, const char *etag, const char *other)
 {
     const char *wanted = request_header(rq, "If-Match"), *unwanted = request_header(rq, "If-None-Match");
 
-    return (!wanted || (etag && codec_tag_listed(wanted, etag, false))) &&
-           (!unwanted || !etag || !codec_tag_listed(unwanted, etag, true));
+    return (!wanted || (etag && codec_tag_listed(wanted, etag, false)) || (other && codec_tag_listed(wanted, other, false))) &&
+           (!unwanted || !((etag && codec_tag_listed(unwanted, etag, true)) || (other && codec_tag_listed(unwanted, other, true))));
 }
 
 bool codec_precondition(const struct request *rq, struct reply *rp, const char *etag)
 {
-    if (codec_conditions_hold(rq, etag))
+    if (codec_conditions_hold(rq, etag, NULL))
         return true;
     if (etag)
         reply_header(rp, "ETag", "%s", etag);

@@ -120,14 +120,14 @@ const char *guard_end(struct guard *g, bool http_1_0)
     return g->wrong;
 }
 
-/* Whether the parameters behind a media range say q=0. */
-static bool refused(const char *parameters, size_t length)
+/* The q among the parameters behind a media range. */
+static double quality(const char *parameters, size_t length)
 {
     for (size_t i = 0; i + 2 < length; i++)
         if ((parameters[i] == ';' || isspace((unsigned char)parameters[i])) &&
             (parameters[i + 1] == 'q' || parameters[i + 1] == 'Q') && parameters[i + 2] == '=')
-            return strtod(parameters + i + 3, NULL) <= 0;
-    return false;
+            return strtod(parameters + i + 3, NULL);
+    return 1;
 }
 
 bool guard_accepts(const char *accept, const char *type)
@@ -135,10 +135,41 @@ bool guard_accepts(const char *accept, const char *type)
     while (accept && *accept) {
         size_t length = strcspn(accept, ","), space = strspn(accept, " \t"), name = strcspn(accept + space, " \t;,");
 
-        if (is(accept + space, name, type) && !refused(accept + space + name, length - space - name))
+        if (is(accept + space, name, type) && quality(accept + space + name, length - space - name) > 0)
             return true;
         accept += length;
         accept += *accept == ',';
     }
     return false;
+}
+
+/* How exactly a media range means the type: 3 that one, 2 all of its kind, 1 all, 0 not. */
+static int meant(const char *range, size_t length, const char *type)
+{
+    size_t kind = strcspn(type, "/") + 1; /* "application/" */
+
+    if (is(range, length, type))
+        return 3;
+    if (length == kind + 1 && range[kind] == '*' && !strncasecmp(range, type, kind))
+        return 2;
+    return is(range, length, "*/*");
+}
+
+double guard_quality(const char *accept, const char *type)
+{
+    int best = 0;
+    double q = 0;
+
+    while (*accept) {
+        size_t length = strcspn(accept, ","), space = strspn(accept, " \t"), name = strcspn(accept + space, " \t;,");
+        int rank = meant(accept + space, name, type);
+
+        if (rank > best) {
+            best = rank;
+            q = quality(accept + space + name, length - space - name);
+        }
+        accept += length;
+        accept += *accept == ',';
+    }
+    return q;
 }

@@ -30,4 +30,8 @@ size_t guard_host(const char *value);
 /* guard_accepts: whether an Accept value names exactly this media type with q > 0; NULL accept: no. */
 bool guard_accepts(const char *accept, const char *type);
 
+/* guard_quality: how much an Accept value wants this media type: the q of the most exact range that it is in, 0 when there is
+ * none. Source: RFC 9110, section 12.5.1. */
+double guard_quality(const char *accept, const char *type);
+
 #endif

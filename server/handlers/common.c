@@ -156,7 +156,7 @@ bool model_casts(struct model *model)
     return casts;
 }
 
-bool precondition(const struct request *rq, struct model *present, struct reply *rp)
+bool precondition(const struct request *rq, struct model *present, const char *own, struct reply *rp)
 {
     char etag[ETAG_MAX] = "";
     uint64_t revision = 0;
@@ -171,7 +171,7 @@ bool precondition(const struct request *rq, struct model *present, struct reply 
         etag_of(etag, present->facts.epoch, present->facts.version, revision, NULL);
         pthread_mutex_unlock(&present->lock);
     }
-    if (codec_conditions_hold(rq, present ? etag : NULL))
+    if (codec_conditions_hold(rq, present ? etag : NULL, own && *own ? own : NULL))
         return true;
     if (revision) /* else it is unavailable */
         reply_text(rp, "ETag", etag);
@@ -191,14 +191,19 @@ bool not_a_jobs(struct model *model, struct reply *rp)
 }
 
 /* Takes the reference over. */
-static struct model *begin(struct model *model, const struct request *rq, struct reply *rp)
+static struct model *begin(struct model *model, const struct request *rq, void (*tag_of)(struct model *model, char etag[ETAG_MAX]),
+                           struct reply *rp)
 {
+    char own[ETAG_MAX] = "";
+
     if (!model)
         return NULL;
     model_lock(model);
+    if (tag_of && (request_header(rq, "If-Match") || request_header(rq, "If-None-Match")) && !model->gone && model_stage(model, NULL, 0) == MODEL_READY)
+        tag_of(model, own);
     if (model->gone)
         reply_error(rp, 404, "unknown_model", NULL, "Request for unknown model: '%s' is not found", model->name);
-    else if (is_ours(model, rp) && ready(model, rp) && not_a_jobs(model, rp) && precondition(rq, model, rp))
+    else if (is_ours(model, rp) && ready(model, rp) && not_a_jobs(model, rp) && precondition(rq, model, own, rp))
         return model;
     write_end(model);
     return NULL;
@@ -206,12 +211,18 @@ static struct model *begin(struct model *model, const struct request *rq, struct
 
 struct model *write_begin(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
-    return begin(find_unfrozen(ctx, rq, rp), rq, rp);
+    return begin(find_unfrozen(ctx, rq, rp), rq, NULL, rp);
+}
+
+struct model *write_begin_as(struct ctx *ctx, const struct request *rq, void (*tag_of)(struct model *model, char etag[ETAG_MAX]),
+                             struct reply *rp)
+{
+    return begin(find_unfrozen(ctx, rq, rp), rq, tag_of, rp);
 }
 
 struct model *head_begin(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
-    return begin(find_head(ctx, rq, rp), rq, rp);
+    return begin(find_head(ctx, rq, rp), rq, NULL, rp);
 }
 
 void write_end(struct model *model)

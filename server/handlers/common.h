@@ -45,6 +45,10 @@ bool is_ours(const struct model *model, struct reply *rp);
 struct model *write_begin(struct ctx *ctx, const struct request *rq, struct reply *rp);
 struct model *head_begin(struct ctx *ctx, const struct request *rq, struct reply *rp);
 void write_end(struct model *model);
+/* write_begin_as: write_begin for a resource with a tag of its own: If-Match may also name that one. tag_of: under `writing`, of a
+ * model that is ready; "" while there is none. */
+struct model *write_begin_as(struct ctx *ctx, const struct request *rq, void (*tag_of)(struct model *model, char etag[ETAG_MAX]),
+                             struct reply *rp);
 
 /* not_a_jobs: that no training job changes the head now; else 409 job_running. Under `writing`; write_begin asks it. */
 bool not_a_jobs(struct model *model, struct reply *rp);
@@ -53,8 +57,9 @@ bool not_a_jobs(struct model *model, struct reply *rp);
  * resource and the optimizer go along. moved is taken over. Under `writing`; false: the reply says why, nothing changed. */
 bool redefine_head(struct model *model, lip_state *moved, struct reply *rp);
 
-/* precondition: If-Match against the head's state; 412 with current_revision. present NULL: there is no such model. */
-bool precondition(const struct request *rq, struct model *present, struct reply *rp);
+/* precondition: If-Match against the head's state, or against `own`, unless that is NULL or ""; 412 with current_revision.
+ * present NULL: there is no such model. */
+bool precondition(const struct request *rq, struct model *present, const char *own, struct reply *rp);
 
 /* etag_of: "<epoch>-<version>-<revision>", or with -<hash of options> behind it. */
 void etag_of(char etag[ETAG_MAX], const char *epoch, const char *version, uint64_t revision, const char *options);

@@ -284,20 +284,13 @@ static void reply_tensor_npy(struct reply *rp, const struct dataset_tensor *t, c
 }
 
 static void page_of(struct ctx *ctx, const struct request *rq, struct reply *rp, const struct dataset *d,
-                    const struct dataset_tensor *t)
+                    const struct dataset_tensor *t, bool npy)
 {
-    const char *accept = request_header(rq, "Accept");
-    bool npy = accept && strstr(accept, "application/x-npy");
     size_t start = 0, count = 16, limit = (size_t)ctx->config->max_body_bytes;
     lip_shape shape = t->shape;
     struct failure f = {0};
     unsigned char *bytes;
 
-    if (accept && !npy && !strstr(accept, "*/*") && !strstr(accept, "application/*") && !strstr(accept, "application/json")) {
-        reply_error(rp, 406, "not_acceptable", json_pack("{s:[s, s]}", "formats", "application/json", "application/x-npy"),
-                    "%.60s is neither application/json nor application/x-npy", accept);
-        return;
-    }
     if (!query_count(rq, rp, "start", d->samples, &start) || !query_count(rq, rp, "count", SIZE_MAX, &count))
         return;
     if (count > d->samples - start)
@@ -322,19 +315,23 @@ static void page_of(struct ctx *ctx, const struct request *rq, struct reply *rp,
 /* GET /v2/datasets/{d}/{tensor}?start=0&count=16  ->  one OIP tensor; npy by Accept */
 void handle_dataset_tensor_get(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
-    static const char *const names[] = {"start", "count", NULL};
+    static const char *const names[] = {"start", "count", NULL}, *const types[] = {"application/json", "application/x-npy"};
     const struct dataset_tensor *t;
     struct dataset *d;
-    char etag[32];
+    size_t type = codec_accept(rq, rp, types, 2);
+    char etag[40];
 
     if (!codec_queries(rq, rp, names) || !(d = find(ctx, rq, rp)))
         return;
-    snprintf(etag, sizeof etag, "\"%s\"", d->id);
+    snprintf(etag, sizeof etag, "\"%s%s\"", d->id, type == 1 ? "-npy" : "");
     if (d->damage)
         reply_error(rp, 503, "unavailable", NULL, "dataset '%s' is unavailable: %s", d->name, d->damage);
     else if (!(t = dataset_find(d, rq->param[1])))
         reply_error(rp, 404, "unknown_tensor", NULL, "dataset '%s' has no tensor \"%.140s\"", d->name, rq->param[1]);
+    else if (type == 2)
+        reply_error(rp, 406, "not_acceptable", json_pack("{s:[s, s]}", "formats", types[0], types[1]), "%.60s is neither %s nor %s",
+                    request_header(rq, "Accept"), types[0], types[1]);
     else if (!codec_not_modified(rq, rp, etag))
-        page_of(ctx, rq, rp, d, t);
+        page_of(ctx, rq, rp, d, t, type == 1);
     dataset_put(d);
 }

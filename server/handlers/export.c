@@ -5,27 +5,29 @@
 #include <string.h>
 
 #include "common.h"
+#include "guard.h"
 #include "handlers.h"
 #include "probe.h"
 #include "sha256.h"
 #include "text.h"
 
 enum { NO_TRANSFER = -1 };
+enum { SAFETENSORS, KERAS_JSON, FORMATS };
 
 struct wish {
-    enum { SAFETENSORS, KERAS_JSON } format;
+    size_t format; /* SAFETENSORS or KERAS_JSON */
     bool vanilla, legacy, verify;
     int transfer;      /* a lip_format, or NO_TRANSFER */
     double input_norm; /* of transfer */
 };
 
 static const struct {
-    const char *name, *type, *suffix;
-} formats[] = {
-    [SAFETENSORS] = {"safetensors", "application/x-safetensors", "safetensors"},
-    [KERAS_JSON] = {"keras_json", "application/vnd.keras+json", "json"},
+    const char *name, *suffix;
+} formats[FORMATS] = {
+    [SAFETENSORS] = {"safetensors", "safetensors"},
+    [KERAS_JSON] = {"keras_json", "json"},
 };
-enum { FORMATS = sizeof formats / sizeof *formats };
+static const char *const types[FORMATS] = {[SAFETENSORS] = "application/x-safetensors", [KERAS_JSON] = "application/vnd.keras+json"};
 
 static const char *const arithmetics[] = {[LIP_FP32] = "fp32", [LIP_TF32] = "tf32", [LIP_BF16] = "bf16", [LIP_FP16] = "fp16"};
 enum { ARITHMETICS = sizeof arithmetics / sizeof *arithmetics };
@@ -42,17 +44,12 @@ static bool choose_format(const struct request *rq, struct wish *w, struct reply
 {
     const char *name = request_query(rq, "format"), *accept = request_header(rq, "Accept");
 
-    w->format = SAFETENSORS;
-    for (size_t i = 0; i < FORMATS; i++)
-        if (name ? !strcmp(name, formats[i].name) : accept && strstr(accept, formats[i].type)) {
-            w->format = i;
-            return true;
-        }
-    if (name)
-        return no_format(rp, name);
-    return !accept || strstr(accept, "*/*") || strstr(accept, "application/*") || strstr(accept, "application/octet-stream")
-               ? true
-               : no_format(rp, accept);
+    w->format = name ? 0 : codec_accept(rq, rp, types, FORMATS);
+    while (name && w->format < FORMATS && strcmp(name, formats[w->format].name))
+        w->format++;
+    if (w->format == FORMATS && !name && guard_accepts(accept, "application/octet-stream")) /* bytes, whatever they are */
+        w->format = SAFETENSORS;
+    return w->format < FORMATS || no_format(rp, name ? name : accept);
 }
 
 static bool read_transfer(const struct request *rq, struct wish *w, struct reply *rp)
@@ -282,7 +279,7 @@ static void send_file(const struct request *rq, struct reply *rp, const struct p
             reply_header(rp, "Onelip-Transfer-Deviation", "%.17g", f->deviation);
         if (w->verify)
             reply_header(rp, "Onelip-Verify-Deviation", "%.17g", f->found);
-        reply_bytes(rp, 200, formats[w->format].type, copy, f->size);
+        reply_bytes(rp, 200, types[w->format], copy, f->size);
     }
     free(text);
 }

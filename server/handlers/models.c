@@ -62,7 +62,7 @@ struct asked {
 static bool allowed(void *ctx, struct model *present)
 {
     struct asked *a = ctx;
-    return (!present || not_a_jobs(present, a->rp)) && precondition(a->rq, present, a->rp);
+    return (!present || not_a_jobs(present, a->rp)) && precondition(a->rq, present, NULL, a->rp);
 }
 
 /* What the request wants, as a draft. body: of JSON; w borrows from it. */

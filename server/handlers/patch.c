@@ -211,6 +211,12 @@ static bool patch_layer(struct model *model, const char *name, const json_t *bod
     return !rc;
 }
 
+/* The tag of what GET shows, which is what is served. */
+static void weights_tag(struct model *model, char etag[ETAG_MAX])
+{
+    etag_of(etag, model->facts.epoch, model->facts.version, model->facts.weights_revision, NULL);
+}
+
 /* PATCH /v2/models/{m}/layers/{l} and layers/{l}/{inner}  {"k_coef_lip", "trainable"}  ->  the layer */
 void handle_layer_patch(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
@@ -229,7 +235,8 @@ void handle_layer_patch(struct ctx *ctx, const struct request *rq, struct reply 
     }
     if (v && !json_is_boolean(v))
         reply_at(rp, 422, "bad_definition", "/trainable", "trainable needs true or false");
-    else if ((!(v = json_object_get(body, "k_coef_lip")) || good_k(v, "/k_coef_lip", rp)) && (model = write_begin(ctx, rq, rp))) {
+    else if ((!(v = json_object_get(body, "k_coef_lip")) || good_k(v, "/k_coef_lip", rp)) &&
+             (model = write_begin_as(ctx, rq, weights_tag, rp))) {
         if (patch_layer(model, layer_of_path(rq, name), body, rp) && (now = model_now(model))) {
             reply_state(rp, model);
             reply_json(rp, 200, layer_document(now, name));

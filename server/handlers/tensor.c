@@ -14,10 +14,9 @@
 
 enum { JSON, NPY, RAW, FORMATS };
 
-static const struct {
-    const char *name, *type;
-} formats[FORMATS] = {
-    [JSON] = {"json", "application/json"}, [NPY] = {"npy", "application/x-npy"}, [RAW] = {"raw", "application/octet-stream"}};
+static const char *const names[FORMATS] = {[JSON] = "json", [NPY] = "npy", [RAW] = "raw"};
+static const char *const types[FORMATS] = {
+    [JSON] = "application/json", [NPY] = "application/x-npy", [RAW] = "application/octet-stream"};
 
 /* "d1/kernel" of the path: what stands behind /weights/. */
 static const char *variable_name(const struct request *rq, char name[LAYER_NAME_MAX])
@@ -49,20 +48,18 @@ static bool find(const lip_model *m, const char *name, const char *model, size_t
     return false;
 }
 
-static bool choose_format(const struct request *rq, int *format, struct reply *rp)
+/* ?format= wins over Accept. */
+static bool choose_format(const struct request *rq, size_t *format, struct reply *rp)
 {
-    const char *name = request_query(rq, "format"), *accept = request_header(rq, "Accept");
+    const char *name = request_query(rq, "format");
 
-    *format = JSON;
-    for (int i = 0; i < FORMATS; i++)
-        if (name ? !strcmp(name, formats[i].name) : accept && strstr(accept, formats[i].type)) {
-            *format = i;
-            return true;
-        }
-    if (!name && (!accept || strstr(accept, "*/*") || strstr(accept, "application/*")))
+    *format = name ? 0 : codec_accept(rq, rp, types, FORMATS);
+    while (name && *format < FORMATS && strcmp(name, names[*format]))
+        ++*format;
+    if (*format < FORMATS)
         return true;
     reply_error(rp, 406, "not_acceptable", json_pack("{s:[s, s, s]}", "formats", "json", "npy", "raw"),
-                "%.60s is none of json, npy, raw", name ? name : accept);
+                "%.60s is none of json, npy, raw", name ? name : request_header(rq, "Accept"));
     return false;
 }
 
@@ -99,14 +96,14 @@ static void *as_raw(const lip_shape *shape, const float *x, size_t *size)
 /* GET /v2/models/{m}/weights/{layer}/{variable}?format=json|npy|raw */
 void handle_tensor_get(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
-    static const char *const names[] = {"format", NULL};
+    static const char *const queries[] = {"format", NULL};
     struct published *now = NULL;
     struct model *model;
     char name[LAYER_NAME_MAX], etag[ETAG_MAX];
     size_t index, size = 0;
-    int format;
+    size_t format;
 
-    if (!codec_queries(rq, rp, names) || !choose_format(rq, &format, rp) || !(model = find_model(ctx, rq, rp)))
+    if (!codec_queries(rq, rp, queries) || !choose_format(rq, &format, rp) || !(model = find_model(ctx, rq, rp)))
         return;
     if (!(now = find_now(model, rp)))
         goto done;
@@ -115,14 +112,13 @@ void handle_tensor_get(struct ctx *ctx, const struct request *rq, struct reply *
         const lip_variable *v = lip_model_variable(lip_state_model(model->state), index);
         const float *x = lip_state_data(model->state, index);
         void *bytes = NULL;
-        etag_of(etag, model->facts.epoch, model->facts.version, model->facts.state_revision, format == JSON ? NULL : formats[format].name);
-        reply_vary(rp, "Accept");
+        etag_of(etag, model->facts.epoch, model->facts.version, model->facts.state_revision, format == JSON ? NULL : names[format]);
         if (!codec_not_modified(rq, rp, etag)) {
             bytes = format == JSON  ? as_json(v->name, &v->shape, x, &size)
                     : format == NPY ? npy_write(CODEC_FP32, &v->shape, x, &size)
                                     : as_raw(&v->shape, x, &size);
             if (bytes)
-                reply_bytes(rp, 200, formats[format].type, bytes, size);
+                reply_bytes(rp, 200, types[format], bytes, size);
             else
                 reply_no_memory(rp);
         }
@@ -231,14 +227,14 @@ static bool read_body(const struct request *rq, const lip_variable *v, lip_shape
 /* PUT /v2/models/{m}/weights/{layer}/{variable}  <-  JSON, npy or raw float32 */
 void handle_tensor_put(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
-    static const char *const names[] = {"filename", NULL};
+    static const char *const queries[] = {"filename", NULL};
     struct model *model;
     lip_named tensor = {0};
     char name[LAYER_NAME_MAX];
     size_t index;
     float *x = NULL;
 
-    if (!codec_queries(rq, rp, names) || !(model = write_begin(ctx, rq, rp)))
+    if (!codec_queries(rq, rp, queries) || !(model = write_begin(ctx, rq, rp)))
         return;
     if (find(lip_state_model(model->state), variable_name(rq, name), model->name, &index, rp)) {
         const lip_variable *v = lip_model_variable(lip_state_model(model->state), index);

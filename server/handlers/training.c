@@ -127,6 +127,19 @@ static void show_state(struct model *model, struct reply *rp)
     lip_free(bytes);
 }
 
+/* The tag of what GET shows: writes may be conditional on it. */
+static void tag_of(struct model *model, char etag[ETAG_MAX])
+{
+    json_t *json = model->recipe ? shown(model, true) : NULL;
+    char *text = json ? document_text(json) : NULL;
+
+    etag[0] = '\0';
+    if (text)
+        codec_hash_of(etag, text, strlen(text));
+    free(text);
+    json_decref(json);
+}
+
 /* GET /v2/models/{m}/training */
 void handle_training_get(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
@@ -164,17 +177,35 @@ void handle_training_get(struct ctx *ctx, const struct request *rq, struct reply
     store_put(model);
 }
 
-/* Members of the patch replace the present ones; null takes them away (RFC 7396, one level: members are whole objects). */
+/* "HKR" of "deel-lip>HKR"; NULL: the object is of no class. */
+static const char *class_of(const json_t *object)
+{
+    const char *name = json_string_value(json_object_get(object, "class_name")), *behind = name ? strchr(name, '>') : NULL;
+
+    return behind ? behind + 1 : name;
+}
+
+/* Whether a patch is of the object that is there: of the same class, or both of none. */
+static bool is_patch_of(const json_t *present, const json_t *patch)
+{
+    const char *is = class_of(present), *wanted = class_of(patch);
+
+    return !wanted ? !is == !json_object_get(patch, "config") : is && !strcmp(is, wanted);
+}
+
 json_t *training_merge(const json_t *present, const json_t *patch)
 {
-    json_t *json = json_deep_copy(present), *value;
+    json_t *json, *value;
     const char *key;
 
+    if (!json_is_object(patch))
+        return json_deep_copy(patch);
+    json = json_is_object(present) && is_patch_of(present, patch) ? json_deep_copy(present) : json_object();
     json_object_foreach((json_t *)patch, key, value) {
         if (json_is_null(value))
             json_object_del(json, key);
         else
-            json_object_set_new(json, key, json_deep_copy(value));
+            json_object_set_new(json, key, training_merge(json_object_get(json, key), value));
     }
     return json;
 }
@@ -194,7 +225,7 @@ static void put(struct ctx *ctx, const struct request *rq, struct reply *rp, boo
     json_t *body = NULL, *whole = NULL;
     bool kept;
 
-    if (!codec_queries(rq, rp, none) || !(body = codec_document(rq, rp)) || !(model = write_begin(ctx, rq, rp)))
+    if (!codec_queries(rq, rp, none) || !(body = codec_document(rq, rp)) || !(model = write_begin_as(ctx, rq, tag_of, rp)))
         goto done;
     if (patch && !model->recipe) {
         reply_error(rp, 404, "training_not_configured", NULL, "training of model '%s' is not configured; PUT it first",

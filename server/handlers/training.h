@@ -9,7 +9,8 @@
 bool training_make(const lip_model *model, const json_t *object, const char *pointer, struct recipe **recipe,
                    lip_trainer **trainer, struct reply *rp);
 
-/* training_merge: a training resource after a merge-patch, not checked. NULL: out of memory. */
+/* training_merge: a training resource after a merge-patch (RFC 7396), not checked; but an object of another class replaces the one
+ * that was there, whose options would mean nothing to it. NULL: out of memory. */
 json_t *training_merge(const json_t *present, const json_t *patch);
 
 /* ---- beside a step of the head, whoever makes it; under `writing` ---------------------------------------------- */

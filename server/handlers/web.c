@@ -57,7 +57,7 @@ void handle_openapi(struct ctx *ctx, const struct request *rq, struct reply *rp)
 /* GET /v2/problems/{code}  ->  {"code","title","statuses","remedy"}, or a page for a browser */
 void handle_problem(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
-    const char *accept = request_header(rq, "Accept");
+    static const char *const types[] = {"application/json", "text/html"};
     const struct problem *problem = find_problem(rq->param[0]);
     char *page;
 
@@ -66,8 +66,7 @@ void handle_problem(struct ctx *ctx, const struct request *rq, struct reply *rp)
         reply_error(rp, 404, "not_found", NULL, "no error has the code \"%s\"", rq->param[0]);
         return;
     }
-    reply_vary(rp, "Accept");
-    if (!accept || !strstr(accept, "text/html")) {
+    if (codec_accept(rq, rp, types, 2) != 1) {
         json_t *statuses = json_array();
 
         for (const char *s = problem->statuses; *s; s += strcspn(s, " "), s += strspn(s, " "))

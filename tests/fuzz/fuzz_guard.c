@@ -38,7 +38,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             host = value;
         }
         if (value)
-            guard_accepts(value, "application/problem+json");
+            guard_accepts(value, "application/problem+json"), guard_quality(value, "application/json");
         line = end + 1;
     }
     wrong = guard_end(&g, false);

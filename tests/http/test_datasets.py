@@ -64,6 +64,13 @@ def plan(check):
             "name": "x", "datatype": "UINT8", "shape": [2, 3, 4], "data": list(range(12, 36))})
         page = d.get(D + "fashion/x?start=4&count=9", Accept="application/x-npy")
         check("the last page as npy", page.status == 200 and page.body == npy("|u1", [1, 3, 4], pixels[48:]), page)
+        plain = d.get(D + "fashion/x?start=4&count=9")
+        check("under a tag of its own", plain.headers["ETag"] != page.headers["ETag"] and plain.headers["Vary"] == page.headers["Vary"] == "Accept"
+              and d.get(D + "fashion/x?start=4&count=9", If_None_Match=page.headers["ETag"]).status == 200, (plain.headers, page.headers))
+        for accept, kind in (("application/x-npy;q=0, */*", "application/json"), ("application/json;q=0.1, application/x-npy", "application/x-npy"),
+                             ("application/*", "application/json"), ("image/png, */*;q=0.1", "application/json"), ("text/html", None)):
+            answer = d.get(D + "fashion/x", Accept=accept)
+            check(f"{accept} is {kind}", (answer.headers["Content-Type"], answer.status) == ((kind, 200) if kind else ("application/json", 406)), answer)
         check("big-endian data is turned", d.put(D + "big/x", idx(0x0b, [2, 2], struct.pack(">4h", 1, -2, 300, -400))).status == 201
               and d.get(D + "big/x").json["data"] == [1, -2, 300, -400])
         check("doubles, too", d.put(D + "big/x", npy(">f8", [2], struct.pack(">2d", 0.1, -2e300))).status == 200

@@ -280,6 +280,46 @@ def callbacks(check, d):
           and abs(steps[2].json["parameters"]["learning_rate"]) < 1e-12, [s.json["parameters"]["learning_rate"] for s in steps])
 
 
+def patches(check, d):
+    m = d.create("patched", training={**TRAINING, "optimizer": {"class_name": "Adam", "config": {"learning_rate": 0.5, "beta_1": 0.25}}, "publish": "never"})
+    t = m + "/training"
+
+    def patch(body, **headers):
+        return d.call("PATCH", t, body, headers and {k.replace("_", "-"): v for k, v in headers.items()})
+
+    a = patch({"optimizer": {"config": {"learning_rate": 0.125}}})
+    check("a patch reaches into objects (RFC 7396)", a.status == 200 and a.json["optimizer"]["config"]["learning_rate"] == 0.125
+          and a.json["optimizer"]["config"]["beta_1"] == 0.25 and a.json["optimizer"]["class_name"] == "Adam", a)
+    a = patch({"optimizer": {"class_name": "Adam", "config": {"beta_1": None}}})
+    check("null brings the default back", a.status == 200 and a.json["optimizer"]["config"]["beta_1"] == 0.9
+          and a.json["optimizer"]["config"]["learning_rate"] == 0.125, a)
+    a = patch({"optimizer": {"class_name": "SGD", "config": {"momentum": 0.5}}})
+    check("another class replaces the object", a.status == 200 and a.json["optimizer"]["class_name"] == "SGD"
+          and a.json["optimizer"]["config"]["momentum"] == 0.5 and a.json["optimizer"]["config"]["learning_rate"] == 0.01, a)
+    a = patch({"loss": {"class_name": "MulticlassHKR", "config": {"alpha": 3.0}}})
+    check("deel-lip's prefix makes no other class", a.status == 200 and a.json["loss"]["config"]["alpha"] == 3.0
+          and a.json["loss"]["config"]["min_margin"] == 0.5, a)
+    a = patch({"loss": {"y": {"class_name": "MulticlassHinge", "config": {"min_margin": 0.25}}}})
+    check("losses by output replace one loss", a.status == 200 and a.json["loss"]["class_name"] == "deel-lip>MulticlassHinge"
+          and a.json["loss"]["config"]["min_margin"] == 0.25, a)
+    d.post(m + "/train_step", batch())
+    shown, state = d.get(t).headers["ETag"], d.get(m).headers["ETag"]
+    check("GET's own tag is not that of the model", shown != state)
+    check("a write may be conditional on what GET gave", patch({"metrics": []}, If_Match=shown).status == 200)
+    stale = patch({"metrics": ["accuracy"]}, If_Match=shown)
+    check("which is another tag then", stale.status == 412 and stale.json["current_revision"] == d.get(m).json["state_revision"], stale)
+    check("and on the model's", patch({"metrics": ["accuracy"]}, If_Match=d.get(m).headers["ETag"]).status == 200)
+    check("neither may be excluded", patch({}, If_None_Match=d.get(t).headers["ETag"]).status == 412
+          == patch({}, If_None_Match=d.get(m).headers["ETag"]).status)
+    layer = m + "/layers/d1"
+    tags = d.get(layer).headers["ETag"], d.get(m).headers["ETag"]
+    check("so it is with a layer whose weights are not published",
+          tags[0] != tags[1] and d.call("PATCH", layer, {"trainable": True}, {"If-Match": tags[0]}).status == 200
+          and d.call("PATCH", layer, {"trainable": False}, {"If-Match": '"0"'}).status == 412, tags)
+    a = d.call("PATCH", t, "[]", {"Content-Type": "application/json-patch+json"})
+    check("another kind of patch is told which is taken", a.status == 415 and a.headers["Accept"] == "application/merge-patch+json, application/json", a)
+
+
 def plan(check):
     with Daemon() as d:
         losses(check, d)
@@ -287,6 +327,7 @@ def plan(check):
         several(check, d)
         gradients(check, d)
         callbacks(check, d)
+        patches(check, d)
 
 
 run(plan)

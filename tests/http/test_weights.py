@@ -219,6 +219,10 @@ def plan(check):
               and export.headers["Content-Disposition"] == f'attachment; filename="m-1-{state}.safetensors"', export.headers)
         check("it has a tag of its own", export.headers["ETag"] != d.get(m + "/export?vanilla=true").headers["ETag"]
               and d.get(m + "/export", If_None_Match=export.headers["ETag"]).status == 304)
+        named = d.get(m + "/export?format=safetensors", Accept="application/vnd.keras+json")
+        check("format wins over Accept", named.headers["Content-Type"] == "application/x-safetensors" and not named.headers["Vary"], named.headers)
+        refused = d.get(m + "/export", Accept="application/x-safetensors;q=0, application/vnd.keras+json;q=0.1")
+        check("what is not wanted is not given", refused.headers["Content-Type"] == "application/vnd.keras+json" and refused.headers["Vary"] == "Accept", refused.headers)
         check("Accept chooses", d.get(m + "/export", Accept="application/vnd.keras+json").json["class_name"] == "Sequential")
         for query in ("format=onnx", "format=zip"):
             answer = d.get(f"{m}/export?{query}")

@@ -119,6 +119,31 @@ START_TEST(accept_names_the_type_with_q_above_0)
 }
 END_TEST
 
+START_TEST(the_most_exact_range_says_how_much_a_type_is_wanted)
+{
+    static const struct {
+        const char *accept;
+        double json, npy;
+    } accepts[] = {
+        {"*/*", 1, 1},
+        {"application/*;q=0.5", 0.5, 0.5},
+        {"text/*", 0, 0},
+        {"application/x-npy", 0, 1},
+        {"application/x-npy;q=0, application/json", 1, 0},
+        {"application/json;q=0.2, application/x-npy;q=0.9", 0.2, 0.9},
+        {"*/*;q=0.1, APPLICATION/*;q=0.3, application/json ; q=0.7", 0.7, 0.3},
+        {"application/json;q=0, */*", 0, 1},
+        {"application", 0, 0},
+        {"", 0, 0},
+    };
+
+    for (size_t i = 0; i < sizeof accepts / sizeof *accepts; i++) {
+        ck_assert_msg(guard_quality(accepts[i].accept, "application/json") == accepts[i].json, "%s", accepts[i].accept);
+        ck_assert_msg(guard_quality(accepts[i].accept, "application/x-npy") == accepts[i].npy, "%s", accepts[i].accept);
+    }
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("guard");
@@ -129,6 +154,7 @@ static Suite *suite(void)
     tcase_add_test(every, collects_what_admission_needs);
     tcase_add_test(every, hosts_are_cut_at_the_port);
     tcase_add_test(every, accept_names_the_type_with_q_above_0);
+    tcase_add_test(every, the_most_exact_range_says_how_much_a_type_is_wanted);
     suite_add_tcase(s, every);
     return s;
 }
