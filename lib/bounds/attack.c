@@ -24,6 +24,7 @@ struct victim { /* a sample */
     double least[MOST_TARGETS]; /* no point of that target's is nearer */
     double nearest, distance;   /* of this target, of all */
     double least_margin;        /* at x, over all others */
+    double rounding;            /* what float32 may add to the margins at p, if it is float32's answer that counts */
     double inside, outside, middle, margin_inside, margin_outside; /* shares of the way from x */
     bool other, over; /* p's answer is another; there is nothing left to do for this target */
 };
@@ -33,6 +34,7 @@ struct attacker { /* one thread's */
     struct lip__tangent tangent;
     struct victim victim[BLOCK];
     double *numbers, *points, *slopes, *dy; /* of all victims; of those at work, side by side */
+    double *sizes;                          /* for lip__float32_rounding */
     float *floats;
 };
 
@@ -58,8 +60,9 @@ static lip_err attacker_open(const struct lip_certifier *c, size_t n, struct att
     a->points = lip__alloc(n, in * sizeof(double));
     a->slopes = lip__alloc(n, in * sizeof(double));
     a->dy = lip__alloc(n, classes * sizeof(double));
+    a->sizes = lip__alloc(4 * c->map.snapshot->model->n_values + classes, sizeof(double));
     a->floats = lip__alloc(n, (in + classes) * sizeof(float));
-    if (!rc && (!a->numbers || !a->points || !a->slopes || !a->dy || !a->floats))
+    if (!rc && (!a->numbers || !a->points || !a->slopes || !a->dy || !a->sizes || !a->floats))
         rc = lip__nomem(err, n * 5 * in * sizeof(double));
     for (size_t i = 0; !rc && i < n; i++) {
         struct victim *v = &a->victim[i];
@@ -76,6 +79,7 @@ static lip_err attacker_open(const struct lip_certifier *c, size_t n, struct att
 static void attacker_close(const struct lip_certifier *c, struct attacker *a)
 {
     lip__free(a->floats);
+    lip__free(a->sizes);
     lip__free(a->dy);
     lip__free(a->slopes);
     lip__free(a->points);
@@ -93,16 +97,18 @@ static float largest(const float *y, size_t n)
     return most;
 }
 
-/* Whether the answer at p is another than c, and in float32 by more than another order of summation would turn back. */
-static bool flips(const struct job *job, const struct victim *v)
+/* Whether the answer at p, sample r of the room, is another than c: in float32 by more than any order of summation can turn back. */
+static bool flips(const struct job *job, struct attacker *a, size_t r, struct victim *v)
 {
-    size_t classes = job->c->head.classes, got = lip__answer(v->y, classes);
-    float lead;
+    const struct lip_certifier *c = job->c;
+    size_t classes = c->head.classes, got = lip__answer(v->y, classes);
+    const double *z = a->room.value[c->map.output[0]] + r * classes;
 
-    if (got == v->c || job->arithmetic == LIP_FLOAT64)
+    v->rounding = 0;
+    if (job->arithmetic == LIP_FLOAT64)
         return got != v->c;
-    lead = classes == 1 ? fabsf(v->y[0]) : v->y[got] - v->y[v->c];
-    return lead > 0x1p-18f * largest(v->y, classes);
+    v->rounding = lip__float32_rounding(c, &a->room, r, got, a->sizes);
+    return got != v->c && (classes == 1 ? fabs(z[0]) : lip__down(z[got] - z[v->c])) > v->rounding;
 }
 
 /* The margin of its class over class j at p, or over all others where j is c. */
@@ -128,16 +134,12 @@ static void answers(const struct job *job, struct attacker *a, struct victim *co
     for (size_t r = 0; r < n; r++)
         for (size_t i = 0; i < job->in; i++)
             a->points[r * job->in + i] = list[r]->p[i] = (float)list[r]->p[i];
-    if (job->arithmetic == LIP_FLOAT32)
-        lip__tangent_at_many(&a->tangent, n, a->points);
-    else
-        lip__map_value(&c->map, &a->room, n, a->points);
-    for (size_t r = 0; r < n; r++)
+    lip__map_value(&c->map, &a->room, n, a->points);
+    for (size_t r = 0; r < n; r++) {
         for (size_t j = 0; j < classes; j++)
-            list[r]->y[j] = job->arithmetic == LIP_FLOAT32 ? a->tangent.keep[out][r * classes + j]
-                                                           : (float)a->room.value[out][r * classes + j];
-    for (size_t r = 0; r < n; r++)
-        list[r]->other = flips(job, list[r]);
+            list[r]->y[j] = (float)a->room.value[out][r * classes + j];
+        list[r]->other = flips(job, a, r, list[r]);
+    }
 }
 
 /* Gradients of the margins over each one's target t at p. */
@@ -334,7 +336,7 @@ static void attack_target(const struct job *job, struct attacker *a, struct vict
         for (size_t r = 0; r < n; r++) {
             struct victim *v = list[r];
             double margin = margin_of(job, v, v->target[t]);
-            double beyond = 0.02 * fabs(margin) + 0x1p-16 * largest(v->y, job->c->head.classes);
+            double beyond = 0.02 * fabs(margin) + 0x1p-16 * largest(v->y, job->c->head.classes) + 2 * v->rounding;
 
             v->over = !project(job, v, isinf(v->nearest) ? NULL : v->x, margin, -beyond);
         }

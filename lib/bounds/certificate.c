@@ -247,6 +247,16 @@ static double margin_over(const double *z, size_t classes, size_t c, size_t j)
     return classes == 1 ? (c ? z[0] : -z[0]) : z[c] - z[j];
 }
 
+/* The norm of every value computed in double for sample r, and how far it may be from the real one. */
+static void measure(const struct lip_certifier *p, const struct lip__room *room, size_t r, double *size, double *error_64)
+{
+    const lip_model *m = p->map.snapshot->model;
+
+    for (size_t i = 0; i < m->n_values; i++)
+        size[i] = room->value[i] ? lip__norm_up(room->value[i] + r * m->value[i].size, m->value[i].size) : 0;
+    lip__map_error(&p->map, &lip__float64, size, true, error_64);
+}
+
 /* What is left of each margin of class c over j once all rounding anywhere within `reach` of the sample is taken off; of c
  * itself nothing that counts. Returns why nothing can be said, or NULL. */
 static const char *leftovers(const struct job *job, struct place *at, const double *z, size_t c, double reach)
@@ -405,8 +415,6 @@ static double radius_of(const struct job *job, struct place *at, size_t r, const
                         const char **reason)
 {
     const struct lip_certifier *p = job->c;
-    const struct lip__map *map = &p->map;
-    const lip_model *m = map->snapshot->model;
     size_t classes = p->head.classes;
     double reach = INFINITY, radius = INFINITY;
 
@@ -418,9 +426,7 @@ static double radius_of(const struct job *job, struct place *at, size_t r, const
         *reason = isfinite(z[c < classes ? c : 0]) ? "two answers are equal, or the constants are 0" : "the answer is not finite";
         return 0;
     }
-    for (size_t i = 0; i < m->n_values; i++) /* of the computed values at x */
-        at->size[i] = at->room.value[i] ? lip__norm_up(at->room.value[i] + r * m->value[i].size, m->value[i].size) : 0;
-    lip__map_error(map, &lip__float64, at->size, true, at->error_64);
+    measure(p, &at->room, r, at->size, at->error_64);
     if ((*reason = leftovers(job, at, z, c, reach)) != NULL)
         return 0;
     for (size_t j = 0; j < classes; j++)
@@ -433,6 +439,28 @@ static double radius_of(const struct job *job, struct place *at, size_t r, const
     if (!(radius > 0))
         *reason = "rounding could change the answer at any distance";
     return radius;
+}
+
+double lip__float32_rounding(const struct lip_certifier *p, const struct lip__room *room, size_t r, size_t c, double *numbers)
+{
+    static const lip_certify_options single = {.arithmetic = LIP_FLOAT32};
+    const struct job job = {.c = p, .options = &single};
+    size_t values = p->map.snapshot->model->n_values, classes = p->head.classes;
+    const double *z = room->value[p->map.output[0]] + r * classes;
+    struct place at = {.size = numbers,
+                       .near = numbers + values,
+                       .error_64 = numbers + 2 * values,
+                       .error = numbers + 3 * values,
+                       .left = numbers + 4 * values};
+    double most = 0;
+
+    measure(p, room, r, at.size, at.error_64);
+    if (leftovers(&job, &at, z, c, 0))
+        return INFINITY;
+    for (size_t j = 0; j < classes; j++)
+        if (j != c || classes == 1)
+            most = fmax(most, lip__up(margin_over(z, classes, c, j) - at.left[j]));
+    return most;
 }
 
 size_t lip__answer(const float *y, size_t classes)
@@ -624,7 +652,6 @@ lip_err lip_certify(const lip_certifier *c, lip_workspace *ws, const lip_certify
 
 static void values_of(const struct lip_certifier *c, struct place *at, size_t n, const float *x, double *y, double *error)
 {
-    const lip_model *m = c->map.snapshot->model;
     size_t in = lip__map_inputs(&c->map), classes = c->head.classes;
 
     for (size_t i = 0; i < n * in; i++)
@@ -632,9 +659,7 @@ static void values_of(const struct lip_certifier *c, struct place *at, size_t n,
     lip__map_value(&c->map, &at->room, n, at->x);
     memcpy(y, at->room.value[c->map.output[0]], n * classes * sizeof *y);
     for (size_t r = 0; error && r < n; r++) {
-        for (size_t i = 0; i < m->n_values; i++)
-            at->size[i] = at->room.value[i] ? lip__norm_up(at->room.value[i] + r * m->value[i].size, m->value[i].size) : 0;
-        lip__map_error(&c->map, &lip__float64, at->size, true, at->error_64);
+        measure(c, &at->room, r, at->size, at->error_64);
         for (size_t j = 0; j < classes; j++)
             error[r * classes + j] = difference_error(c, j, j, &lip__float64, at->error_64, at->size);
     }

@@ -20,6 +20,12 @@ struct lip_certifier {
 /* lip__answer: the class that outputs y stand for; of one output whether it is positive. */
 size_t lip__answer(const float *y, size_t classes);
 
+/* lip__float32_rounding: how far the margins of class c over others that float32 computes, summed in whatever order, may be from
+ * those in a room, computed in double, at sample r. INFINITY where a number could overflow.
+ *
+ * numbers  4 of each value and one of each class, scratch */
+double lip__float32_rounding(const struct lip_certifier *c, const struct lip__room *room, size_t r, size_t class, double *numbers);
+
 /* lip__input_scale: of options, checked. Returns LIP_OK, LIP_ERANGE. */
 lip_err lip__input_scale(const lip_certify_options *options, double *scale, lip_error *err);
 

@@ -379,6 +379,57 @@ START_TEST(attacks_find_the_boundary_from_outside)
 }
 END_TEST
 
+/* One output behind activations: on the boundary it is what is left of numbers that nearly cancel. */
+#define DEEP                                                                                                           \
+    "{\"class_name\":\"Sequential\",\"config\":{\"name\":\"deep\",\"layers\":["                                        \
+    "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null,3],\"name\":\"x\"}},"                      \
+    "{\"class_name\":\"Dense\",\"config\":{\"units\":12,\"name\":\"d1\","                                              \
+    "\"bias_initializer\":{\"class_name\":\"RandomNormal\",\"config\":{\"stddev\":0.3}}}},"                            \
+    "{\"class_name\":\"LeakyReLU\",\"config\":{\"alpha\":0.3,\"name\":\"a1\"}},"                                       \
+    "{\"class_name\":\"SpectralDense\",\"config\":{\"units\":12,\"name\":\"d2\","                                      \
+    "\"bias_initializer\":{\"class_name\":\"RandomNormal\",\"config\":{\"stddev\":0.3}}}},"                            \
+    "{\"class_name\":\"LeakyReLU\",\"config\":{\"alpha\":0.3,\"name\":\"a2\"}},"                                       \
+    "{\"class_name\":\"FrobeniusDense\",\"config\":{\"units\":1,\"name\":\"y\"}}]}}"
+
+/* What an attack finds is answered otherwise by every order of summation that is served, also where outputs nearly cancel. */
+START_TEST(an_attack_on_float32_flips_what_is_served)
+{
+    static const struct {
+        const char *model;
+        uint64_t seed;
+    } cases[] = {{DEEP, 3}, {DEEP, 6}, {DEEP, 7}, {LINE("7", "1"), 5}, {MLP, 5}, {GRAPH, 5}};
+    enum { N = 96 };
+    static const size_t batches[] = {1, 5, N};
+    lip_certify_options options = {.arithmetic = LIP_FLOAT32};
+    lip_certifier *certifier;
+    lip_error err = {0};
+    struct served s;
+    float x[N * 48], y[N * 4], y_moved[N * 4], moved[N * 48];
+    double found[N];
+    size_t n_found = 0;
+
+    noise = (lip_random){.seed = 36, .stream = cases[_i].seed};
+    serve(&s, cases[_i].model, cases[_i].seed);
+    lip_random_normal(&noise, x, N * s.in);
+    OK(lip_certifier_new(s.snapshot, NULL, &certifier, &err));
+    OK(lip_attack(certifier, &options, 0, N, x, found, moved, &err));
+    for (size_t b = 0; b < sizeof batches / sizeof *batches; b++)
+        for (size_t first = 0, n; first < N; first += n) {
+            n = N - first < batches[b] ? N - first : batches[b];
+            OK(lip_predict(s.snapshot, s.ws, n, x + first * s.in, y + first * s.out, &err));
+            OK(lip_predict(s.snapshot, s.ws, n, moved + first * s.in, y_moved + first * s.out, &err));
+            for (size_t i = first; i < first + n; i++)
+                if (isfinite(found[i])) {
+                    ck_assert_uint_ne(best_of(y + i * s.out, s.out), best_of(y_moved + i * s.out, s.out));
+                    n_found++;
+                }
+        }
+    ck_assert_uint_ge(n_found, N / 2); /* some classes lie nowhere */
+    lip_certifier_free(certifier);
+    stop(&s);
+}
+END_TEST
+
 /* Values are within their error of what long double says; constants of single outputs hold. */
 START_TEST(values_are_within_their_error)
 {
@@ -841,6 +892,7 @@ static Suite *suite(void)
     tcase_add_test(core, pairs_are_distances_of_columns);
     tcase_add_loop_test(core, no_attack_succeeds_inside_a_ball, 0, 24);
     tcase_add_loop_test(core, attacks_find_the_boundary_from_outside, 0, 24);
+    tcase_add_loop_test(core, an_attack_on_float32_flips_what_is_served, 0, 6);
     tcase_add_test(core, values_are_within_their_error);
     tcase_add_test(core, no_two_outputs_part_faster_than_their_pair);
     tcase_add_loop_test(core, constants_repeat_and_effort_never_widens, 0, 9);
