@@ -6,6 +6,7 @@
 #include <getopt.h>
 #include <jansson.h>
 #include <math.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,6 +14,8 @@
 #include <string.h>
 
 #include "load.h"
+
+#define HEALTH_CONNECTIONS 4 /* a late answer holds up none of the next requests */
 
 enum { EXIT_OK = 0, EXIT_FOUND = 1, EXIT_USAGE = 2, EXIT_UNREACHABLE = 6 };
 
@@ -375,36 +378,72 @@ static bool agree(double a, double b, double c, double percent)
     return fabs(a - mean) <= mean * percent / 100 && fabs(b - mean) <= mean * percent / 100 && fabs(c - mean) <= mean * percent / 100;
 }
 
+/* Health requests, by the clock and in a thread of their own: what they wait for is the server, not our loop over all others. */
+struct pulse {
+    struct load *load; /* NULL: none are sent */
+    uint64_t ns;
+    struct tally tally;
+};
+
+static void *beat(void *pulse)
+{
+    struct pulse *p = pulse;
+
+    load_run(p->load, p->ns, &p->tally);
+    return NULL;
+}
+
+/* load_run, and the health requests of the same time. */
+static bool run_both(struct load *l, struct pulse *p, uint64_t ns, struct tally *t)
+{
+    pthread_t thread;
+    bool beats, good;
+
+    memset(&p->tally, 0, sizeof p->tally);
+    p->ns = ns;
+    beats = p->load && !pthread_create(&thread, NULL, beat, p);
+    good = load_run(l, ns, t);
+    if (beats)
+        pthread_join(thread, NULL);
+    histogram_merge(&t->health, &p->tally.latency);
+    histogram_merge(&t->health, &p->tally.refused);
+    return good;
+}
+
 /* One window: for as long as it is, or until so many answers have come. */
-static bool run_window(const struct options *o, struct load *l, struct tally *window)
+static bool run_window(const struct options *o, struct load *l, struct pulse *p, struct tally *window)
 {
     uint64_t piece = o->count_windows ? COUNT_PIECE_NS : (uint64_t)(o->interval_ms * 1e6);
 
     do {
-        if (!load_run(l, piece, window))
+        if (!run_both(l, p, piece, window))
             return false;
     } while (o->count_windows && window->ok < o->window_requests && window->seconds < COUNT_MOST_SECONDS);
     return true;
 }
 
-/* Windows until three agree; *t is the sum of the last three. false: the server cannot be reached. */
-static bool measure(const struct options *o, struct target *target, const struct plan *plan, struct tally *t, struct served *s,
-                    bool *stable)
+/* Windows until three agree; *t is the sum of the last three. health: what is asked beside plan, or NULL.
+ * false: the server cannot be reached. */
+static bool measure(const struct options *o, struct target *target, const struct plan *plan, const struct plan *health,
+                    struct tally *t, struct served *s, bool *stable)
 {
     static struct tally window[3], warm;
+    static struct pulse pulse;
     struct served before[3], after = {0};
     struct load *l = load_new(plan);
     unsigned n = 0;
-    bool good = l != NULL;
+    bool good;
 
+    pulse.load = health ? load_new(health) : NULL;
+    good = l && (pulse.load || !health);
     *stable = false;
     memset(&warm, 0, sizeof warm);
     memset(t, 0, sizeof *t);
     if (good && o->warmup_ms > 0)
-        good = load_run(l, (uint64_t)(o->warmup_ms * 1e6), &warm);
+        good = run_both(l, &pulse, (uint64_t)(o->warmup_ms * 1e6), &warm);
     while (good && n < o->max_trials && !*stable) {
         memset(&window[n % 3], 0, sizeof *window);
-        good = read_served(target, &before[n % 3]) && run_window(o, l, &window[n % 3]);
+        good = read_served(target, &before[n % 3]) && run_window(o, l, &pulse, &window[n % 3]);
         n++;
         *stable = n >= 3 && window[0].ok && agree(rate_of(&window[0]), rate_of(&window[1]), rate_of(&window[2]), o->stability) &&
                   agree(latency_of(o, &window[0]), latency_of(o, &window[1]), latency_of(o, &window[2]), o->stability);
@@ -422,6 +461,7 @@ static bool measure(const struct options *o, struct target *target, const struct
             s->ns[i] = after.ns[i] - from->ns[i];
     }
     load_free(l);
+    load_free(pulse.load);
     return good;
 }
 
@@ -503,7 +543,7 @@ static bool write_file(const char *path, const json_t *json)
 struct session {
     const struct options *o;
     struct target *target;
-    const struct plan *plan;
+    const struct plan *plan, *health;
     json_t *experiments;
     FILE *csv;
     int status;
@@ -546,7 +586,7 @@ static bool experiment(struct session *x, double value)
 
     plan.rate = value;
     plan.connections = o->open ? o->connections : (unsigned)value;
-    if (!measure(o, x->target, &plan, &t, &s, &stable)) {
+    if (!measure(o, x->target, &plan, x->health, &t, &s, &stable)) {
         x->status = give_up(EXIT_UNREACHABLE, "the server does not answer any more");
         return false;
     }
@@ -578,10 +618,10 @@ static void bisect(struct session *x, const struct range *r)
 }
 
 /* Every step of the range, or those that are needed. */
-static int run(const struct options *o, struct target *target, const struct plan *every)
+static int run(const struct options *o, struct target *target, const struct plan *every, const struct plan *health)
 {
     const struct range *r = o->open ? &o->rate : &o->concurrency;
-    struct session x = {.o = o, .target = target, .plan = every, .experiments = json_array()};
+    struct session x = {.o = o, .target = target, .plan = every, .health = health, .experiments = json_array()};
     json_t *all;
     int status;
 
@@ -611,7 +651,7 @@ int main(int argc, char **argv)
 {
     struct options o;
     struct target target = {.wire = {.fd = -1}};
-    struct plan plan = {0};
+    struct plan plan = {0}, pulse = {0};
     char why[300], framing[80] = "";
     size_t body_bytes, json_bytes = 0, bytes, health_bytes;
     char *body = NULL, *request = NULL, *health = NULL, path[400];
@@ -637,12 +677,11 @@ int main(int argc, char **argv)
         health = http_request(&target, "GET", "/v2/health/ready", "", NULL, 0, &health_bytes);
         plan = (struct plan){.address = target.address, .request = request, .request_bytes = bytes, .open = o.open,
                              .poisson = o.poisson, .verify = o.verify, .tolerance = o.tolerance, .seed = o.seed};
-        if (o.health_ms > 0) {
-            plan.health = health;
-            plan.health_bytes = health_bytes;
-            plan.health_ns = (uint64_t)(o.health_ms * 1e6);
-        }
-        status = request && health ? run(&o, &target, &plan) : give_up(EXIT_USAGE, "out of memory");
+        if (o.health_ms > 0)
+            pulse = (struct plan){.address = target.address, .request = health, .request_bytes = health_bytes, .open = true,
+                                  .rate = 1e3 / o.health_ms, .connections = HEALTH_CONNECTIONS};
+        status = request && health ? run(&o, &target, &plan, pulse.open ? &pulse : NULL)
+                                   : give_up(EXIT_USAGE, "out of memory");
     }
     json_decref(metadata);
     free(body);

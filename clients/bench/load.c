@@ -18,7 +18,7 @@
 
 struct connection {
     struct wire wire;
-    bool busy, polled;
+    bool busy;
     uint64_t intended_ns, again_ns; /* again: not before then; 0: at once */
     uint64_t revision;
 };
@@ -32,10 +32,9 @@ struct output {
 struct load {
     struct plan plan;
     int epoll;
-    struct connection *connection; /* plan.connections, and one for health */
+    struct connection *connection;
     unsigned *idle, n_idle;
-    uint64_t next_ns;              /* open: the next intended time */
-    uint64_t health_next_ns;
+    uint64_t next_ns;                   /* open: the next intended time */
     uint64_t *late, late_first, late_n; /* intended times that wait, a ring of BACKLOG */
     uint64_t random;
     struct output *output;
@@ -77,18 +76,18 @@ struct load *load_new(const struct plan *plan)
     l->plan = *plan;
     l->random = plan->seed * 2 + 1;
     l->epoll = epoll_create1(EPOLL_CLOEXEC);
-    l->connection = calloc(plan->connections + 1, sizeof *l->connection);
+    l->connection = calloc(plan->connections, sizeof *l->connection);
     l->idle = calloc(plan->connections, sizeof *l->idle);
     l->late = plan->open ? malloc(BACKLOG * sizeof *l->late) : NULL;
     if (l->epoll < 0 || !l->connection || !l->idle || (plan->open && !l->late)) {
         load_free(l);
         return NULL;
     }
-    for (unsigned i = 0; i <= plan->connections; i++)
+    for (unsigned i = 0; i < plan->connections; i++)
         l->connection[i].wire.fd = -1;
     for (unsigned i = plan->connections; i-- > 0;)
         l->idle[l->n_idle++] = i;
-    l->next_ns = l->health_next_ns = now_ns();
+    l->next_ns = now_ns();
     return l;
 }
 
@@ -96,7 +95,7 @@ void load_free(struct load *l)
 {
     if (!l)
         return;
-    for (unsigned i = 0; l->connection && i <= l->plan.connections; i++)
+    for (unsigned i = 0; l->connection && i < l->plan.connections; i++)
         wire_free(&l->connection[i].wire);
     for (size_t i = 0; i < l->n_outputs; i++)
         free(l->output[i].y);
@@ -176,16 +175,10 @@ static void verify(struct load *l, struct connection *c, struct tally *t)
 
 /* ---- connections ---------------------------------------------------------------------------------------------------- */
 
-static bool is_health(const struct load *l, const struct connection *c)
-{
-    return c == &l->connection[l->plan.connections];
-}
-
 static void give_back(struct load *l, struct connection *c)
 {
     c->busy = false;
-    if (!is_health(l, c))
-        l->idle[l->n_idle++] = (unsigned)(c - l->connection);
+    l->idle[l->n_idle++] = (unsigned)(c - l->connection);
 }
 
 static void broken(struct load *l, struct connection *c, struct tally *t)
@@ -203,9 +196,7 @@ static void ended(struct load *l, struct connection *c, struct tally *t)
     int status = c->wire.status;
 
     l->failures = 0;
-    if (is_health(l, c)) {
-        histogram_add(&t->health, took);
-    } else if (status == 200) {
+    if (status == 200) {
         t->ok++;
         histogram_add(&t->latency, took);
         if (l->plan.verify)
@@ -236,7 +227,6 @@ static void step(struct load *l, struct connection *c, struct tally *t)
 static void begin(struct load *l, struct connection *c, uint64_t intended, struct tally *t)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = c};
-    bool health = is_health(l, c);
 
     c->busy = true;
     c->intended_ns = intended;
@@ -244,7 +234,7 @@ static void begin(struct load *l, struct connection *c, uint64_t intended, struc
         broken(l, c, t);
         return;
     }
-    wire_send(&c->wire, health ? l->plan.health : l->plan.request, health ? l->plan.health_bytes : l->plan.request_bytes);
+    wire_send(&c->wire, l->plan.request, l->plan.request_bytes);
     step(l, c, t);
 }
 
@@ -265,7 +255,7 @@ static struct connection *take_idle(struct load *l, uint64_t now)
 /* Everything that is due. */
 static void begin_due(struct load *l, uint64_t now, struct tally *t)
 {
-    struct connection *c, *health = &l->connection[l->plan.connections];
+    struct connection *c;
 
     while (l->plan.open && l->next_ns <= now) {
         if (l->late_n < BACKLOG)
@@ -284,12 +274,6 @@ static void begin_due(struct load *l, uint64_t now, struct tally *t)
         }
         begin(l, c, intended, t);
     }
-    if (l->plan.health && !health->busy && l->health_next_ns <= now && health->again_ns <= now) {
-        begin(l, health, l->health_next_ns, t);
-        l->health_next_ns += l->plan.health_ns;
-        if (l->health_next_ns < now)
-            l->health_next_ns = now + l->plan.health_ns;
-    }
 }
 
 static uint64_t next_event(const struct load *l, uint64_t now, uint64_t end)
@@ -298,8 +282,6 @@ static uint64_t next_event(const struct load *l, uint64_t now, uint64_t end)
 
     if (l->plan.open && l->next_ns < next)
         next = l->next_ns;
-    if (l->plan.health && l->health_next_ns < next)
-        next = l->health_next_ns;
     if ((l->late_n || !l->plan.open) && l->n_idle && next > now + RETRY_NS)
         next = now + RETRY_NS; /* one that broke is to be tried again */
     return next > now ? next - now : 0;
@@ -309,6 +291,8 @@ bool load_run(struct load *l, uint64_t ns, struct tally *t)
 {
     uint64_t start = now_ns(), end = start + ns, now = start, waiting = l->late_n;
 
+    if (l->next_ns < start) /* between two windows nobody sends, and nobody is late */
+        l->next_ns = start;
     while ((now = now_ns()) < end && l->failures < 100 + 4 * l->plan.connections) {
         struct epoll_event events[256];
         struct timespec wait;

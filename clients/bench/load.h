@@ -15,14 +15,11 @@
 
 struct plan {
     const struct address *address;
-    const char *request; /* headers and body of one inference */
+    const char *request; /* headers and body */
     size_t request_bytes;
     bool open, poisson;
     double rate;          /* open: requests a second */
     unsigned connections; /* closed: as many; open: at most */
-    const char *health;   /* NULL, or a request that is sent over a connection of its own every health_ns */
-    size_t health_bytes;
-    uint64_t health_ns;
     bool verify;          /* every request is the same: equal revisions have equal outputs, and no connection sees one go back */
     double tolerance;     /* of verify: |difference| <= tolerance * max(1, |output|) */
     uint64_t seed;
@@ -31,7 +28,7 @@ struct plan {
 struct tally {
     struct histogram latency; /* of answers with status 200 */
     struct histogram refused; /* of 429 and 503 */
-    struct histogram health;
+    struct histogram health;  /* for who asks for it beside; load_run leaves it alone */
     uint64_t ok, queue_full, unavailable, late, other, broken; /* 200, 429, 503, 504, any other; connections that broke */
     uint64_t behind;                                           /* intended in this time and not sent in it */
     uint64_t regressions, mixed, revisions;                    /* of verify; revisions: different ones that were seen */
