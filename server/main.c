@@ -46,6 +46,8 @@
 #define SAVE_NS 5000000000u /* for unsaved steps, when work does not end */
 #define TIDY_NS 1000000000u /* after so long without work its memory is given back */
 #define FILES 8192         /* file descriptors, where the limit allows */
+#define HEAP_BYTES (32 << 20) /* smaller pieces of memory come from the heaps: a mapping of its own costs 0.3 ms a megabyte, twice */
+#define HEAP_REST (4 << 20)   /* what a heap may keep at its end */
 
 struct daemon {
     struct config config;
@@ -277,6 +279,19 @@ static void feed_watchdog(struct daemon *d)
     d->fed_ns = now;
 }
 
+/* As many heaps as threads that compute. By itself glibc lets each thread have one, and each keeps at its end, where malloc_trim
+ * does not reach, twice the largest piece that ever was in it: loads of a small MLP took 30 MB so, for good. */
+static void keep_heaps_small(const struct config *c)
+{
+#ifdef __GLIBC__
+    mallopt(M_ARENA_MAX, c->threads > 2 ? (int)c->threads : 2);
+    mallopt(M_MMAP_THRESHOLD, HEAP_BYTES);
+    mallopt(M_TRIM_THRESHOLD, HEAP_REST);
+#else
+    (void)c;
+#endif
+}
+
 /* Give back to the system what work left behind, once there was none for a while: condensing a small MLP leaves 4 MB. */
 static void tidy(struct daemon *d)
 {
@@ -432,6 +447,7 @@ int main(int argc, char **argv)
         config_clear(&d.config);
         return status;
     }
+    keep_heaps_small(&d.config);
     log_setup(log_level_named(d.config.log_level), d.config.log_format);
     if (d.config.check_config) {
         status = check(&d);

@@ -6,6 +6,7 @@
 
 #include <assert.h>
 #include <dirent.h>
+#include <malloc.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -359,6 +360,10 @@ static void observe_process(struct metrics *m)
                         (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) * 1e-6);
     metrics_set(m, "process_resident_memory_bytes", "", (double)resident * page);
     metrics_set(m, "process_virtual_memory_bytes", "", (double)size * page);
+#ifdef __GLIBC__
+    struct mallinfo2 heap = mallinfo2();
+    metrics_set(m, "onelip_heap_bytes", "", (double)heap.uordblks + (double)heap.hblkhd);
+#endif
     metrics_set(m, "process_start_time_seconds", "", m->started);
     metrics_set(m, "process_open_fds", "", (double)open_fds());
     if (!getrlimit(RLIMIT_NOFILE, &files))

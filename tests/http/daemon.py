@@ -12,6 +12,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -134,6 +135,11 @@ class Daemon:
 
     def delete(self, path):
         return self.call("DELETE", path)
+
+    def metric(self, name, missing=0.0):
+        """Of /metrics, one without labels."""
+        found = re.search(rf"^{re.escape(name)} (\S+)$", self.get("/metrics").body.decode(), re.M)
+        return float(found[1]) if found else missing
 
     def raw(self, data, seconds=10):
         """Bytes as they are; what comes back until the server closes or falls silent."""

@@ -12,7 +12,7 @@ COUNTERS = """nv_inference_request_success nv_inference_request_failure nv_infer
     onelip_rejected_total onelip_train_steps_total onelip_publish_total onelip_publish_coalesced_total
     process_cpu_seconds_total""".split()
 GAUGES = """nv_inference_pending_request_count nv_cpu_utilization nv_cpu_memory_total_bytes nv_cpu_memory_used_bytes
-    onelip_build_info onelip_connections onelip_requests_in_flight onelip_body_bytes_in_flight onelip_queue_depth
+    onelip_build_info onelip_connections onelip_requests_in_flight onelip_body_bytes_in_flight onelip_queue_depth onelip_heap_bytes
     onelip_weights_revision onelip_lipschitz_claimed onelip_lipschitz_lower onelip_lipschitz_upper onelip_layer_sigma
     onelip_train_loss onelip_snapshots_live process_resident_memory_bytes process_virtual_memory_bytes
     process_start_time_seconds process_open_fds process_max_fds""".split()

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import re
 import socket
 import threading
 import time
@@ -80,11 +79,6 @@ def closed(s):
         return True
 
 
-def metric(d, name):
-    found = re.search(rf"^{re.escape(name)} (\S+)$", d.get("/metrics").body.decode(), re.M)
-    return float(found[1]) if found else 0.0
-
-
 def slow(check, d):
     def others(name, timed):
         p99 = timed.p99()
@@ -106,17 +100,17 @@ def slow(check, d):
         others(name, timed)
         if name == "slow headers":
             d.wait(lambda: all(closed(s) for s in sockets), "end of slow headers", 60)
-            check("headers have ten seconds", time.monotonic() - begun > 8 and metric(d, 'onelip_rejected_total{reason="slow"}') >= CONNECTIONS,
+            check("headers have ten seconds", time.monotonic() - begun > 8 and d.metric('onelip_rejected_total{reason="slow"}') >= CONNECTIONS,
                   time.monotonic() - begun)
         for s in sockets:
             s.close()
-        d.wait(lambda: metric(d, "onelip_connections") < 10, "end of the connections", 60)  # an address may not have both lots
+        d.wait(lambda: d.metric("onelip_connections") < 10, "end of the connections", 60)  # an address may not have both lots
     begun = time.monotonic()
     for _ in range(3):
         for s in open_many(d)[:40]:
             s.sendall(head + b"\r\n" + INFER[:5].encode())
             s.close()
-        d.wait(lambda: metric(d, "onelip_connections") < 10, "end of those that left", 60)
+        d.wait(lambda: d.metric("onelip_connections") < 10, "end of those that left", 60)
     check("who leaves amid a body is noticed before the body's deadline", time.monotonic() - begun < 28, time.monotonic() - begun)
     check("the daemon lives", d.alive and d.post("/v2/models/m/infer", INFER).status == 200)
 
@@ -133,14 +127,14 @@ def queue(check, d):
     one = time.monotonic() - begun
     n = max(30, int(3 / one))
     text = heavy().encode()
-    before = metric(d, 'onelip_rejected_total{reason="gone"}')
+    before = d.metric('onelip_rejected_total{reason="gone"}')
     for _ in range(n):
         with socket.create_connection((d.host, d.port)) as s:
             s.sendall(b"POST /v2/models/w/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(text) + text)
     late = d.post("/v2/models/w/infer", heavy(timeout=20000))
     check("a deadline ends the wait", late.status == 504 and late.code == "deadline_exceeded", late)
     check("who stays is answered", d.post("/v2/models/w/infer", heavy()).status == 200)
-    dropped = metric(d, 'onelip_rejected_total{reason="gone"}') - before
+    dropped = d.metric('onelip_rejected_total{reason="gone"}') - before
     check("nothing is computed for clients that left and had to wait", dropped > 0, (dropped, n, one))
     d.call("PATCH", "/v2/models/w/config", {"dynamic_batching": {"priority_levels": 2, "default_priority_level": 2}})
     ended, threads = [], []
@@ -152,7 +146,7 @@ def queue(check, d):
     for i in range(10):
         threads.append(threading.Thread(target=send, args=("later",)))
         threads[-1].start()
-    d.wait(lambda: metric(d, 'nv_inference_pending_request_count{model="w",version="1"}') >= 4, "a queue")
+    d.wait(lambda: d.metric('nv_inference_pending_request_count{model="w",version="1"}') >= 4, "a queue")
     send("first", priority=1)
     for thread in threads:
         thread.join()
@@ -167,7 +161,7 @@ def abandoned(check, d):
     long = {"inputs": [tensor("x", [2000, 4], x)], "parameters": {"attack": True}}
     for path, body in (("/certify", long), ("/evaluate", {"dataset": "many"})):
         text = json.dumps(body).encode()
-        gone = metric(d, 'onelip_rejected_total{reason="gone"}')
+        gone = d.metric('onelip_rejected_total{reason="gone"}')
         with socket.create_connection((d.host, d.port)) as s:
             s.sendall(b"POST %s%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (m.encode(), path.encode(), len(text)) + text)
             s.settimeout(1.5)
@@ -175,8 +169,8 @@ def abandoned(check, d):
                 early = s.recv(100)
             except TimeoutError:
                 early = b""
-        d.wait(lambda: metric(d, 'onelip_rejected_total{reason="gone"}') > gone, "end of work that nobody waits for", 60)
-        d.wait(lambda: metric(d, "onelip_requests_in_flight") == 1, "end of that request")
+        d.wait(lambda: d.metric('onelip_rejected_total{reason="gone"}') > gone, "end of work that nobody waits for", 60)
+        d.wait(lambda: d.metric("onelip_requests_in_flight") == 1, "end of that request")
         check(f"{path} ends when its client has left", not early, early)
         late = d.post(m + path, {**body, "parameters": {"timeout": 300000}})
         check(f"{path} has a deadline", late.status == 504 and late.code == "deadline_exceeded", late)
