@@ -35,8 +35,13 @@ double lip__seconds_until(uint64_t deadline);
 
 /* lip__parallel: task(ctx, i, thread) for i in 0..n-1, spread over the pool of lip_set_threads; thread is in
  * 0..lip_threads()-1 and no two running tasks of this call share one. When another caller has the pool, or n is 1,
- * all run here with thread 0. Returns when all are done. Tasks must not call lip__parallel. */
+ * all run here with thread 0, as they do in a task that calls it. Returns when all are done. */
 void lip__parallel(size_t n, void (*task)(void *ctx, size_t i, size_t thread), void *ctx);
+
+/* lip__parallel_short: the same for tasks of a few microseconds, which nobody should be woken for: all run here while the
+ * pool sleeps. Only a thread that calls it again and again with next to nothing in between has the pool woken, which then
+ * stays awake as long as calls keep coming. */
+void lip__parallel_short(size_t n, void (*task)(void *ctx, size_t i, size_t thread), void *ctx);
 
 /* lip__patient: whether what this thread does from here on may rest (lip_set_rest) between two tasks, its helpers too. Returns
  * what was so before. */

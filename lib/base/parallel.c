@@ -14,7 +14,13 @@
 
 #include <onelip/model.h>
 
-enum { MAX_THREADS = 256, SPIN_NS = 20000, SPINS_PER_LOOK = 32 };
+enum {
+    MAX_THREADS = 256,
+    SPIN_NS = 20000,
+    SPINS_PER_LOOK = 32,
+    CLOSE_NS = 5000, /* short calls that come so soon after the one before, */
+    CLOSE_CALLS = 64 /* and so many of them, are a loop that will go on */
+};
 
 #define OPEN ((uint64_t)1 << 15)
 #define INSIDE (OPEN - 1)
@@ -100,10 +106,18 @@ static bool nobody_inside(uint64_t seen)
     return !(atomic_load(&pool.state) & INSIDE);
 }
 
-static void take_tasks(size_t thread)
+static size_t next_task(void)
 {
-    for (size_t i; (i = atomic_fetch_add(&pool.next, 1)) < pool.n; may_rest(pool.patient))
+    return atomic_fetch_add(&pool.next, 1);
+}
+
+/* Task i, and then whichever is next. */
+static void take_tasks(size_t i, size_t thread)
+{
+    for (; i < pool.n; i = next_task()) {
         pool.task(pool.ctx, i, thread);
+        may_rest(pool.patient);
+    }
 }
 
 /* Enter the open job unless it closes first; *seen becomes its number. */
@@ -139,39 +153,44 @@ static void *work(void *argument)
         if (!spin(job_is_new, seen)) {
             pthread_mutex_lock(&pool.lock);
             atomic_fetch_add(&pool.sleepers, 1);
-            while (!job_is_new(seen))
-                pthread_cond_wait(&pool.wake, &pool.lock);
+            if (!job_is_new(seen))
+                pthread_cond_wait(&pool.wake, &pool.lock); /* that job may be over by now, and the next one near: spin */
             atomic_fetch_sub(&pool.sleepers, 1);
             pthread_mutex_unlock(&pool.lock);
         }
         if (atomic_load(&pool.stop))
             return NULL;
         if (enter(&seen)) {
-            take_tasks(thread);
+            take_tasks(next_task(), thread);
             leave();
         }
     }
 }
 
+static void run_here(size_t n, void (*task)(void *, size_t, size_t), void *ctx)
+{
+    for (size_t i = 0; i < n; i++, may_rest(patience))
+        task(ctx, i, 0);
+}
+
 void lip__parallel(size_t n, void (*task)(void *ctx, size_t i, size_t thread), void *ctx)
 {
     if (n < 2 || !atomic_load(&pool.workers) || pthread_mutex_trylock(&pool.busy)) {
-        for (size_t i = 0; i < n; i++, may_rest(patience))
-            task(ctx, i, 0);
+        run_here(n, task, ctx);
         return;
     }
     pool.n = n;
     pool.task = task;
     pool.ctx = ctx;
     pool.patient = patience;
-    atomic_store(&pool.next, 0);
+    atomic_store(&pool.next, 1);
     atomic_store(&pool.state, (atomic_load(&pool.state) / ONE_JOB + 1) * ONE_JOB | OPEN);
     if (atomic_load(&pool.sleepers)) {
         pthread_mutex_lock(&pool.lock);
         pthread_cond_broadcast(&pool.wake);
         pthread_mutex_unlock(&pool.lock);
     }
-    take_tasks(0);
+    take_tasks(0, 0); /* the first task is the caller's: from call to call its memory is in the same core's caches */
     atomic_fetch_and(&pool.state, ~OPEN);
     if (!spin(nobody_inside, 0)) {
         pthread_mutex_lock(&pool.lock);
@@ -180,6 +199,23 @@ void lip__parallel(size_t n, void (*task)(void *ctx, size_t i, size_t thread), v
         pthread_mutex_unlock(&pool.lock);
     }
     pthread_mutex_unlock(&pool.busy);
+}
+
+void lip__parallel_short(size_t n, void (*task)(void *, size_t, size_t), void *ctx)
+{
+    static _Thread_local uint64_t end; /* of the call before */
+    static _Thread_local unsigned close;
+
+    if (atomic_load_explicit(&pool.sleepers, memory_order_relaxed)) {
+        close = lip__now_ns() - end < CLOSE_NS ? close + 1 : 0;
+        if (close < CLOSE_CALLS) {
+            run_here(n, task, ctx);
+            end = lip__now_ns();
+            return;
+        }
+        close = 0;
+    }
+    lip__parallel(n, task, ctx);
 }
 
 static void stop_workers(void)

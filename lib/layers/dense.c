@@ -63,6 +63,10 @@ static void forward(const lip_layer *l, const struct lip__pass *p, const float *
     size_t m = p->n * rows(l), d = inputs(l), units = outputs(l);
     const struct lip__factor *f = p->factor;
 
+    if (p->packed && m == 1) {
+        lip__gemv_packed(units, d, x, p->packed, p->w[1], p->backwards, p->alone, y);
+        return;
+    }
     if (p->packed) {
         lip__gemm_packed(m, units, d, x, d, p->packed, p->w[1], y, units);
         return;

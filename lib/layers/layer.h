@@ -156,6 +156,8 @@ struct lip__pass {
     const float *const *w;   /* what the forward pass reads: [0] effective kernel, [1] bias (NULL: none), ... */
     const float *packed;     /* forward: what kind->pack made of w; NULL: nothing */
     float *const *dw;        /* gradient(): where to put dL/dw, overwritten; NULL entries are not wanted */
+    bool alone;              /* no other part of the batch is at work: a product may use the pool */
+    bool backwards;          /* by turns: see lip__gemv_packed */
     float *scratch;          /* kind->scratch floats of this thread, 64-byte aligned */
 };
 

@@ -125,6 +125,8 @@ static void run_block(void *ctx, size_t index, size_t thread)
         float *y = locate(run, buffer, s->out, first);
         struct lip__pass pass = lip__step_pass(s, run->data, run->training, first, n, w, moved);
         pass.scratch = area;
+        pass.alone = run->alone;
+        pass.backwards = run->backwards;
         pass.packed = run->packed && s->read[0] != LIP__NOWHERE ? run->packed[s->read[0]] : NULL;
         if (s->layer->kind->merge)
             s->layer->kind->merge(s->layer, &pass, x, y);
@@ -178,6 +180,8 @@ lip_err lip_predict_graph(const lip_snapshot *snapshot, lip_workspace *ws, size_
     if ((rc = lip__workspace_reserve(ws, threads * run.area, err)) != LIP_OK)
         return rc;
     run.memory = ws->memory;
+    run.alone = threads > 1 && run.block >= n;
+    run.backwards = ws->backwards = !ws->backwards;
     if (threads > 1)
         lip__run(&run);
     else

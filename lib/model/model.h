@@ -176,6 +176,7 @@ struct lip_workspace {
     float *memory;
     size_t size; /* floats */
     bool serial;
+    bool backwards; /* the last pass */
 };
 
 /* lip__workspace_reserve: at least `floats`, contents lost. */
@@ -196,6 +197,7 @@ struct lip__run {
     size_t n, block;          /* samples, and samples per block */
     const float *const *x;    /* of each input */
     float *const *y;          /* of each output */
+    bool alone, backwards;    /* see lip__pass */
     float *const *keep;
     const struct lip__training *training; /* NULL: inference; else `keep` too */
     size_t from, to; /* steps of this run; both 0: all */

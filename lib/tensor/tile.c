@@ -11,6 +11,10 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include <onelip/model.h>
+
+#include "base/base.h"
+
 /* One panel times some rows, block by block. */
 struct strip {
     size_t blocks, m, k, columns; /* of m rows each */
@@ -39,6 +43,7 @@ enum {
     COLUMNS = 128,     /* of b that are packed at once, on the stack */
     DEPTH_MAX = 256,
     TALLEST = 12,      /* rows of any unit's tile */
+    WORTH_SHARING = 32768, /* multiply-adds below which a row costs less than sharing it */
     TALL = 240,        /* rows of a that stay in a second-level cache while panels pass */
     WIDE = 512,        /* a transposed a with rows as long as this is copied: its columns share few places of a cache */
     COPIED = 96        /* columns of it at once */
@@ -237,17 +242,13 @@ static void multiply_block(const struct product *x, struct start start, const fl
 
     if (x->lower)
         columns = smaller(columns, below + rows);
-    for (size_t j = 0, some; j < columns; j += some * unit->width, panels += some * x->panel) {
+    for (size_t j = 0; j < columns; j += unit->width, panels += x->panel) {
         size_t skip = x->lower && j > below ? j - below : 0;
         struct strip s = {.blocks = 1, .m = rows - skip, .k = k, .columns = smaller(unit->width, columns - j),
                           .a = a + (x->ta ? skip : skip * x->lda), .lda = x->lda, .b = panels,
                           .start = start.row ? start.row + skip * start.ld + j : NULL, .start_ld = start.ld,
                           .c = c + skip * x->ldc + j, .ldc = x->ldc};
-        some = rows == 1 && !x->ta && columns - j >= ABREAST * unit->width ? ABREAST : 1;
-        if (some > 1)
-            unit->abreast(&s, x->panel);
-        else
-            unit->multiply[x->ta ? TRANSPOSED : PLAIN](&s);
+        unit->multiply[x->ta ? TRANSPOSED : PLAIN](&s);
     }
 }
 
@@ -306,12 +307,64 @@ void lip__pack(bool tb, size_t k, size_t n, size_t first, size_t rows, const flo
     pack(unit, tb, rows, n, 1, b, ldb, packed + first * unit->width, k * unit->width);
 }
 
+/* One row of a and of c. */
+struct row {
+    const struct lip__vector_unit *unit;
+    size_t n, k, shares;
+    const float *a, *packed, *bias;
+    bool backwards;
+    float *c;
+};
+
+/* What starts at column j of them. */
+static struct strip strip_of_row(const struct row *r, size_t j)
+{
+    return (struct strip){.blocks = 1, .m = 1, .k = r->k, .columns = smaller(r->unit->width, r->n - j), .a = r->a,
+                          .b = r->packed + j * r->k, .start = r->bias ? r->bias + j : NULL, .c = r->c + j};
+}
+
+/* A share of the panels that go ABREAST, all rows of them at once; the last takes what is left over, too. */
+static void multiply_share(void *ctx, size_t i, size_t thread)
+{
+    const struct row *r = ctx;
+    size_t some = ABREAST * r->unit->width, all = r->n / some;
+    size_t first = all * i / r->shares, last = all * (i + 1) / r->shares;
+
+    (void)thread;
+    for (size_t g = first; g < last; g++) {
+        struct strip s = strip_of_row(r, (r->backwards ? first + last - 1 - g : g) * some);
+        r->unit->abreast(&s, r->k * r->unit->width);
+    }
+    for (size_t j = all * some; last == all && j < r->n; j += r->unit->width) {
+        struct strip s = strip_of_row(r, j);
+        r->unit->multiply[PLAIN](&s);
+    }
+}
+
+void lip__gemv_packed(size_t n, size_t k, const float *a, const float *packed, const float *bias, bool backwards,
+                      bool shared, float *c)
+{
+    struct row r = {packer(), n, k, 1, a, packed, bias, backwards, c};
+    size_t all = n / (ABREAST * r.unit->width);
+
+    if (shared && all > 1 && n * k >= WORTH_SHARING) {
+        r.shares = smaller(all, lip_threads());
+        lip__parallel_short(r.shares, multiply_share, &r);
+    } else {
+        multiply_share(&r, 0, 0);
+    }
+}
+
 void lip__gemm_packed(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *packed, const float *bias, float *c,
                       size_t ldc)
 {
     const struct lip__vector_unit *unit = packer();
     struct product x = {unit, false, false, lda, ldc, k * unit->width};
 
+    if (m == 1) {
+        lip__gemv_packed(n, k, a, packed, bias, false, false, c);
+        return;
+    }
     for (size_t i = 0, rows, p; i < m; i += rows, a += rows * lda, c += rows * ldc) {
         rows = smaller(TALL, m - i);
         p = 0;

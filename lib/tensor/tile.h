@@ -34,6 +34,12 @@ void lip__pack(bool tb, size_t k, size_t n, size_t first, size_t rows, const flo
 void lip__gemm_packed(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *packed, const float *bias, float *c,
                       size_t ldc);
 
+/* lip__gemv_packed: the same bits for one row. A core's cache keeps what it read last: where panels are more than it holds,
+ * calls that read them from front to back and `backwards` by turns find a part of them there, others nothing. shared: over
+ * the pool, if that is awake (lip__parallel_short), each thread with panels of its own, for which its cache may do. */
+void lip__gemv_packed(size_t n, size_t k, const float *a, const float *packed, const float *bias, bool backwards,
+                      bool shared, float *c);
+
 /* lip__gemm_scattered: the same for rows of a that are not in one piece: number p of row i of block q is
  * at[q block + i row + place[p]]. c (blocks rows, n) has no gaps. */
 struct lip__scattered {

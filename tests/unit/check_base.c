@@ -224,6 +224,42 @@ START_TEST(callers_do_not_disturb_one_another)
 }
 END_TEST
 
+/* Short tasks: which thread ran the second one. Asserting takes longer than they may be apart. */
+static void note_thread(void *ctx, size_t i, size_t thread)
+{
+    atomic_fetch_add(&((struct tally *)ctx)->done[i], 1);
+    if (i == 1)
+        atomic_store(&((struct tally *)ctx)->wrong, thread != 0);
+    for (uint64_t end = lip__now_ns() + 2000; lip__now_ns() < end;)
+        ;
+}
+
+static bool helped(void)
+{
+    struct tally t = {0};
+
+    lip__parallel_short(2, note_thread, &t);
+    if (t.done[0] != 1 || t.done[1] != 1)
+        ck_abort_msg("tasks ran %d and %d times", t.done[0], t.done[1]);
+    return t.wrong;
+}
+
+/* Whoever calls now and then works alone; whoever calls again and again is helped before long. */
+START_TEST(short_tasks_wake_nobody_unless_they_keep_coming)
+{
+    lip_set_threads(2, NULL);
+    for (int round = 0; round < 200; round++) {
+        usleep(round ? 200 : 100000); /* at first the worker is born, spins and sleeps */
+        ck_assert(!helped());
+    }
+    for (uint64_t end = lip__now_ns() + 30000000000u; !helped();)
+        if (lip__now_ns() > end)
+            ck_abort_msg("nobody helps");
+    lip_set_threads(1, NULL);
+    ck_assert(!helped());
+}
+END_TEST
+
 START_TEST(a_child_process_works_alone)
 {
     int status;
@@ -261,6 +297,7 @@ static Suite *suite(void)
     tcase_add_test(t, shapes_that_do_not_fit_are_refused);
     tcase_add_test(t, each_task_runs_once_on_a_thread_of_its_own);
     tcase_add_test(t, callers_do_not_disturb_one_another);
+    tcase_add_test(t, short_tasks_wake_nobody_unless_they_keep_coming);
     tcase_add_test(t, a_child_process_works_alone);
     tcase_set_timeout(t, 60);
     suite_add_tcase(s, t);

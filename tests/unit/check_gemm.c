@@ -193,6 +193,36 @@ static void check_packed(size_t m, size_t n, size_t k, bool biased)
     free(a), free(b), free(c), free(was), free(bias), free(packed);
 }
 
+/* One row has the bits that it has among others, whichever way its panels are read and whoever reads them. */
+static void check_row(size_t n, size_t k, bool biased)
+{
+    float *a = noise(1, 2 * k), *b = noise(2, k * n), *c = noise(3, 2 * n), *bias = noise(4, n), *row = noise(5, n);
+    float *packed = malloc(lip__packed_size(k, n) * sizeof *packed);
+
+    lip__pack(false, k, n, 0, k, b, n, packed);
+    lip__gemm_packed(2, n, k, a, k, packed, biased ? bias : NULL, c, n);
+    for (int call = 0; call < 200; call++) { /* quick enough to wake the pool */
+        memset(row, 0, n * sizeof *row);
+        lip__gemv_packed(n, k, a, packed, biased ? bias : NULL, call & 1, call & 2, row);
+        ck_assert_mem_eq(row, c, n * sizeof *c);
+    }
+    free(a), free(b), free(c), free(bias), free(row), free(packed);
+}
+
+START_TEST(a_row_has_the_same_bits_alone)
+{
+    static const size_t columns[] = {0, 1, 16, 63, 64, 65, 128, 129, 300, 515}, depth[] = {0, 1, 193, 600, 1000};
+
+    lip__vector_unit_use((size_t)_i);
+    for (size_t threads = 1; threads <= 3; threads += 2) {
+        ck_assert_int_eq(lip_set_threads(threads, NULL), LIP_OK);
+        for (size_t n = 0; n < sizeof columns / sizeof *columns; n++)
+            for (size_t k = 0; k < sizeof depth / sizeof *depth; k++)
+                check_row(columns[n], depth[k], (n + k) % 2);
+    }
+}
+END_TEST
+
 START_TEST(packed_products_are_sums_of_products)
 {
     static const size_t rows[] = {0, 1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 25, 239, 241}, columns[] = {0, 1, 7, 15, 16, 17, 32, 33, 130},
@@ -458,6 +488,7 @@ static Suite *suite(void)
     tcase_add_loop_test(t, symmetric_products_are_whole, 0, 10);
     tcase_add_loop_test(t, tiles_are_sums_of_products, 0, (int)lip__vector_units()); /* those of this machine */
     tcase_add_loop_test(t, packed_products_are_sums_of_products, 0, (int)lip__vector_units() + 1); /* and with none */
+    tcase_add_loop_test(t, a_row_has_the_same_bits_alone, 0, (int)lip__vector_units() + 1);
     tcase_add_loop_test(t, scattered_products_are_sums_of_products, 0, (int)lip__vector_units() + 1);
     tcase_add_test(t, models_answer_alike_on_every_unit);
     tcase_add_test(t, transposes_are_transposed);

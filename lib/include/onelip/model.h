@@ -231,7 +231,8 @@ double lip_snapshot_stored_distance(const lip_snapshot *snapshot, size_t layer);
 lip_err lip_snapshot_vanilla(const lip_snapshot *snapshot, const lip_model *vanilla, lip_state **state, lip_error *err);
 
 /* lip_threads: how many threads forward passes and steps may use, this one included (default 1). One pool
- * for the process; call before other threads use the library. BLAS itself always runs with one thread.
+ * for the process; call before other threads use the library. BLAS itself always runs with one thread. Threads of the pool
+ * spin for 20 us after work, then sleep; where passes of one sample follow one another at once they share those, too.
  * Returns LIP_OK, LIP_ERANGE (0 or > 256), LIP_ENOMEM. */
 lip_err lip_set_threads(size_t n, lip_error *err);
 size_t lip_threads(void);
