@@ -9,7 +9,6 @@
 #ifndef SERVER_BATCH_H
 #define SERVER_BATCH_H
 
-#include <jansson.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -27,7 +26,7 @@ struct batcher;
 #define BATCH_QUEUE 256       /* requests that may wait for one model, unless max_queue_size says otherwise */
 #define BATCH_LATENCY_US 20000
 
-/* What of a ModelConfig says how requests are queued and joined. */
+/* What of a ModelConfig says how requests are queued and joined; knobs.c reads it. */
 struct batch_config {
     bool dynamic;                                   /* "dynamic_batching" was given */
     size_t n_preferred, preferred[BATCH_PREFERRED]; /* ascending */
@@ -43,12 +42,6 @@ struct batch_config {
 };
 
 void batch_config_init(struct batch_config *c);
-
-/* batch_config_read: from a whole ModelConfig, its dynamic_batching and of its parameters deterministic and
- * latency_budget_us. What is absent has its default; integers may be strings, as Triton has them.
- * false: pointer (from the ModelConfig's top) and why say what is wrong, and *c is as it was. */
-bool batch_config_read(const json_t *model_config, struct batch_config *c, char *pointer, size_t pointer_size, char *why,
-                       size_t why_size);
 
 
 /* ---- queues ------------------------------------------------------------------------------------------------------ */

@@ -16,19 +16,19 @@ struct member {
     const struct member *inside; /* of an object; ends with a NULL name */
 };
 
-#define COUNT 0, 2147483647
 #define MICROSECONDS 0, 86400000000
+#define MOST_BUDGET_US 60000000
 
 static const struct member queue_policy[] = {{"timeout_action", ACTION, 0, 0, NULL},
                                              {"default_timeout_microseconds", INTEGER, MICROSECONDS, NULL},
                                              {"allow_timeout_override", FLAG, 0, 0, NULL},
-                                             {"max_queue_size", INTEGER, COUNT, NULL},
+                                             {"max_queue_size", INTEGER, 0, 1000000, NULL},
                                              {NULL, FLAG, 0, 0, NULL}};
 static const struct member batching[] = {{"preferred_batch_size", INTEGERS, 1, KNOBS_MAX_BATCH, NULL},
-                                         {"max_queue_delay_microseconds", INTEGER, MICROSECONDS, NULL},
+                                         {"max_queue_delay_microseconds", INTEGER, 0, 10000000, NULL},
                                          {"preserve_ordering", FLAG, 0, 0, NULL},
-                                         {"priority_levels", INTEGER, 0, 1000, NULL},
-                                         {"default_priority_level", INTEGER, 0, 1000, NULL},
+                                         {"priority_levels", INTEGER, 0, BATCH_PRIORITIES, NULL},
+                                         {"default_priority_level", INTEGER, 0, BATCH_PRIORITIES, NULL},
                                          {"default_queue_policy", OBJECT, 0, 0, queue_policy},
                                          {NULL, FLAG, 0, 0, NULL}};
 static const struct member cache[] = {{"enable", FLAG, 0, 0, NULL}, {NULL, FLAG, 0, 0, NULL}};
@@ -112,8 +112,10 @@ static json_t *read_parameters(const json_t *v, const char *pointer, struct knob
                 fault_at(f, 400, "bad_parameter", at, "parameter \"%s\" is \"%.40s\", needs \"true\" or \"false\"", key, text);
                 return NULL;
             }
-        if (!strcmp(key, "latency_budget_us") && (!read_integer(json_object_get(one, "string_value"), &n) || n < 0)) {
-            fault_at(f, 400, "bad_parameter", at, "parameter \"%s\" is \"%.40s\", needs an integer from 0", key, text);
+        if (!strcmp(key, "latency_budget_us") &&
+            (!read_integer(json_object_get(one, "string_value"), &n) || n < 1 || n > MOST_BUDGET_US)) {
+            fault_at(f, 400, "bad_parameter", at, "parameter \"%s\" is \"%.40s\", needs an integer from 1 to %d", key, text,
+                     MOST_BUDGET_US);
             return NULL;
         }
     }
@@ -132,8 +134,8 @@ static json_t *read_member(const struct member *m, const json_t *v, const char *
     case INTEGER:
         return integer(m, v, pointer, f);
     case INTEGERS:
-        if (!json_is_array(v)) {
-            fault_at(f, 400, "bad_parameter", pointer, "%s needs a list of integers", m->name);
+        if (!json_is_array(v) || json_array_size(v) > BATCH_PREFERRED) {
+            fault_at(f, 400, "bad_parameter", pointer, "%s needs a list of at most %d integers", m->name, BATCH_PREFERRED);
             return NULL;
         }
         list = json_array();
@@ -204,10 +206,70 @@ static json_t *read_object(const struct member *members, const json_t *object, c
     return made;
 }
 
+/* ---- what is acted on ------------------------------------------------------------------------------------------ */
+
+static const char *parameter(const json_t *told, const char *name)
+{
+    return json_string_value(json_object_get(json_object_get(json_object_get(told, "parameters"), name), "string_value"));
+}
+
 static bool flag(const json_t *told, const char *name)
 {
-    const char *text = json_string_value(json_object_get(json_object_get(json_object_get(told, "parameters"), name), "string_value"));
+    const char *text = parameter(told, name);
+
     return text && !strcmp(text, "true");
+}
+
+static uint64_t number(const json_t *object, const char *name, uint64_t usual)
+{
+    const json_t *v = json_object_get(object, name);
+
+    return v ? (uint64_t)json_integer_value(v) : usual;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    size_t x = *(const size_t *)a, y = *(const size_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Of a configuration that was checked. */
+static void read_batching(const json_t *told, struct batch_config *c)
+{
+    const json_t *dynamic = json_object_get(told, "dynamic_batching"), *policy = json_object_get(dynamic, "default_queue_policy");
+    const json_t *list = json_object_get(dynamic, "preferred_batch_size"), *override = json_object_get(policy, "allow_timeout_override");
+    const char *action = json_string_value(json_object_get(policy, "timeout_action")), *budget = parameter(told, "latency_budget_us");
+
+    batch_config_init(c);
+    c->dynamic = dynamic != NULL;
+    c->n_preferred = json_array_size(list);
+    for (size_t i = 0; i < c->n_preferred; i++)
+        c->preferred[i] = (size_t)json_integer_value(json_array_get(list, i));
+    qsort(c->preferred, c->n_preferred, sizeof *c->preferred, ascending);
+    c->max_queue_delay_us = number(dynamic, "max_queue_delay_microseconds", 0);
+    c->preserve_ordering = json_is_true(json_object_get(dynamic, "preserve_ordering"));
+    c->priority_levels = number(dynamic, "priority_levels", 0);
+    c->default_priority = number(dynamic, "default_priority_level", 0);
+    c->delay_expired = action && !strcmp(action, "DELAY");
+    c->default_timeout_us = number(policy, "default_timeout_microseconds", 0);
+    c->allow_timeout_override = !override || json_is_true(override);
+    c->max_queue_size = number(policy, "max_queue_size", c->max_queue_size);
+    c->deterministic = flag(told, "deterministic");
+    c->latency_budget_us = budget ? strtoull(budget, NULL, 10) : c->latency_budget_us;
+}
+
+/* What no member says alone. */
+static bool agrees(const struct knobs *k, struct knobs_fault *f)
+{
+    const struct batch_config *c = &k->batch;
+
+    if (json_is_true(json_object_get(json_object_get(k->told, "response_cache"), "enable")))
+        return fault_at(f, 501, "unsupported", "/response_cache/enable", "a response cache is not built in");
+    if (c->priority_levels ? c->default_priority < 1 || c->default_priority > c->priority_levels : c->default_priority > 0)
+        return fault_at(f, 400, "bad_parameter", "/dynamic_batching/default_priority_level",
+                        "default_priority_level needs to be one of the priority_levels");
+    return true;
 }
 
 struct knobs *knobs_make(const json_t *object, struct knobs_fault *f)
@@ -222,21 +284,14 @@ struct knobs *knobs_make(const json_t *object, struct knobs_fault *f)
     }
     atomic_init(&k->refs, 1);
     k->told = object ? read_object(top, object, "", f) : json_object();
-    if (k->told && json_is_true(json_object_get(json_object_get(k->told, "response_cache"), "enable"))) {
-        fault_at(f, 501, "unsupported", "/response_cache/enable", "a response cache is not built in");
-    } else if (k->told) {
+    if (k->told) {
         size = json_object_get(k->told, "max_batch_size");
-        batch_config_init(&k->batch);
-        if (!batch_config_read(k->told, &k->batch, f->pointer, sizeof f->pointer, f->text, sizeof f->text)) {
-            f->status = 400;
-            f->code = "bad_parameter";
-            knobs_put(k);
-            return NULL;
-        }
+        read_batching(k->told, &k->batch);
         k->max_batch_size = size ? (long)json_integer_value(size) : KNOBS_MAX_BATCH;
         k->cast_inputs = flag(k->told, "cast_inputs");
         k->require_if_match = flag(k->told, "require_if_match");
-        return k;
+        if (agrees(k, f))
+            return k;
     } else if (!f->status) {
         fault_at(f, 503, "out_of_memory", "", "out of memory for a model configuration");
     }
