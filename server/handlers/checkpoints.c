@@ -1,6 +1,10 @@
 /* checkpoints.c: named states of the head. */
+#include <stdlib.h>
+#include <string.h>
+
 #include "common.h"
 #include "handlers.h"
+#include "text.h"
 
 /* GET /v2/models/{m}/checkpoints?limit=&after=  ->  a list, the newest first */
 void handle_checkpoints(struct ctx *ctx, const struct request *rq, struct reply *rp)
@@ -88,6 +92,18 @@ void handle_checkpoint_restore(struct ctx *ctx, const struct request *rq, struct
     json_decref(body);
 }
 
+/* The tag of what GET of the checkpoint shows. */
+static void checkpoint_tag(struct model *model, const struct request *rq, char etag[ETAG_MAX])
+{
+    json_t *json = checkpoint_document(model, path_param(rq, "{c}"));
+    char *text = json ? document_text(json) : NULL;
+
+    if (text)
+        codec_hash_of(etag, text, strlen(text));
+    free(text);
+    json_decref(json);
+}
+
 /* DELETE /v2/models/{m}/checkpoints/{c}  ->  204 */
 void handle_checkpoint_delete(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
@@ -95,7 +111,7 @@ void handle_checkpoint_delete(struct ctx *ctx, const struct request *rq, struct 
     struct failure f = {0};
     struct model *model;
 
-    if (!codec_queries(rq, rp, none) || !(model = write_begin(ctx, rq, rp)))
+    if (!codec_queries(rq, rp, none) || !(model = write_begin_as(ctx, rq, checkpoint_tag, rp)))
         return;
     if (checkpoint_remove(model, path_param(rq, "{c}"), &f))
         reply_bytes(rp, 204, "application/json", NULL, 0);

@@ -191,16 +191,16 @@ bool not_a_jobs(struct model *model, struct reply *rp)
 }
 
 /* Takes the reference over. */
-static struct model *begin(struct model *model, const struct request *rq, void (*tag_of)(struct model *model, char etag[ETAG_MAX]),
-                           struct reply *rp)
+static struct model *begin(struct model *model, const struct request *rq, own_tag *tag, struct reply *rp)
 {
     char own[ETAG_MAX] = "";
 
     if (!model)
         return NULL;
     model_lock(model);
-    if (tag_of && (request_header(rq, "If-Match") || request_header(rq, "If-None-Match")) && !model->gone && model_stage(model, NULL, 0) == MODEL_READY)
-        tag_of(model, own);
+    if (tag && (request_header(rq, "If-Match") || request_header(rq, "If-None-Match")) && !model->gone &&
+        model_stage(model, NULL, 0) == MODEL_READY)
+        tag(model, rq, own);
     if (model->gone)
         reply_error(rp, 404, "unknown_model", NULL, "Request for unknown model: '%s' is not found", model->name);
     else if (is_ours(model, rp) && ready(model, rp) && not_a_jobs(model, rp) && precondition(rq, model, own, rp))
@@ -214,10 +214,14 @@ struct model *write_begin(struct ctx *ctx, const struct request *rq, struct repl
     return begin(find_unfrozen(ctx, rq, rp), rq, NULL, rp);
 }
 
-struct model *write_begin_as(struct ctx *ctx, const struct request *rq, void (*tag_of)(struct model *model, char etag[ETAG_MAX]),
-                             struct reply *rp)
+struct model *write_begin_as(struct ctx *ctx, const struct request *rq, own_tag *tag, struct reply *rp)
 {
-    return begin(find_unfrozen(ctx, rq, rp), rq, tag_of, rp);
+    return begin(find_unfrozen(ctx, rq, rp), rq, tag, rp);
+}
+
+struct model *head_begin_as(struct ctx *ctx, const struct request *rq, own_tag *tag, struct reply *rp)
+{
+    return begin(find_head(ctx, rq, rp), rq, tag, rp);
 }
 
 struct model *head_begin(struct ctx *ctx, const struct request *rq, struct reply *rp)

@@ -45,10 +45,11 @@ bool is_ours(const struct model *model, struct reply *rp);
 struct model *write_begin(struct ctx *ctx, const struct request *rq, struct reply *rp);
 struct model *head_begin(struct ctx *ctx, const struct request *rq, struct reply *rp);
 void write_end(struct model *model);
-/* write_begin_as: write_begin for a resource with a tag of its own: If-Match may also name that one. tag_of: under `writing`, of a
- * model that is ready; "" while there is none. */
-struct model *write_begin_as(struct ctx *ctx, const struct request *rq, void (*tag_of)(struct model *model, char etag[ETAG_MAX]),
-                             struct reply *rp);
+/* write_begin_as, head_begin_as: the same for a resource with a tag of its own, which If-Match may name instead.
+ * own_tag: under `writing`, of a model that is ready; leaves "" while there is none. */
+typedef void own_tag(struct model *model, const struct request *rq, char etag[ETAG_MAX]);
+struct model *write_begin_as(struct ctx *ctx, const struct request *rq, own_tag *tag, struct reply *rp);
+struct model *head_begin_as(struct ctx *ctx, const struct request *rq, own_tag *tag, struct reply *rp);
 
 /* not_a_jobs: that no training job changes the head now; else 409 job_running. Under `writing`; write_begin asks it. */
 bool not_a_jobs(struct model *model, struct reply *rp);

@@ -20,7 +20,8 @@ static bool good_k(const json_t *v, const char *pointer, struct reply *rp)
 
 /* ---- taking the weights over -------------------------------------------------------------------------------- */
 
-/* The optimizer's slots in the trainer of another definition with the same variables. false: they do not fit, and the new trainer starts anew. */
+/* The optimizer's slots in the trainer of another definition with the same variables. false: they do not fit, and the new
+ * trainer starts anew. */
 static bool carry_slots(const lip_trainer *from, lip_trainer *to)
 {
     size_t n = lip_trainer_tensors(from);
@@ -165,8 +166,9 @@ void handle_model_patch(struct ctx *ctx, const struct request *rq, struct reply 
     if (check_patch(body, rp) && (model = write_begin(ctx, rq, rp))) {
         k = json_object_get(body, "k_coef_lip");
         word = json_string_value(json_object_get(body, "coefficient"));
-        if (((!k && !word) || patch_constants(model, k, word, rp)) && ((!json_object_get(body, "description") && !json_object_get(body, "tags")) ||
-                                             patch_description(model, body, rp))) {
+        bool describes = json_object_get(body, "description") || json_object_get(body, "tags");
+
+        if (((!k && !word) || patch_constants(model, k, word, rp)) && (!describes || patch_description(model, body, rp))) {
             reply_state(rp, model);
             reply_json(rp, 200, model_document(model, model, NULL));
         }
@@ -212,8 +214,9 @@ static bool patch_layer(struct model *model, const char *name, const json_t *bod
 }
 
 /* The tag of what GET shows, which is what is served. */
-static void weights_tag(struct model *model, char etag[ETAG_MAX])
+static void weights_tag(struct model *model, const struct request *rq, char etag[ETAG_MAX])
 {
+    (void)rq;
     etag_of(etag, model->facts.epoch, model->facts.version, model->facts.weights_revision, NULL);
 }
 

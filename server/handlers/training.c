@@ -128,12 +128,12 @@ static void show_state(struct model *model, struct reply *rp)
 }
 
 /* The tag of what GET shows: writes may be conditional on it. */
-static void tag_of(struct model *model, char etag[ETAG_MAX])
+static void training_tag(struct model *model, const struct request *rq, char etag[ETAG_MAX])
 {
     json_t *json = model->recipe ? shown(model, true) : NULL;
     char *text = json ? document_text(json) : NULL;
 
-    etag[0] = '\0';
+    (void)rq;
     if (text)
         codec_hash_of(etag, text, strlen(text));
     free(text);
@@ -225,7 +225,7 @@ static void put(struct ctx *ctx, const struct request *rq, struct reply *rp, boo
     json_t *body = NULL, *whole = NULL;
     bool kept;
 
-    if (!codec_queries(rq, rp, none) || !(body = codec_document(rq, rp)) || !(model = write_begin_as(ctx, rq, tag_of, rp)))
+    if (!codec_queries(rq, rp, none) || !(body = codec_document(rq, rp)) || !(model = write_begin_as(ctx, rq, training_tag, rp)))
         goto done;
     if (patch && !model->recipe) {
         reply_error(rp, 404, "training_not_configured", NULL, "training of model '%s' is not configured; PUT it first",

@@ -114,6 +114,16 @@ void handle_version_create(struct ctx *ctx, const struct request *rq, struct rep
     json_decref(body);
 }
 
+/* The tag of what GET of the version shows. */
+static void version_tag(struct model *head, const struct request *rq, char etag[ETAG_MAX])
+{
+    struct model *version = model_version(head, path_param(rq, "{v}"));
+
+    if (version && version->facts.state_revision)
+        etag_of(etag, version->facts.epoch, version->facts.version, version->facts.state_revision, NULL);
+    store_put(version);
+}
+
 /* DELETE /v2/models/{m}/versions/{v}  ->  204 */
 void handle_version_delete(struct ctx *ctx, const struct request *rq, struct reply *rp)
 {
@@ -121,7 +131,7 @@ void handle_version_delete(struct ctx *ctx, const struct request *rq, struct rep
     struct failure f = {0};
     struct model *head;
 
-    if (!codec_queries(rq, rp, none) || !(head = head_begin(ctx, rq, rp)))
+    if (!codec_queries(rq, rp, none) || !(head = head_begin_as(ctx, rq, version_tag, rp)))
         return;
     if (version_remove(head, path_param(rq, "{v}"), &f)) {
         reply_bytes(rp, 204, "application/json", NULL, 0);

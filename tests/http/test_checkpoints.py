@@ -105,7 +105,9 @@ def plan(check):
         answer = d.post(c + "/third/restore")
         check("a torn one is 503 and changes nothing", answer.status == 503 and answer.code == "unavailable"
               and d.call("HEAD", m).headers["ETag"] == tag, answer)
-        check("DELETE is 204", d.delete(c + "/third").status == 204 and d.get(c + "/third").status == 404
+        check("DELETE under another tag is 412", d.call("DELETE", c + "/third", headers={"If-Match": '"0"'}).status == 412)
+        tag = d.get(c + "/third").headers["ETag"]
+        check("DELETE under its own is 204", d.call("DELETE", c + "/third", headers={"If-Match": tag}).status == 204 and d.get(c + "/third").status == 404
               and not (folder / "third").exists())
         (folder / ".gone.left").mkdir()
         os.mkdir(folder / ".new.half")

@@ -163,7 +163,9 @@ def plan(check):
         check("no label points at it", d.put(m + "/labels/broken", {"version": "2"}).status == 409)
         check("it can be deleted", d.delete(m + "/versions/2").status == 204 and d.get(m).json["versions"] == ["1", "3", "4"])
         d.delete(m + "/labels/stable"), d.delete(m + "/labels/canary")
-        check("and so can one that had labels", d.delete(m + "/versions/1").status == 204 and d.get(m + "/versions/1").status == 404)
+        tag = d.get(m + "/versions/1").headers["ETag"]
+        check("not under another tag", d.call("DELETE", m + "/versions/1", headers={"If-Match": '"00000000-1-1"'}).status == 412)
+        check("one that had labels can, as GET gave it", d.call("DELETE", m + "/versions/1", headers={"If-Match": tag}).status == 204 and d.get(m + "/versions/1").status == 404)
 
         # freezing while others read and train
         trouble, stop = [], threading.Event()
