@@ -98,9 +98,12 @@ static bool read_member(const struct zip_member *m, struct array_room *room, str
         struct spool *s;
         if (m->size > room->left)
             return failure_set(f, 413, "too_large", "the npz file unpacks to more than the largest upload");
-        if (!(s = unpack(CODING_RAW, m->data, m->packed, m->size, room, out, f)))
-            return f->status == 413 ? *f = (struct failure){0}, failure_set(f, 422, "bad_file", "\"%s\" of the npz file is longer than the archive says", name)
-                                    : false;
+        if (!(s = unpack(CODING_RAW, m->data, m->packed, m->size, room, out, f))) {
+            if (f->status != 413)
+                return false;
+            *f = (struct failure){0};
+            return failure_set(f, 422, "bad_file", "\"%s\" of the npz file is longer than the archive says", name);
+        }
         bytes = s->map;
         if (!zip_sound(m, bytes, s->size))
             return failure_set(f, 422, "bad_file", "\"%s\" of the npz file is damaged: its checksum differs", name);

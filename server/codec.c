@@ -296,8 +296,9 @@ static bool read_inputs(struct codec_body *b, const struct json_spans *spans, co
         if (!type || !type_of(type, &t->type)) {
             char place[96];
             snprintf(place, sizeof place, "%s/datatype", pointer);
-            reply_at(rp, 400, type ? "datatype_mismatch" : "bad_request", place, type ? "input '%.200s' has the unknown datatype '%.100s'" : "input '%.200s' needs a datatype%s",
-                     t->name, type ? type : "");
+            reply_at(rp, 400, type ? "datatype_mismatch" : "bad_request", place,
+                     type ? "input '%.200s' has the unknown datatype '%.100s'" : "input '%.200s' needs a datatype%s", t->name,
+                     type ? type : "");
             return false;
         }
         if (!read_shape(json_object_get(one, "shape"), t, pointer, rp) ||

@@ -36,7 +36,8 @@ struct dataset {
     struct dataset_tensor tensor[MAX_ARRAYS];
 };
 
-/* datasets_open: those of the state directory; read_only: none where there is no such folder (state -1), and nothing is written. NULL, with one sentence in why. */
+/* datasets_open: those of the state directory; read_only: none where there is no such folder (state -1), and nothing is written.
+ * NULL, with one sentence in why. */
 struct datasets *datasets_open(int state, bool read_only, char *why, size_t size);
 void datasets_close(struct datasets *all);
 

@@ -74,7 +74,7 @@ static const struct job_type *type_named(const char *name)
     return NULL;
 }
 
-/* ---- jobs and their documents -------------------------------------------------------------------------------------- */
+/* ---- jobs and their documents ------------------------------------------------------------------------------------ */
 
 static void drop_aside(struct job *job)
 {
@@ -154,7 +154,8 @@ static json_t *document(const struct job *job)
     json_object_set_new(json, "error",
                         job->error.status ? json_pack("{s:s, s:o}", "code", job->error.code, "text", text_json(job->error.text))
                                           : json_null());
-    json_object_set_new(json, "result", job->result ? json_sprintf("%s/v2/jobs/%s/result", job->jobs->ctx->config->api_prefix, job->id) : json_null());
+    json_object_set_new(json, "result",
+                        job->result ? json_sprintf("%s/v2/jobs/%s/result", job->jobs->ctx->config->api_prefix, job->id) : json_null());
     json_object_set_new(json, "metadata", metadata ? metadata : json_object());
     return json;
 }
@@ -203,7 +204,7 @@ static void save_or_say(struct job *job)
         log_error("job %s: %s", job->id, f.text);
 }
 
-/* ---- the table ---------------------------------------------------------------------------------------------------------- */
+/* ---- the table --------------------------------------------------------------------------------------------------- */
 
 static size_t place(const struct jobs *jobs, const char *id)
 {
@@ -303,7 +304,7 @@ json_t *jobs_list(struct jobs *jobs, const char *status, const char *model, cons
     return list;
 }
 
-/* ---- results --------------------------------------------------------------------------------------------------------------- */
+/* ---- results ----------------------------------------------------------------------------------------------------- */
 
 static bool result_keep(struct job *job, const struct reply *rp, struct failure *f)
 {
@@ -342,7 +343,7 @@ void job_answer(struct job *job, struct reply *rp)
     free(text);
 }
 
-/* ---- events ------------------------------------------------------------------------------------------------------------------ */
+/* ---- events ------------------------------------------------------------------------------------------------------ */
 
 void job_tell(struct job *job, json_t *data, bool latest)
 {
@@ -438,7 +439,7 @@ enum job_end job_asked(struct job *job)
     return asked;
 }
 
-/* ---- running -------------------------------------------------------------------------------------------------------------------- */
+/* ---- running ----------------------------------------------------------------------------------------------------- */
 
 /* Under the lock: the oldest queued job that may run now. */
 static struct job *next_job(struct jobs *jobs)
@@ -597,7 +598,7 @@ static void *runner(void *arg)
     return NULL;
 }
 
-/* ---- control --------------------------------------------------------------------------------------------------------------------- */
+/* ---- control ----------------------------------------------------------------------------------------------------- */
 
 bool job_control(struct job *job, enum job_control what, struct failure *f)
 {
@@ -722,7 +723,7 @@ void jobs_cancel_on(struct jobs *jobs, const char *model)
     pthread_mutex_unlock(&jobs->lock);
 }
 
-/* ---- making jobs ------------------------------------------------------------------------------------------------------------------- */
+/* ---- making jobs ------------------------------------------------------------------------------------------------- */
 
 /* On disk, in the table, told, and the reply filled. Takes the job over. */
 static void submit(struct jobs *jobs, struct job *job, struct reply *rp)
@@ -806,7 +807,7 @@ void jobs_create(struct ctx *ctx, const struct request *rq, struct reply *rp)
     json_decref(body);
 }
 
-/* ---- requests as jobs ----------------------------------------------------------------------------------------------------------------- */
+/* ---- requests as jobs -------------------------------------------------------------------------------------------- */
 
 /* The last part of a route: "lipschitz". */
 static const char *kind_of(const struct route *route)
@@ -920,7 +921,7 @@ static enum job_end run_request(struct ctx *ctx, struct job *job, struct reply *
     return asked == JOB_DROPPED || (asked != JOB_DONE && rp->status >= 400) ? asked : JOB_DONE; /* else it was done already */
 }
 
-/* ---- start and end ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- start and end ----------------------------------------------------------------------------------------------- */
 
 struct once *jobs_once(struct jobs *jobs)
 {

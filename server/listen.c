@@ -216,8 +216,8 @@ static bool reachable(const struct listener *l, const struct config *config, cha
 {
     if (l->loopback || config->insecure || config->api_key_file)
         return true;
-    return fail(why, size, "listen: found %s, which other machines reach, and no keys, wanted a loopback address, a unix "
-                           "socket or --insecure", l->url);
+    return fail(why, size, "%s: found %s, which other machines reach, and no keys, wanted a loopback address, a unix "
+                           "socket or --insecure", l->metrics ? "metrics_listen" : "listen", l->url);
 }
 
 /* The addresses are looked at before any socket is opened, so that a refused one is never open for a moment. */
@@ -231,7 +231,7 @@ bool listen_allowed(const struct config *config, char *why, size_t size)
             return false;
     }
     if (config->metrics_listen) {
-        struct listener l = {.url = config->metrics_listen};
+        struct listener l = {.url = config->metrics_listen, .metrics = true};
 
         address_check(config->metrics_listen, &l.loopback);
         return reachable(&l, config, why, size);

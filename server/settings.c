@@ -164,7 +164,7 @@ static const char *wanted(const struct setting *s, char *text, size_t size)
         break;
     default:
         snprintf(text, size, "%s",
-                 !strcmp(s->name, "api-prefix")       ? "a path that begins with \"/\""
+                 !strcmp(s->name, "api-prefix")       ? "a path that begins with \"/\" and does not end with it"
                  : !strcmp(s->name, "metrics-listen") ? "ADDR:PORT or unix:PATH"
                  : !strcmp(s->name, "model-name")     ? "a name of a model"
                                                       : "a text");

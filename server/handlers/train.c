@@ -277,7 +277,8 @@ void handle_train_step(struct ctx *ctx, const struct request *rq, struct reply *
     if (!model->recipe)
         reply_error(rp, 409, "training_not_configured", NULL, "training of model '%s' is not configured; PUT /v2/models/%s/training first",
                     model->name, model->name);
-    else if (batch_read(rq, model->name, lip_state_model(model->state), members, BATCH_LABELS | (model_casts(model) ? BATCH_CAST : 0) | (model->recipe->skip_nonfinite ? 0 : BATCH_FINITE),
+    else if (batch_read(rq, model->name, lip_state_model(model->state), members,
+                        BATCH_LABELS | (model_casts(model) ? BATCH_CAST : 0) | (model->recipe->skip_nonfinite ? 0 : BATCH_FINITE),
                         json_object_get(model->recipe->config, "loss"), &batch, rp) &&
              native_parameters(ctx, rq, &batch.body, rates, &deadline, rp))
         step(ctx, model, &batch, rp);
@@ -394,8 +395,8 @@ static void evaluate_dataset(struct ctx *ctx, const struct request *rq, struct r
         goto done;
     }
     if (!batches_open(&b, d, m, true, (size_t)batch, &f) ||
-        !figures_judge(figures, judge ? judge : recipe->judge, now->snapshot, &b, 0, rq->dry && d->samples > DRY_SAMPLES ? DRY_SAMPLES : d->samples,
-                       asks, &asking, &f)) {
+        !figures_judge(figures, judge ? judge : recipe->judge, now->snapshot, &b, 0,
+                       rq->dry && d->samples > DRY_SAMPLES ? DRY_SAMPLES : d->samples, asks, &asking, &f)) {
         if (f.status) /* else it was not to go on */
             reply_at(rp, f.status, f.code, "/dataset", "%s", f.text);
         goto done;
@@ -428,7 +429,8 @@ static void evaluate(struct ctx *ctx, const struct request *rq, struct reply *rp
     const json_t *asked;
     uint64_t start, deadline;
 
-    if (!batch_read(rq, model->name, m, members, BATCH_LABELS | BATCH_FINITE | (model_casts(model) ? BATCH_CAST : 0), json_object_get(recipe->config, "loss"), &batch, rp) ||
+    if (!batch_read(rq, model->name, m, members, BATCH_LABELS | BATCH_FINITE | (model_casts(model) ? BATCH_CAST : 0),
+                    json_object_get(recipe->config, "loss"), &batch, rp) ||
         !native_parameters(ctx, rq, &batch.body, NULL, &deadline, rp))
         goto done;
     if ((asked = json_object_get(batch.body.json, "metrics")) && !(judge = another_judge(m, recipe, asked, rp)))

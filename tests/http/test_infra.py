@@ -49,6 +49,10 @@ def settings(check):
         check("environment wins over the file", code == 0 and "2" in json.dumps(got.get("threads", got.get("settings", {}).get("threads"))), out)
         code, _, err = command("--listen", "0.0.0.0:0", *state)
         check("no address beyond loopback without keys", code == 78 and err.strip().count("\n") == 0, (code, err))
+        code, _, err = command("--metrics-listen", "0.0.0.0:0", *state)
+        check("nor one for metrics", code == 78 and "metrics_listen: found 0.0.0.0:0" in err and err.strip().count("\n") == 0, (code, err))
+        code, _, err = command("--api-prefix", "/base/", "--check-config", *state)
+        check("a prefix has no slash behind it", code == 64 and "does not end with it" in err, (code, err))
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
