@@ -9,6 +9,9 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
 
 typedef unsigned __int128 u128;
 
@@ -64,6 +67,10 @@ static void power_fill(void)
 static const double small_power[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
                                      1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
 
+static const uint64_t whole_power[] = {1,         10,         100,         1000,         10000,         100000,
+                                       1000000,   10000000,   100000000,   1000000000,   10000000000,   100000000000,
+                                       1000000000000, 10000000000000, 100000000000000, 1000000000000000};
+
 /* Whether the double d, correctly rounded from some decimal, may lie exactly between two floats or needs the rules of
  * subnormals and infinity. */
 static bool hard(double d)
@@ -103,23 +110,33 @@ static bool digit(const char *at, const char *end)
     return at < end && (unsigned char)(*at - '0') < 10;
 }
 
-/* Whether the eight bytes, in the order of the text, are digits; and their number. Source: the carries of single bytes
- * cannot meet, as in Lemire, "Number Parsing at a Gigabyte per Second", section 7. */
-static bool eight_digits(const char *at, uint64_t *number)
+/* Eight bytes of text less "00000000"; the first one is the lowest. */
+static uint64_t load_eight(const char *at)
 {
     uint64_t v;
 
     memcpy(&v, at, sizeof v);
-    if (((v & 0xf0f0f0f0f0f0f0f0) | ((v + 0x0606060606060606) & 0xf0f0f0f0f0f0f0f0) >> 4) != 0x3333333333333333)
-        return false;
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
     v = __builtin_bswap64(v);
 #endif
-    v -= 0x3030303030303030;
+    return v ^ 0x3030303030303030;
+}
+
+/* How many of the eight are digits, from the first one on. A sum may carry into the next byte only behind one that is none. */
+static unsigned count_digits(uint64_t v)
+{
+    uint64_t other = ((v + 0x7676767676767676) | v) & 0x8080808080808080;
+
+    return other ? (unsigned)__builtin_ctzll(other) / 8 : 8;
+}
+
+/* The number that eight digits are. Source: the carries of single bytes cannot meet, as in Lemire, "Number Parsing at a
+ * Gigabyte per Second", section 7. */
+static uint64_t number_of(uint64_t v)
+{
     v = v * 10 + (v >> 8);
-    *number = (((v & 0x000000ff000000ff) * 0x000f424000000064 + ((v >> 16) & 0x000000ff000000ff) * 0x0000271000000001) >> 32) &
-              0xffffffff;
-    return true;
+    return (((v & 0x000000ff000000ff) * 0x000f424000000064 + ((v >> 16) & 0x000000ff000000ff) * 0x0000271000000001) >> 32) &
+           0xffffffff;
 }
 
 /* Digits from `at` on go behind w, modulo 2^64. The byte behind them. */
@@ -127,8 +144,8 @@ static const char *digits(const char *at, const char *end, uint64_t *w)
 {
     uint64_t eight;
 
-    while (end - at >= 8 && eight_digits(at, &eight)) {
-        *w = *w * 100000000 + eight;
+    while (end - at >= 8 && count_digits(eight = load_eight(at)) == 8) {
+        *w = *w * 100000000 + number_of(eight);
         at += 8;
     }
     for (; digit(at, end); at++)
@@ -161,7 +178,76 @@ static uint64_t first_digits(const char *at, const char *end, long *exponent, bo
     return w;
 }
 
-const char *number_read(const char *at, const char *end, float *value)
+/* The number that the digits at the beginning of 16 bytes are; *n of them. */
+typedef uint64_t sixteen(const char *at, unsigned *n);
+
+static uint64_t sixteen_anywhere(const char *at, unsigned *n)
+{
+    uint64_t high = load_eight(at), low = load_eight(at + 8);
+    unsigned n_high = count_digits(high);
+    u128 both;
+
+    *n = n_high < 8 ? n_high : 8 + count_digits(low);
+    if (!*n)
+        return 0;
+    both = ((u128)low << 64 | high) << (8 * (16 - *n)); /* zeros go in front */
+    return number_of((uint64_t)both) * 100000000 + number_of((uint64_t)(both >> 64));
+}
+
+#ifdef __x86_64__
+__attribute__((target("sse4.1"))) static inline uint64_t sixteen_sse(const char *at, unsigned *n)
+{
+    static const int8_t behind_zeros[32] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+                                            0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15};
+    const __m128i ten = _mm_set1_epi8(10);
+    __m128i v = _mm_sub_epi8(_mm_loadu_si128((const __m128i *)(const void *)at), _mm_set1_epi8('0'));
+    uint64_t halves;
+
+    *n = (unsigned)__builtin_ctz((unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_min_epu8(v, ten), ten)) | 1u << 16);
+    v = _mm_shuffle_epi8(v, _mm_loadu_si128((const __m128i *)(const void *)(behind_zeros + *n)));
+    v = _mm_maddubs_epi16(v, _mm_set1_epi16(1 << 8 | 10));
+    v = _mm_madd_epi16(v, _mm_set1_epi32(1 << 16 | 100));
+    v = _mm_madd_epi16(_mm_packus_epi32(v, v), _mm_set1_epi32(1 << 16 | 10000));
+    halves = (uint64_t)_mm_cvtsi128_si64(v);
+    return (halves & 0xffffffff) * 100000000 + (halves >> 32);
+}
+#endif
+
+/* One digit, a point and up to 15 more, as most numbers are: without a loop, whose end the processor could not foresee.
+ * NULL: something else, or not so easily rounded. */
+static inline __attribute__((always_inline)) const char *read_plain(const char *at, float *value, sixteen *read)
+{
+    const char *digits = at + 2;
+    unsigned whole = (unsigned char)(*at - '0'), n;
+    int64_t w;
+    double d;
+
+    if (whole > 9 || digits[-1] != '.')
+        return NULL;
+    w = (int64_t)read(digits, &n);
+    if (n == 0 || n == 16 || (digits[n] | 32) == 'e')
+        return NULL;
+    w += (int64_t)(whole * whole_power[n]);
+    d = (double)w / small_power[n];
+    *value = (float)d;
+    return w > (int64_t)1 << 53 || hard(d) ? NULL : digits + n;
+}
+
+/* The same behind a sign, which is guessed: where the digits are must not wait for it. */
+#define USUAL_BYTES 20 /* that can be read there */
+static inline __attribute__((always_inline)) const char *read_usual(const char *at, float *value, sixteen *read)
+{
+    const char *behind;
+
+    if (*at != '-')
+        return read_plain(at, value, read);
+    behind = read_plain(at + 1, value, read);
+    *value = -*value;
+    return behind;
+}
+
+/* Any other. */
+static const char *read_any(const char *at, const char *end, float *value)
 {
     const char *start = at, *first, *point = NULL;
     bool negative = at < end && *at == '-';
@@ -218,6 +304,46 @@ const char *number_read(const char *at, const char *end, float *value)
         x = fabsf(strtof(start, NULL));
     *value = negative ? -x : x;
     return at;
+}
+
+const char *number_read(const char *at, const char *end, float *value)
+{
+    const char *behind = end - at >= USUAL_BYTES ? read_usual(at, value, sixteen_anywhere) : NULL;
+
+    return behind ? behind : read_any(at, end, value);
+}
+
+static inline __attribute__((always_inline)) size_t read_more(const char **at, const char *end, float *x, size_t n, sixteen *read)
+{
+    const char *p = *at;
+    size_t have = 0, gap = end - p >= 2 && p[1] == ' ' ? 2 : 1; /* as the first, so all */
+
+    while (have < n && end - p >= 2 && *p == ',' && (gap == 1 || p[1] == ' ')) {
+        const char *from = p + gap, *next = end - from >= USUAL_BYTES ? read_usual(from, &x[have], read) : NULL;
+
+        if (!next && (!(next = read_any(from, end, &x[have])) || isinf(x[have])))
+            break;
+        p = next;
+        have++;
+    }
+    *at = p;
+    return have;
+}
+
+#ifdef __x86_64__
+__attribute__((target("sse4.1"))) static size_t read_more_sse(const char **at, const char *end, float *x, size_t n)
+{
+    return read_more(at, end, x, n, sixteen_sse);
+}
+#endif
+
+size_t number_read_more(const char **at, const char *end, float *x, size_t n)
+{
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("sse4.1"))
+        return read_more_sse(at, end, x, n);
+#endif
+    return read_more(at, end, x, n, sixteen_anywhere);
 }
 
 /* ---- writing ------------------------------------------------------------------------------------------ */

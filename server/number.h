@@ -21,6 +21,10 @@
  *          product with a 64-bit power of ten, as in Lemire, "Number Parsing at a Gigabyte per Second", 2021. */
 const char *number_read(const char *at, const char *end, float *value);
 
+/* number_read_more: what number_read would read behind the "," at *at, perhaps with a space between, and so on: at most n numbers,
+ * as long as they are finite and come alike. *at: behind the last one. Returns how many. */
+size_t number_read_more(const char **at, const char *end, float *x, size_t n);
+
 /* number_write: the shortest decimal that reads back as x, the nearest to x among those of that length.
  *
  * x     finite; -0 is "-0.0", so that readers with integers keep its sign

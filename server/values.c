@@ -217,11 +217,10 @@ const char *values_from_json(enum codec_type type, const lip_shape *shape, size_
             at = next;
             item = false;
             /* The numbers behind it, as long as nothing else comes: nearly all of them. */
-            while (floats && have < count && at < end && *at == ',' &&
-                   (next = number_read(at + 1 + (at[1] == ' '), end, &x[have])) && !isinf(x[have])) {
-                have++;
-                items[depth]++;
-                at = next;
+            if (floats) {
+                size_t more = number_read_more(&at, end, x + have, count - have);
+                have += more;
+                items[depth] += more;
             }
         } else {
             snprintf(why, size, "'%c' is out of place", *at);

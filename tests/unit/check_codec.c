@@ -41,6 +41,28 @@ static float any_float(int kind)
     return isfinite(x) ? x : 1.5f;
 }
 
+/* The same number three times, and what cannot be read so, behind each kind of comma: as number_read has it, bit by bit. */
+static void reads_more_as_one(const char *digits)
+{
+    static const char *const forms[] = {",%s,%s,%s]                        ", ", %s, %s, %s                        ]", ",%s,%s,%s"};
+
+    for (size_t i = 0; i < 3; i++) {
+        char text[1300];
+        const char *at = text;
+        float x[4] = {-1, -1, -1, -1}, y = -1;
+        size_t n, want;
+
+        snprintf(text, sizeof text, forms[i], digits, digits, digits);
+        strcat(text, "]");
+        want = number_read(text + 1 + (i == 1), text + strlen(text), &y) && isfinite(y) ? 3 : 0;
+        n = number_read_more(&at, text + strlen(text), x, 4);
+        ck_assert_msg(n == want, "%s: %zu numbers", text, n);
+        ck_assert_msg(!n || (same(x[0], y) && same(x[1], y) && same(x[2], y) && x[3] == -1), "%s: %a %a %a", text, (double)x[0],
+                      (double)x[1], (double)x[2]);
+        ck_assert_msg(at == text + n * (strlen(digits) + 1 + (i == 1)), "%s: stops at %s", text, at);
+    }
+}
+
 /* number_read of text, which must take all of it, against strtof. */
 static void reads_as_strtof(const char *digits)
 {
@@ -51,7 +73,26 @@ static void reads_as_strtof(const char *digits)
     snprintf(text, sizeof text, "%s]", digits);
     end = number_read(text, text + strlen(text), &x);
     ck_assert_msg(end == text + strlen(digits) && same(x, y), "%s: %a, strtof %a", digits, (double)x, (double)y);
+    reads_more_as_one(digits);
 }
+
+START_TEST(commas_of_another_kind_end_a_row)
+{
+    static const struct {
+        const char *text;
+        size_t n, bytes;
+    } cases[] = {{",1.5, 2.5,3.5]                    ", 1, 4},  {", 1.5,12.5, 3.5]                   ", 1, 5}, {", 1.5,  2.5]                    ", 1, 5},
+                 {",1.5 ,2.5]                       ", 1, 4}, {"1.5,2.5]                         ", 0, 0}, {",", 0, 0},
+                 {",1e39,2.5]                       ", 0, 0}, {",0.25,1.123456789012345678,0.5]  ", 3, 30}, {",0.125e1,-0.0,2]  ", 3, 15}};
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *at = cases[i].text;
+        float x[8];
+
+        ck_assert_msg(number_read_more(&at, at + strlen(at), x, 8) == cases[i].n && at == cases[i].text + cases[i].bytes, "%s", cases[i].text);
+    }
+}
+END_TEST
 
 START_TEST(a_written_number_reads_back)
 {
@@ -528,6 +569,7 @@ static Suite *suite(void)
     tcase_add_test(t, midpoints_go_to_even);
     tcase_add_test(t, edges_of_the_range);
     tcase_add_test(t, what_is_no_number);
+    tcase_add_test(t, commas_of_another_kind_end_a_row);
     tcase_add_test(t, arrays_are_flat_or_nested_to_the_shape);
     tcase_add_test(t, arrays_of_another_shape_are_refused);
     tcase_add_test(t, arrays_that_are_no_json_are_refused);
