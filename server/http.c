@@ -9,7 +9,8 @@
  * Small inference is parked: the handler returns without an answer and without suspending, so MHD goes on with the other
  * connections that have something to read and calls again in its next round. Whoever is called first in that round
  * computes what was parked in the one before, together. That is batching of what has come anyway, without a wait, a hand-off or
- * a system call; a round computes for a bounded time, so a health check is never far behind.
+ * a system call. A round reads for a bounded time and computes for a bounded time, so a health check is never far behind:
+ * the requests that are over wait unread for the next round.
  *
  * Traps of libmicrohttpd 0.9.75 that this file works around: an answer given in the first call always closes the
  * connection; none can be given in the middle of a body; framing that two readers would cut differently is let through;
@@ -68,6 +69,7 @@
 #define GONE_AFTER_NS NS            /* a client is looked for only when its request had to wait this long */
 #define QUICK_NS 300e3              /* what an HTTP thread computes itself; a hand-over costs 45 us */
 #define ROUND_NS 500000u            /* for how long it does so before it looks at its connections again */
+#define READ_NS 250000u             /* for how long a round reads more requests before it computes those it has */
 #define QUICK_JSON (32u << 10)      /* and the largest bodies that it reads itself */
 #define QUICK_BYTES (96u << 10)
 #define PACKED (16u << 10)          /* JSON from this size on is compressed for those who accept it */
@@ -93,6 +95,7 @@ struct desk {
     size_t connections;
     struct batch_queue parked;
     uint64_t round;            /* number of rounds in which something was parked */
+    uint64_t round_ns;         /* when this one began */
     unsigned char random[240]; /* for ids */
     size_t n_random;           /* what is left of it */
 };
@@ -131,7 +134,7 @@ struct exchange {
     struct once_entry *once;      /* its answer is kept; such a request is a worker's, because that writes to disk */
     uint64_t round;               /* in which MHD called last, while parked */
     enum coding coding;
-    bool admitted, now, swallow, parked, done, close, bad_query, packed;
+    bool admitted, now, swallow, unread, parked, done, close, bad_query, packed;
     char id[129];
 };
 
@@ -720,22 +723,14 @@ static void run_parked(void)
         if (!desk.parked.first)
             return;
         batcher_config(desk.parked.first->batcher, &config);
+        if (config.latency_budget_us > ROUND_NS / 1000)
+            config.latency_budget_us = ROUND_NS / 1000;
         batch = batch_take(&desk.parked, &config);
         batch->work->run(batch);
         finish_all(batch, 0);
     } while (now_ns() < end);
 }
 
-/* MHD calls again for a parked request. The first call that comes a second time begins a round. */
-static enum MHD_Result parked_again(struct exchange *x)
-{
-    if (!x->done && x->round == desk.round) {
-        desk.round++;
-        run_parked();
-    }
-    x->round = desk.round;
-    return x->done ? answer(x) : MHD_YES;
-}
 
 /* The request was read here: park it, or let workers have it. */
 static enum MHD_Result place_item(struct exchange *x)
@@ -758,6 +753,32 @@ static enum MHD_Result place_item(struct exchange *x)
     }
     batching_submit(x->server->http->ctx->batching, item, model_published);
     return MHD_YES;
+}
+
+/* A short request, at once or in its turn. */
+static enum MHD_Result read_short(struct exchange *x)
+{
+    if (!desk.parked.first)
+        desk.round_ns = now_ns();
+    x->unread = desk.parked.first && now_ns() - desk.round_ns > READ_NS;
+    x->round = desk.round;
+    if (x->unread)
+        return MHD_YES;
+    return read_item(x) ? place_item(x) : answer(x);
+}
+
+/* MHD calls again for a request that is parked or unread. The first call that comes a second time begins a round. */
+static enum MHD_Result again(struct exchange *x)
+{
+    if (!x->done && x->round == desk.round) {
+        desk.round++;
+        run_parked();
+        desk.round_ns = now_ns();
+    }
+    if (x->unread)
+        return read_short(x);
+    x->round = desk.round;
+    return x->done ? answer(x) : MHD_YES;
 }
 
 /* The parked request of a connection that ends. */
@@ -827,7 +848,7 @@ static enum MHD_Result execute(struct exchange *x)
     if (x->room)
         x->client->body[x->received] = '\0';
     if (route->batch && is_short(x))
-        return read_item(x) ? place_item(x) : answer(x);
+        return read_short(x);
     if (route->batch || x->coding != CODING_NONE || !(route->flags & ROUTE_INLINE))
         return hand_over(x);
     handle(x);
@@ -1222,8 +1243,8 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
         *bytes = 0;
         return take(x, data, n);
     }
-    if (x->parked)
-        return parked_again(x);
+    if (x->unread || x->parked)
+        return again(x);
     if (x->done || x->rp.status)
         return answer(x);
     return execute(x);
