@@ -24,7 +24,7 @@ MINUTES, REQUESTS, CYCLES = (float(sys.argv[i]) if len(sys.argv) > i else v for 
 IDLE_MB = 30
 SETTLED_SECONDS = 3        # the daemon tidies up when it had no work for one
 LEAK_BYTES = 0.5           # of a request, at most: an average, so nothing
-HISTORY_BYTES = 128 << 10  # the last minute's figures, the last thousand events
+HISTORY_BYTES = 128 << 10  # what fills slowly: the last minutes' figures, the allocator's small change
 DEFINITION = {"class_name": "Sequential", "config": {"k_coef_lip": 1.0, "layers": [
     {"class_name": "InputLayer", "config": {"batch_input_shape": [None, 784], "name": "x"}},
     {"class_name": "SpectralDense", "config": {"units": 256, "name": "d1"}},
@@ -118,12 +118,12 @@ def plan(check):
         begun = memory(d)
         n = requests(d, REQUESTS)
         stays(check, f"{n} requests", begun, memory(d), n)
-        statuses = [cycle(d, i) for i in range(int(min(CYCLES, 100)))]
+        statuses = [cycle(d, i) for i in range(int(min(CYCLES, 500)))]  # each tells three events, of which a thousand are kept
         begun = memory(d)
         statuses += [cycle(d, i) for i in range(int(CYCLES))]
         check("models that come are served", set(statuses) == {200}, set(statuses))
         stays(check, f"{CYCLES:.0f} models that come and go", begun, memory(d), CYCLES)
-        statuses = [load_again(d) for i in range(int(min(CYCLES, 100)))]
+        statuses = [load_again(d) for i in range(int(min(CYCLES, 500)))]
         begun = memory(d)
         statuses += [load_again(d) for i in range(int(CYCLES))]
         check("loads succeed", set(statuses) == {200}, set(statuses))
