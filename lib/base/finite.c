@@ -5,7 +5,7 @@
 
 enum { BLOCK = 64 };
 
-static uint32_t exponent_full(const float *x, size_t i)
+static inline uint32_t exponent_full(const float *x, size_t i)
 {
     uint32_t bits;
 
@@ -13,7 +13,8 @@ static uint32_t exponent_full(const float *x, size_t i)
     return (bits & 0x7f800000u) == 0x7f800000u; /* infinities and NaN have all exponent bits set */
 }
 
-int lip__all_finite(const float *x, size_t n, size_t *at)
+/* Numbers in front of the first block that has one of them, or of what fills no block. */
+LIP__CLONES static size_t finite_blocks(const float *x, size_t n)
 {
     size_t i = 0;
 
@@ -24,7 +25,12 @@ int lip__all_finite(const float *x, size_t n, size_t *at)
         if (bad)
             break;
     }
-    for (; i < n; i++)
+    return i;
+}
+
+int lip__all_finite(const float *x, size_t n, size_t *at)
+{
+    for (size_t i = finite_blocks(x, n); i < n; i++)
         if (exponent_full(x, i)) {
             if (at)
                 *at = i;

@@ -4,7 +4,8 @@
  * bits above it are the job's number. A worker enters by adding 1 to an open state and leaves by taking it away. The
  * caller works too; when no task is left it closes the job and waits for the workers that are inside, never for one
  * that has not woken up. Workers spin for SPIN_NS after a job, because the next product of a layer is usually a few
- * microseconds away, then sleep.
+ * microseconds away, then sleep. In a training step it may be farther, and both ends of a job are waited for longer: a sleeper would
+ * come late to each product, and be woken at the caller's expense.
  */
 #include "base/base.h"
 
@@ -17,6 +18,7 @@
 enum {
     MAX_THREADS = 256,
     SPIN_NS = 20000,
+    STEP_SPIN_NS = 400000,
     SPINS_PER_LOOK = 32,
     CLOSE_NS = 5000, /* short calls that come so soon after the one before, */
     CLOSE_CALLS = 64 /* and so many of them, are a loop that will go on */
@@ -78,18 +80,19 @@ static void relax(void)
 #endif
 }
 
-/* Whether `ready` came true within SPIN_NS. */
-static bool spin(bool (*ready)(uint64_t seen), uint64_t seen)
+/* Whether `ready` came true soon. */
+static bool spin(bool patient, bool (*ready)(uint64_t seen), uint64_t seen)
 {
-    uint64_t end = lip__now_ns() + SPIN_NS;
+    uint64_t end = lip__now_ns() + (patient ? STEP_SPIN_NS : SPIN_NS);
 
-    do
+    do {
         for (int i = 0; i < SPINS_PER_LOOK; i++) {
             if (ready(seen))
                 return true;
             relax();
         }
-    while (lip__now_ns() < end);
+        may_rest(patient);
+    } while (lip__now_ns() < end);
     return false;
 }
 
@@ -120,8 +123,8 @@ static void take_tasks(size_t i, size_t thread)
     }
 }
 
-/* Enter the open job unless it closes first; *seen becomes its number. */
-static bool enter(uint64_t *seen)
+/* Enter the open job unless it closes first; *seen becomes its number, *patient its caller's. */
+static bool enter(uint64_t *seen, bool *patient)
 {
     uint64_t state = atomic_load(&pool.state);
 
@@ -130,6 +133,7 @@ static bool enter(uint64_t *seen)
             return false;
     while (!atomic_compare_exchange_weak(&pool.state, &state, state + 1));
     *seen = state / ONE_JOB;
+    *patient = pool.patient;
     return true;
 }
 
@@ -148,9 +152,10 @@ static void *work(void *argument)
 {
     size_t thread = (size_t)(uintptr_t)argument;
     uint64_t seen = 0;
+    bool patient = false; /* of the last job */
 
     for (;;) {
-        if (!spin(job_is_new, seen)) {
+        if (!spin(patient, job_is_new, seen)) {
             pthread_mutex_lock(&pool.lock);
             atomic_fetch_add(&pool.sleepers, 1);
             if (!job_is_new(seen))
@@ -160,7 +165,7 @@ static void *work(void *argument)
         }
         if (atomic_load(&pool.stop))
             return NULL;
-        if (enter(&seen)) {
+        if (enter(&seen, &patient)) {
             take_tasks(next_task(), thread);
             leave();
         }
@@ -192,7 +197,7 @@ void lip__parallel(size_t n, void (*task)(void *ctx, size_t i, size_t thread), v
     }
     take_tasks(0, 0); /* the first task is the caller's: from call to call its memory is in the same core's caches */
     atomic_fetch_and(&pool.state, ~OPEN);
-    if (!spin(nobody_inside, 0)) {
+    if (!spin(patience, nobody_inside, 0)) {
         pthread_mutex_lock(&pool.lock);
         while (!nobody_inside(0))
             pthread_cond_wait(&pool.done, &pool.lock);

@@ -103,6 +103,14 @@ double lip__slots_activity_penalty(const lip_model *m, size_t step, size_t n, co
     return r ? regularizer_class(r)->value(r, &shape, y, 1 / (double)n, dy, scratch) / (double)n : 0;
 }
 
+bool lip__slots_constrained(const lip_model *m)
+{
+    for (size_t v = 0; v < m->n_variables; v++)
+        if (lip__declared_of(m, v)->constraint && m->variable[v].trainable)
+            return true;
+    return false;
+}
+
 lip_err lip__slots_constrain(const lip_model *m, float *arena, float *scratch, lip_error *err)
 {
     for (size_t v = 0; v < m->n_variables; v++) {

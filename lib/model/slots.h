@@ -17,7 +17,8 @@ double lip__slots_penalty(const lip_model *model, const float *arena, float *gra
 bool lip__slots_activity(const lip_model *model, size_t step);
 double lip__slots_activity_penalty(const lip_model *model, size_t step, size_t n, const float *y, float *dy, float *scratch);
 
-/* lip__slots_constrain: every constrained variable of the arena that trains, in place. */
+/* lip__slots_constrain: every constrained variable of the arena that trains, in place. _constrained: whether there is one. */
+bool lip__slots_constrained(const lip_model *model);
 lip_err lip__slots_constrain(const lip_model *model, float *arena, float *scratch, lip_error *err);
 
 #endif

@@ -47,7 +47,7 @@ static lip_err plan_update(lip_trainer *t, lip_error *err)
             for (size_t at = 0; at < count; at += CHUNK, n++)
                 if (fill)
                     t->chunk[n] = (struct lip__chunk){m->offset[v] + at, count - at < CHUNK ? count - at : CHUNK,
-                                                      m->variable[v].trainable, 0};
+                                                      m->variable[v].trainable, 0, true};
         }
         if (!fill && !(t->chunk = lip__alloc(n + 1, sizeof *t->chunk)))
             return lip__nomem(err, n * sizeof *t->chunk);
@@ -506,7 +506,7 @@ static void update_chunk(void *ctx, size_t index, size_t thread)
 {
     const struct update *u = ctx;
     const lip_trainer *t = u->t;
-    const struct lip__chunk *chunk = &t->chunk[index];
+    struct lip__chunk *chunk = &t->chunk[index];
     size_t trained = t->model->trained, at = chunk->at;
     const float *slot[LIP__MAX_SLOTS];
     float *slot_next[LIP__MAX_SLOTS];
@@ -520,6 +520,7 @@ static void update_chunk(void *ctx, size_t index, size_t thread)
         lip__step(t->optimizer, &(struct lip__update){.t = t->steps + 1, .learning_rate = u->learning_rate, .n = chunk->n,
                                                       .w = u->now + at, .g = t->gradient + at, .slot = slot,
                                                       .w_next = u->next + at, .slot_next = slot_next});
+        chunk->finite = lip__all_finite(u->next + at, chunk->n, NULL); /* while it is in this thread's cache */
         return;
     }
     memcpy(u->next + at, u->now + at, chunk->n * sizeof *u->next);
@@ -556,6 +557,16 @@ static bool factors_wanted(const lip_trainer *t, bool lagging)
     return !lagging && !lip__callbacks_condense(t);
 }
 
+/* Whether the updated weights are; *at: the first that is not. */
+static bool all_finite(const lip_trainer *t, const float *next, size_t *at)
+{
+    bool finite = !lip__slots_constrained(t->model); /* constraints came after the update */
+
+    for (size_t i = 0; i < t->n_chunks; i++)
+        finite &= t->chunk[i].finite;
+    return finite || lip__all_finite(next, t->model->trained, at);
+}
+
 /* The updated kernels into the state's other arena, with u and sigma of this step's forward, and their effective
  * kernels. */
 static lip_err prepare(lip_trainer *t, lip_state *s, bool lagging, double learning_rate, lip_step_report *report,
@@ -576,7 +587,7 @@ static lip_err prepare(lip_trainer *t, lip_state *s, bool lagging, double learni
     memcpy(s->next + m->trained, t->carried, carried_size(m) * sizeof *s->next);
     if ((rc = lip__slots_constrain(m, s->next, t->tape.slots_scratch, err)) != LIP_OK)
         return rc;
-    if (!lip__all_finite(s->next, m->trained, &at))
+    if (!all_finite(t, s->next, &at))
         return lip__fail(err, LIP_ENONFINITE, "the updated weights are not finite (%g); the learning rate is %g",
                          (double)s->next[at], learning_rate);
     if (lagging)

@@ -16,6 +16,7 @@ struct lip__chunk {
     size_t at, n;
     bool trainable;
     double norm; /* of its gradient */
+    bool finite; /* after the update */
 };
 
 struct lip_trainer {

@@ -20,12 +20,12 @@ enum { STEPS = LIP__LANCZOS_STEPS, SWEEPS = 60 };
 /* One implicit QL sweep with shift on d[l..m], e[i] between d[i] and d[i+1]; z (rows of eigenvector components) follow. */
 static void sweep(double *d, double *e, size_t l, size_t m, double z[][STEPS], size_t steps)
 {
-    double shift = (d[l + 1] - d[l]) / (2 * e[l]), r = hypot(shift, 1), s = 1, c = 1, p = 0;
+    double shift = (d[l + 1] - d[l]) / (2 * e[l]), r = sqrt(shift * shift + 1), s = 1, c = 1, p = 0;
     double g = d[m] - d[l] + e[l] / (shift + copysign(r, shift));
 
     for (size_t i = m; i-- > l;) {
         double f = s * e[i], b = c * e[i];
-        r = hypot(f, g);
+        r = sqrt(f * f + g * g); /* of float32 numbers: in range */
         e[i + 1] = r;
         if (r == 0) { /* the matrix splits here */
             d[i + 1] -= p;
@@ -79,17 +79,17 @@ static void tridiagonal(size_t n, double *d, double *e, double z[][STEPS])
         }
 }
 
-static void add(float *y, double a, const float *x, size_t k)
+LIP__CLONES static void add(float *restrict y, float a, const float *restrict x, size_t k)
 {
     for (size_t i = 0; i < k; i++)
-        y[i] += (float)a * x[i];
+        y[i] += a * x[i];
 }
 
 static void ritz_vector(const double *z, size_t steps, const float *basis, size_t k, float *x)
 {
     memset(x, 0, k * sizeof *x);
     for (size_t j = 0; j < steps; j++)
-        add(x, z[j], basis + j * k, k);
+        add(x, (float)z[j], basis + j * k, k);
 }
 
 void lip__lanczos(const float *s, size_t k, float *work, struct lip__spectrum *spectrum)
@@ -99,18 +99,20 @@ void lip__lanczos(const float *s, size_t k, float *work, struct lip__spectrum *s
     size_t steps = 0;
     lip_random random = {.seed = 1, .stream = lip_random_stream("lanczos")};
 
-    lip_random_normal(&random, basis, k);
+    lip_random_uniform(&random, basis, k);
+    for (size_t i = 0; i < k; i++)
+        basis[i] -= 0.5f;
     norm = lip__norm(basis, k);
     for (size_t i = 0; i < k; i++)
         basis[i] = (float)(basis[i] / norm);
     for (size_t want = k < STEPS ? k : STEPS; steps < want;) {
         float *q = basis + steps * k;
         next = q + k;
-        lip__gemv(false, k, k, 1, s, k, q, 0, next);
+        lip__gemv_parallel(k, k, 1, s, k, q, 0, next);
         d[steps] = lip__dot(q, next, k);
         for (int twice = 0; twice < 2; twice++)
             for (size_t j = 0; j <= steps; j++)
-                add(next, -lip__dot(basis + j * k, next, k), basis + j * k, k);
+                add(next, -(float)lip__dot(basis + j * k, next, k), basis + j * k, k);
         last = lip__norm(next, k);
         e[steps++] = last;
         if (!(last > 1e-6 * fabs(d[0]))) /* an invariant subspace, or not a number */

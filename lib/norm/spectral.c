@@ -61,7 +61,7 @@ bool lip__unit(float *u, size_t n)
 static void apply(const float *w, size_t m, size_t n, const float *gram, const float *u, float *v, float *y)
 {
     if (gram) {
-        lip__gemv(false, n, n, 1, gram, n, u, 0, y);
+        lip__gemv_parallel(n, n, 1, gram, n, u, 0, y);
     } else {
         lip__gemv(false, m, n, 1, w, n, u, 0, v);
         lip__gemv(true, m, n, 1, w, n, v, 0, y);
@@ -70,7 +70,7 @@ static void apply(const float *w, size_t m, size_t n, const float *gram, const f
 
 float lip__norm_along(const float *w, size_t m, size_t n, const float *u, float *work)
 {
-    lip__gemv(false, m, n, 1, w, n, u, 0, work);
+    lip__gemv_parallel(m, n, 1, w, n, u, 0, work);
     return (float)lip__norm(work, m);
 }
 

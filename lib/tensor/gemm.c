@@ -33,7 +33,8 @@ enum {
     TILED_COLUMNS = 4,
     BLOCK = 16,            /* blocks of c end at multiples of this */
     HALF_COLUMNS = 32,     /* of a block when half of c is wanted: the first is the longest, so threads end together */
-    WORTH_SHARING = 400000 /* multiply-adds below which waking a thread costs more than it brings */
+    WORTH_SHARING = 400000, /* multiply-adds below which waking a thread costs more than it brings */
+    WORTH_READING = 32768   /* numbers of a matrix, for which the time goes into reading */
 };
 
 static void one_thread(void)
@@ -85,6 +86,41 @@ void lip__gemv(bool ta, size_t m, size_t n, float alpha, const float *a, size_t 
     sgemv(transpose(ta), m, n, alpha, a, lda, x, 1, beta, y);
 }
 
+struct rows_of_product {
+    size_t m, n, lda, block;
+    float alpha, beta;
+    const float *a, *x;
+    float *y;
+};
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static void some_rows(void *ctx, size_t i, size_t thread)
+{
+    const struct rows_of_product *p = ctx;
+    size_t from = i * p->block;
+
+    (void)thread;
+    lip__gemv(false, smaller(p->block, p->m - from), p->n, p->alpha, p->a + from * p->lda, p->lda, p->x, p->beta, p->y + from);
+}
+
+/* Rows among threads in blocks, one each. */
+static size_t share(size_t rows, size_t threads)
+{
+    return ((rows + threads - 1) / threads + BLOCK - 1) / BLOCK * BLOCK;
+}
+
+void lip__gemv_parallel(size_t m, size_t n, float alpha, const float *a, size_t lda, const float *x, float beta, float *y)
+{
+    struct rows_of_product p = {m, n, lda, m * n < WORTH_READING ? m : share(m, lip_threads()), alpha, beta, a, x, y};
+
+    if (m)
+        lip__parallel((m + p.block - 1) / p.block, some_rows, &p);
+}
+
 void lip__gemm(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b,
                size_t ldb, float beta, float *c, size_t ldc)
 {
@@ -114,11 +150,6 @@ struct product {
     float *c;
 };
 
-static size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 static void multiply_block(void *ctx, size_t i, size_t thread)
 {
     const struct product *p = ctx;
@@ -146,7 +177,7 @@ void lip__gemm_parallel(bool ta, bool tb, size_t m, size_t n, size_t k, float al
         lip__gemm(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
         return;
     }
-    p.block = ((side + threads - 1) / threads + BLOCK - 1) / BLOCK * BLOCK;
+    p.block = share(side, threads);
     lip__parallel((side + p.block - 1) / p.block, multiply_block, &p);
 }
 

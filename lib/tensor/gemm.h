@@ -27,6 +27,9 @@ void lip__gemm_symmetric(bool ta, bool tb, size_t n, size_t k, float alpha, cons
 /* lip__gemv: y = op(a) x, a (m, n). */
 void lip__gemv(bool ta, size_t m, size_t n, float alpha, const float *a, size_t lda, const float *x, float beta, float *y);
 
+/* lip__gemv_parallel: y = alpha a x + beta y, rows split over the pool. */
+void lip__gemv_parallel(size_t m, size_t n, float alpha, const float *a, size_t lda, const float *x, float beta, float *y);
+
 double lip__norm(const float *x, size_t n);                 /* sqrt(sum x^2), accumulated in double */
 double lip__distance(const float *x, const float *y, size_t n); /* sqrt(sum (x-y)^2) in double */
 double lip__dot(const float *x, const float *y, size_t n);  /* in double */
