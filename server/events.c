@@ -17,7 +17,8 @@
 
 #define MS 1000000ull
 #define PING_NS (15000 * MS)
-#define WAKE_NS (50 * MS)  /* a stream is woken at most this often */
+#define WAKE_NS (50 * MS)  /* a stream is woken at most this often, */
+#define SHARE_NS (1 * MS)  /* and all of them together */
 #define AT_ONCE 8          /* streams woken before the next pause */
 #define PAUSE_NS (1 * MS)
 #define IDLE_NS (500 * MS)
@@ -448,6 +449,7 @@ static void look_for_readers(struct events *events, uint64_t now)
 /* Up to AT_ONCE streams that wait and have a reason not to. *next_ns: when the next one will have. */
 static size_t to_wake(struct events *events, void *http[AT_ONCE], uint64_t now, uint64_t *next_ns)
 {
+    uint64_t often = events->n_streams * SHARE_NS > WAKE_NS ? events->n_streams * SHARE_NS : WAKE_NS;
     size_t n = 0;
 
     for (struct stream *s = events->streams; s && n < AT_ONCE; s = s->next) {
@@ -456,7 +458,7 @@ static size_t to_wake(struct events *events, void *http[AT_ONCE], uint64_t now, 
         if (!s->waiting)
             continue;
         if (s->after < s->feed->last)
-            due = s->woken_ns + WAKE_NS;
+            due = s->woken_ns + often;
         if (s->feed->ended || events->ending || s->ping)
             due = now;
         if (due <= now) {

@@ -58,22 +58,39 @@ static lip_err build(lip_layer *l, lip_error *err)
 
 /* ---- one row of windows ------------------------------------------------------------------------------ */
 
+typedef float lanes __attribute__((vector_size(32), aligned(4), may_alias));
+
+enum { LANES = sizeof(lanes) / sizeof(float) };
+
 /* y (windows, c) <- the sums of x, or of its squares, over one row of windows of image x (.., w, c). */
 LIP__CLONES static void sum_windows(const struct pooling *q, bool squares, size_t windows, size_t w, size_t c,
                                     const float *restrict x, float *restrict y)
 {
-    memset(y, 0, windows * c * sizeof *y);
-    for (size_t a = 0; a < q->pool[0]; a++)
-        for (size_t j = 0; j < windows; j++)
-            for (size_t b = 0; b < q->pool[1]; b++) {
-                const float *from = x + (a * w + j * q->pool[1] + b) * c;
-                if (squares)
-                    for (size_t i = 0; i < c; i++)
-                        y[j * c + i] += from[i] * from[i];
-                else
-                    for (size_t i = 0; i < c; i++)
-                        y[j * c + i] += from[i];
-            }
+    size_t rows = q->pool[0], columns = q->pool[1];
+
+    for (size_t j = 0; j < windows; j++, x += columns * c, y += c) {
+        size_t i = 0;
+        for (; i + LANES <= c; i += LANES) {
+            lanes sum = {0};
+            for (size_t a = 0; a < rows; a++)
+                for (size_t b = 0; b < columns; b++) {
+                    lanes v = *(const lanes *)(x + (a * w + b) * c + i);
+                    if (squares)
+                        v *= v;
+                    sum += v;
+                }
+            *(lanes *)(y + i) = sum;
+        }
+        for (; i < c; i++) {
+            float sum = 0;
+            for (size_t a = 0; a < rows; a++)
+                for (size_t b = 0; b < columns; b++) {
+                    float v = x[(a * w + b) * c + i];
+                    sum += squares ? v * v : v;
+                }
+            y[i] = sum;
+        }
+    }
 }
 
 /* dx of one row of windows: g, one number per window and channel, times x unless that is NULL. */
@@ -130,11 +147,12 @@ static void forward(const lip_layer *l, const struct lip__pass *p, const float *
         }
 }
 
-/* g <- dy k / (|x| + sqrt(p0 p1) eps), g holding |x|^2. */
-LIP__CLONES static void norm_gradients(size_t n, float k, float eps, const float *restrict dy, float *restrict g)
+/* g <- dy k / (|x| + sqrt(p0 p1) eps), where y is k |x|. */
+LIP__CLONES static void norm_gradients(size_t n, float k, float eps, const float *restrict y, const float *restrict dy,
+                                       float *restrict g)
 {
     for (size_t i = 0; i < n; i++) {
-        float s = sqrtf(g[i]) + eps;
+        float s = (k > 0 ? y[i] / k : 0) + eps;
         g[i] = s > 0 ? k * dy[i] / s : s == 0 ? 0 : s;
     }
 }
@@ -146,18 +164,15 @@ static void backward(const lip_layer *l, const struct lip__pass *p, const float 
     size_t h = l->in.dim[0], w = l->in.dim[1], c = l->in.dim[2], windows = l->out.dim[1];
     float *g = p->scratch;
 
-    (void)y;
     if (h % q->pool[0] || w % q->pool[1]) /* what fills no window gets no gradient */
         memset(dx, 0, p->n * lip_shape_count(&l->in) * sizeof *dx);
     for (size_t n = 0; n < p->n; n++)
         for (size_t i = 0; i < l->out.dim[0]; i++) {
-            const float *row = dy + (n * l->out.dim[0] + i) * windows * c;
-            size_t at = (n * h + i * q->pool[0]) * w * c;
+            size_t from = (n * l->out.dim[0] + i) * windows * c, at = (n * h + i * q->pool[0]) * w * c;
             if (is_l2(l)) {
-                sum_windows(q, true, windows, w, c, x + at, g);
-                norm_gradients(windows * c, (float)l->k, (float)(l->coef * q->eps), row, g);
+                norm_gradients(windows * c, (float)l->k, (float)(l->coef * q->eps), y + from, dy + from, g);
             } else {
-                memcpy(g, row, windows * c * sizeof *g);
+                memcpy(g, dy + from, windows * c * sizeof *g);
                 finish_average(windows * c, factor(l), g);
             }
             spread_windows(q, windows, w, c, g, is_l2(l) ? x + at : NULL, dx + at);

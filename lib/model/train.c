@@ -13,7 +13,7 @@
 #include "model/slots.h"
 #include "tensor/gemm.h"
 
-/* Floats of one variable that one task of the update takes. */
+/* Floats of one variable that one task of the update takes; nobody is woken for less. */
 #define CHUNK (size_t)16384
 
 static size_t carried_size(const lip_model *m)
@@ -476,6 +476,15 @@ static lip_err backward_kernels(lip_trainer *t, const float *arena, bool through
     return LIP_OK;
 }
 
+static void for_chunks(const lip_trainer *t, void (*task)(void *, size_t, size_t), void *ctx)
+{
+    if (t->model->trained > CHUNK)
+        lip__parallel(t->n_chunks, task, ctx);
+    else
+        for (size_t i = 0; i < t->n_chunks; i++)
+            task(ctx, i, 0);
+}
+
 static void norm_of_chunk(void *ctx, size_t i, size_t thread)
 {
     const lip_trainer *t = ctx;
@@ -489,7 +498,7 @@ static double gradient_norm(lip_trainer *t)
 {
     double sum = 0;
 
-    lip__parallel(t->n_chunks, norm_of_chunk, t);
+    for_chunks(t, norm_of_chunk, t);
     for (size_t i = 0; i < t->n_chunks; i++)
         sum += t->chunk[i].norm * t->chunk[i].norm;
     return sqrt(sum);
@@ -579,11 +588,7 @@ static lip_err prepare(lip_trainer *t, lip_state *s, bool lagging, double learni
     lip_err rc = LIP_OK;
 
     lip__clip(t->optimizer, t->n_clipped, t->clip_at, t->clip_n, t->gradient);
-    if (m->trained > CHUNK)
-        lip__parallel(t->n_chunks, update_chunk, &update);
-    else /* nobody is woken for less than one piece */
-        for (size_t i = 0; i < t->n_chunks; i++)
-            update_chunk(&update, i, 0);
+    for_chunks(t, update_chunk, &update);
     memcpy(s->next + m->trained, t->carried, carried_size(m) * sizeof *s->next);
     if ((rc = lip__slots_constrain(m, s->next, t->tape.slots_scratch, err)) != LIP_OK)
         return rc;
