@@ -111,31 +111,33 @@ static bool number(const json_t *v, double *x)
 
 static bool in_range(const struct lip__field *f, double x)
 {
-    return x <= f->max && (f->flags & LIP__OPEN_MIN ? x > f->min : x >= f->min);
+    return (f->flags & LIP__OPEN_MAX ? x < f->max : x <= f->max) && (f->flags & LIP__OPEN_MIN ? x > f->min : x >= f->min);
 }
 
-static void range_text(const struct lip__field *f, char *text, size_t size)
+/* " >= 1 and < 2"; "" where any number will do, or the value is no number. */
+static const char *range_text(const struct lip__field *f, char *text, size_t size)
 {
-    const char *sign = f->flags & LIP__OPEN_MIN ? ">" : ">=";
+    int n = 0;
 
-    if (isinf(f->min) && isinf(f->max))
-        snprintf(text, size, "any");
-    else if (isinf(f->max))
-        snprintf(text, size, "%s %g", sign, f->min);
-    else
-        snprintf(text, size, "%s %g and <= %g", sign, f->min, f->max);
+    *text = '\0';
+    if (f->type != LIP__INT && f->type != LIP__FLOAT && f->type != LIP__PAIR && f->type != LIP__INTS && f->type != LIP__FLOATS &&
+        f->type != LIP__EDGES)
+        return text;
+    if (!isinf(f->min))
+        n = snprintf(text, size, " %s %.10g", f->flags & LIP__OPEN_MIN ? ">" : ">=", f->min);
+    if (!isinf(f->max))
+        snprintf(text + n, size - (size_t)n, "%s %s %.10g", n ? " and" : "", f->flags & LIP__OPEN_MAX ? "<" : "<=", f->max);
+    return text;
 }
 
 static lip_err misfit(const struct lip__field *f, const json_t *v, const char *what, const char *wanted, const char *pointer,
                       lip_error *err)
 {
     char range[96], *found = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9));
-    lip_err rc;
+    lip_err rc = lip__fail_at(err, LIP_EDEFINITION, pointer, "%.200s: %s is %.60s, needs %s%s%s", what, f->name,
+                              found ? found : json_kind(v), wanted, range_text(f, range, sizeof range),
+                              f->flags & LIP__NONE_OK ? " or null" : "");
 
-    range_text(f, range, sizeof range);
-    rc = lip__fail_at(err, LIP_EDEFINITION, pointer, "%.200s: %s is %.60s, needs %s%s%s%s", what, f->name,
-                      found ? found : json_kind(v), wanted, !strcmp(range, "any") ? "" : " ", !strcmp(range, "any") ? "" : range,
-                      f->flags & LIP__NONE_OK ? " or null" : "");
     free(found);
     return rc;
 }

@@ -72,7 +72,7 @@ static lip_err fill_identity(const struct lip__object *self, const lip_shape *sh
 {
     (void)random;
     if (shape->rank != 2)
-        return lip__fail(err, LIP_EDEFINITION, "Identity: a variable of %zu axes, needs 2", shape->rank);
+        return lip__fail(err, LIP_EDEFINITION, "Identity: the variable has %zu axes, needs 2", shape->rank);
     for (size_t i = 0; i < shape->dim[0]; i++)
         for (size_t j = 0; j < shape->dim[1]; j++)
             x[i * shape->dim[1] + j] = i == j ? (float)((const struct seeded *)self)->a : 0;

@@ -50,7 +50,7 @@ static void backward(const lip_layer *l, const struct lip__pass *p, const float 
 }
 
 static const struct lip__field fields[] = {
-    {"rate", LIP__FLOAT, LIP__FIELD(dropout, rate), .def = NAN, .min = 0, .max = 1 - 0x1p-24},
+    {"rate", LIP__FLOAT, LIP__FIELD(dropout, rate), .def = NAN, .min = 0, .max = 1, .flags = LIP__OPEN_MAX},
     {.name = "noise_shape", .type = LIP__NULL},
     {"seed", LIP__FLOAT, LIP__FIELD(dropout, seed), .def = NAN, .min = 0, .max = 0x1p53, .flags = LIP__NONE_OK},
     {.name = NULL},

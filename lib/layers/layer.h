@@ -41,6 +41,7 @@ enum lip__type {
 
 enum { LIP__NONE_OK = 1, /* null (None) is accepted; stored as NAN, 0 or {0, 0}; of a PAIR that may be {0, 0}: {SIZE_MAX, SIZE_MAX} */
        LIP__OPEN_MIN = 2, /* min itself is out of range */
+       LIP__OPEN_MAX = 256, /* max itself is */
        LIP__ANY_CASE = 4, /* choices in any case */
        LIP__HIDDEN = 16, /* has its default and no key: neither read nor written */
        LIP__CALL = 64, /* an argument of the call: in the node of a functional model, not in the config */

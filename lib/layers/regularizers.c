@@ -214,12 +214,14 @@ static struct lorth_size lorth_size(const struct lorth *l, const lip_shape *shap
 static lip_err lorth_check(const struct lip__object *self, const lip_shape *shape, lip_error *err)
 {
     const struct lorth *l = (const struct lorth *)self;
-    char found[96];
+    lip_shape said = {.rank = l->kernel_shape.n};
+    char found[96], wanted[96];
 
-    for (size_t i = 0; i < l->kernel_shape.n; i++)
-        if (l->kernel_shape.n != shape->rank || (size_t)l->kernel_shape.v[i] != shape->dim[i])
-            return lip__fail(err, LIP_EDEFINITION, "LorthRegularizer: kernel_shape is another than the kernel's, %s",
-                             lip_shape_text(shape, found, sizeof found));
+    for (size_t i = 0; i < said.rank; i++)
+        said.dim[i] = (size_t)l->kernel_shape.v[i];
+    if (said.rank && !lip_shape_equal(&said, shape))
+        return lip__fail(err, LIP_EDEFINITION, "LorthRegularizer: kernel_shape is %s, needs the kernel's, %s",
+                         lip_shape_text(&said, found, sizeof found), lip_shape_text(shape, wanted, sizeof wanted));
     if (shape->rank != 4 || shape->dim[0] != shape->dim[1] || shape->dim[0] % 2 == 0)
         return lip__fail(err, LIP_EDEFINITION, "LorthRegularizer: a kernel of shape %s, needs a square window of odd size",
                          lip_shape_text(shape, found, sizeof found));

@@ -68,8 +68,10 @@ lip_err lip__kernel_effective(const lip_model *model, const struct lip__kernel *
     lip_err rc = k->layer->kind->reparam->forward(k->layer, kernel, k->m, k->n, u, u_new, wbar, scratch, keep, info, factor,
                                                   &why);
 
-    if (rc != LIP_OK)
-        return lip__fail(err, rc, "%.100s: %.500s", name, why.text[0] ? why.text : lip_err_text(rc));
+    if (rc != LIP_OK) { /* a normalizer calls its argument "kernel: ", and name says so already */
+        const char *text = why.text[0] ? why.text : lip_err_text(rc);
+        return lip__fail(err, rc, "%.100s: %.500s", name, text + (strncmp(text, "kernel: ", 8) ? 0 : 8));
+    }
     if (k->u != LIP__NOWHERE) {
         if (info->sigma == 0)
             return lip__fail(err, LIP_EZERO, "%.100s is zero, and a zero kernel cannot be normalised", name);
@@ -137,9 +139,10 @@ static lip_err initialize(lip_state *s, uint64_t seed, lip_error *err)
             initialize_role(var->role, &random, x, lip_shape_count(&var->shape));
             continue;
         }
-        lip_err rc = lip__initialize(initializer, &var->shape, &random, x, err);
+        lip_error why = {0};
+        lip_err rc = lip__initialize(initializer, &var->shape, &random, x, &why);
         if (rc != LIP_OK)
-            return rc;
+            return lip__fail(err, rc, "%.100s: %.400s", var->name, why.text);
     }
     return LIP_OK;
 }

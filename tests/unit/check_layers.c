@@ -2037,6 +2037,33 @@ START_TEST(refusals_name_the_layer)
 }
 END_TEST
 
+/* To the last word: a range only where there is one, whole numbers as such, a bound that is out as out. */
+START_TEST(refusals_end_where_they_should)
+{
+    static const struct {
+        const char *name, *config, *text;
+    } whole[] = {
+        {"Dense", "{'units':0}", "units is 0, needs an integer >= 1 and <= 2147483647"},
+        {"Dense", "{'units':1,'use_bias':3}", "use_bias is 3, needs true or false"},
+        {"Dropout", "{'rate':1}", "rate is 1, needs a number >= 0 and < 1"},
+        {"Conv2D", "{'filters':1,'kernel_size':1,'padding':'full'}", "padding is \"full\", needs one of valid|same"},
+        {"Conv2D", "{'filters':1,'kernel_size':1,'data_format':1}",
+         "data_format is 1, needs one of channels_last|channels_first"},
+        {"SpectralDense", "{'units':1,'beta_bjorck':0.75}", "beta_bjorck is 0.75, needs a number > 0 and <= 0.5 or null"},
+        {"GroupSort", "{'n':-2}", "n is -2, needs an integer >= 1 and <= 2147483647 or null"},
+    };
+
+    for (size_t i = 0; i < sizeof whole / sizeof *whole; i++) {
+        char text[200];
+        lip_error err = {0};
+        lip_layer *l;
+        snprintf(text, sizeof text, "%s: %s", whole[i].name, whole[i].text);
+        ck_assert_int_eq(make(whole[i].name, whole[i].config, &LIP__SHAPE(4, 4, 2), &l, &err), LIP_EDEFINITION);
+        ck_assert_str_eq(err.text, text);
+    }
+}
+END_TEST
+
 /* D24, D37: an int is a pair, case does not matter. */
 START_TEST(spellings_of_one_thing_are_one_thing)
 {
@@ -2120,6 +2147,7 @@ static Suite *suite(void)
     tcase_add_test(single, keras_pooling_examples);
     tcase_add_test(single, spellings_of_one_thing_are_one_thing);
     tcase_add_loop_test(single, refuses_with_a_reason, 0, (int)(sizeof refusal / sizeof *refusal));
+    tcase_add_test(single, refusals_end_where_they_should);
     tcase_add_loop_test(single, refusals_name_the_layer, 0, (int)(sizeof refusal / sizeof *refusal));
     suite_add_tcase(s, single);
     return s;

@@ -226,6 +226,36 @@ START_TEST(saved_weights_come_back_bit_for_bit)
 }
 END_TEST
 
+/* What an initializer or a normalizer refuses carries the variable's name, once. */
+START_TEST(a_state_that_cannot_begin_names_the_variable)
+{
+    static const struct {
+        const char *layer, *text;
+        lip_err code;
+    } one[] = {
+        {"{\"class_name\":\"Conv2D\",\"config\":{\"name\":\"c\",\"filters\":2,\"kernel_size\":1,\"kernel_initializer\":\"identity\"}}",
+         "c/kernel: Identity: the variable has 4 axes, needs 2", LIP_EDEFINITION},
+        {"{\"class_name\":\"FrobeniusDense\",\"config\":{\"name\":\"f\",\"units\":2,\"kernel_initializer\":\"zeros\"}}",
+         "f/kernel: column 0 is zero, so it has no direction to keep", LIP_EZERO},
+        {"{\"class_name\":\"SpectralDense\",\"config\":{\"name\":\"s\",\"units\":2,\"kernel_initializer\":\"zeros\"}}",
+         "s/kernel is zero, and a zero kernel cannot be normalised", LIP_EZERO},
+    };
+
+    for (size_t i = 0; i < sizeof one / sizeof *one; i++) {
+        char json[400];
+        lip_error err = {0};
+        lip_state *s = NULL;
+        snprintf(json, sizeof json, "{\"class_name\":\"Sequential\",\"config\":{\"layers\":[{\"class_name\":\"InputLayer\",\"config\":"
+                 "{\"batch_input_shape\":[null,3,3,2]}},%s]}}", one[i].layer);
+        lip_model *m = read_model(json);
+        ck_assert_int_eq(lip_state_new(m, 1, &s, &err), one[i].code);
+        ck_assert_str_eq(err.text, one[i].text);
+        ck_assert_ptr_null(s);
+        lip_model_put(m);
+    }
+}
+END_TEST
+
 START_TEST(bad_weights_change_nothing)
 {
     lip_model *m = read_model(MLP);
@@ -592,6 +622,7 @@ static Suite *suite(void)
     tcase_add_loop_test(t, refresh_of_computed_kernels_changes_nothing, 0, all);
     tcase_add_loop_test(t, vanilla_export_computes_the_same, 0, all);
     tcase_add_loop_test(t, saved_weights_come_back_bit_for_bit, 0, all);
+    tcase_add_test(t, a_state_that_cannot_begin_names_the_variable);
     tcase_add_test(t, bad_weights_change_nothing);
     tcase_add_loop_test(t, outputs_do_not_depend_on_the_batch_around_them, 0, all);
     tcase_add_test(t, claim_holds_on_random_pairs);

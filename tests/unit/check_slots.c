@@ -359,6 +359,8 @@ static const struct {
 } bad[] = {
     {MODEL("\"kernel_regularizer\":\"l3\""), LIP_EOPTION, "OrthDenseRegularizer"},
     {MODEL("\"kernel_regularizer\":\"LorthRegularizer\""), LIP_EDEFINITION, "y/kernel"},
+    {MODEL("\"kernel_regularizer\":{\"class_name\":\"LorthRegularizer\",\"config\":{\"kernel_shape\":[3,3,4,2]}}"), LIP_EDEFINITION,
+     "y/kernel: LorthRegularizer: kernel_shape is [3,3,4,2], needs the kernel's, [4,3]"},
     {MODEL("\"bias_regularizer\":\"OrthDenseRegularizer\""), LIP_EDEFINITION, "y/bias"},
     {MODEL("\"kernel_constraint\":{\"class_name\":\"MaxNorm\",\"config\":{\"axis\":2}}"), LIP_EDEFINITION, "axis 2"},
     {MODEL("\"kernel_constraint\":{\"class_name\":\"MaxNorm\",\"config\":{\"least\":2}}"), LIP_EOPTION, "max_value, axis"},
