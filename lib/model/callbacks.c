@@ -122,7 +122,7 @@ bool lip__rises(const struct lip__callback *c)
 
     if (!strcmp(c->mode, "auto"))
         return lip__callback_kind(&c->base) == LIP__CHECKPOINT
-                   ? strstr(name, "acc") || strstr(name, "auc") || !strncmp(name, "fmeasure", 8)
+                   ? strstr(name, "acc") || !strncmp(name, "fmeasure", 8)
                    : ends_with(name, "acc") || ends_with(name, "accuracy") || ends_with(name, "auc");
     return !strcmp(c->mode, "max");
 }

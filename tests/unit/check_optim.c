@@ -215,6 +215,9 @@ START_TEST(gradients_are_clipped_as_keras_does)
     lip__clip(o, 2, at, n, g);
     ck_assert_float_eq(g[0], 3);
     ck_assert_float_eq(g[5], 6);
+    options->clipvalue = 1; /* of several the norm is the one that counts */
+    lip__clip(o, 2, at, n, g);
+    ck_assert_float_eq(g[5], 6);
     options->clipnorm = NAN;
     options->global_clipnorm = 100;
     lip__clip(o, 2, at, n, g);

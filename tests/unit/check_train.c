@@ -1,6 +1,7 @@
 /* check_train.c: a step is all or nothing, follows its own gradient, and repeats bit for bit. */
 #include <check.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -705,10 +706,64 @@ START_TEST(epochs_end_as_keras_says)
 }
 END_TEST
 
+/* What Keras 2.15's own callbacks did with these figures, epoch by epoch, when they were asked: k weights kept, s stopped, S stopped
+ * and the kept weights taken back, c a checkpoint. */
+static const struct {
+    const char *name, *config;
+    double figure[6];
+    const char *did;
+} judged[] = {
+    {"EarlyStopping", "'monitor':'loss'", {1, 1, 1}, ".s"},
+    {"EarlyStopping", "'monitor':'loss'", {1, 0.5, 0.6}, "..s"},
+    {"EarlyStopping", "'monitor':'loss','patience':2", {1, 0.9, 0.95, 0.91, 0.8}, "...s"},
+    {"EarlyStopping", "'monitor':'loss','patience':1,'min_delta':0.1", {1, 0.95, 0.89, 0.85, 0.7}, ".s"},
+    {"EarlyStopping", "'monitor':'loss','patience':1,'baseline':0.5", {1, 0.9, 0.8, 0.7}, "...."},
+    {"EarlyStopping", "'monitor':'loss','patience':2,'baseline':0.85,'restore_best_weights':true", {1, 0.9, 0.8, 0.9, 0.9, 0.9}, "kkk.S"},
+    {"EarlyStopping", "'monitor':'loss','start_from_epoch':2,'restore_best_weights':true", {1, 2, 3, 2, 2.5}, "..kkS"},
+    {"EarlyStopping", "'monitor':'accuracy','patience':1,'restore_best_weights':true", {0.5, 0.6, 0.6, 0.7}, "kkS"},
+    {"EarlyStopping", "'monitor':'accuracy','mode':'min'", {0.5, 0.4, 0.45}, "..s"},
+    {"EarlyStopping", "'monitor':'loss','mode':'max','restore_best_weights':true", {1, 2, 1.5}, "kkS"},
+    {"EarlyStopping", "'monitor':'loss','patience':1,'restore_best_weights':true", {NAN, NAN}, "kS"},
+    {"EarlyStopping", "'monitor':'auc','mode':'auto','patience':1", {1, 2, 3, 1}, "...s"},
+    {"EarlyStopping", "'monitor':'loss','patience':1,'min_delta':0.2,'mode':'max','baseline':2,'restore_best_weights':true", {1, 2.1, 2.3, 2.2, 2.2}, "kkS"},
+    {"ModelCheckpoint", "'monitor':'loss','save_best_only':true", {1, 0.9, 0.95, 0.8}, "cc.c"},
+    {"ModelCheckpoint", "'monitor':'accuracy','save_best_only':true", {0.5, 0.5, 0.6, 0.4}, "c.c."},
+    {"ModelCheckpoint", "'monitor':'loss','save_best_only':true,'mode':'max'", {1, 0.9, 1.1, 1.2}, "c.cc"},
+    {"ModelCheckpoint", "'monitor':'loss','save_best_only':true,'initial_value_threshold':0.85", {1, 0.9, 0.8, 0.82}, "..c."},
+    {"ModelCheckpoint", "'monitor':'loss'", {1, 2, 3}, "ccc"},
+    {"ModelCheckpoint", "'monitor':'my_fmeasure','save_best_only':true", {0.1, 0.2, 0.2}, "c.."},
+    {"ModelCheckpoint", "'monitor':'auc','save_best_only':true", {0.3, 0.2, 0.1}, "ccc"},
+    {"ModelCheckpoint", "'monitor':'loss','save_best_only':true", {NAN, 1, 2}, ".c."},
+};
+
+START_TEST(callbacks_judge_as_keras_did)
+{
+    char json[600], name[40];
+    struct rig r;
+
+    sscanf(judged[_i].config, "'monitor':'%39[^']", name);
+    snprintf(json, sizeof json, CALLBACKS("{'class_name':'%s','config':{%s}}"), judged[_i].name, judged[_i].config);
+    for (char *c = json; *c; c++)
+        *c = *c == '\'' ? '"' : *c;
+    setup(&r, MLP, json);
+    lip_trainer_begin(r.t);
+    for (size_t i = 0; judged[_i].did[i]; i++) {
+        const char did = judged[_i].did[i];
+        lip_metric metric = {name, judged[_i].figure[i]};
+        lip_epoch told;
+        ck_assert_int_eq(lip_trainer_epoch(r.t, r.s, i, &metric, 1, &told, NULL), LIP_OK);
+        ck_assert_msg(told.keep == (did == 'k') && told.stop == (did == 's' || did == 'S') && told.restore == (did == 'S') &&
+                      told.checkpoint == (did == 'c'), "%s %s, epoch %zu: %d%d%d%d", judged[_i].name, judged[_i].config, i,
+                      told.keep, told.stop, told.restore, told.checkpoint);
+    }
+    teardown(&r);
+}
+END_TEST
+
 START_TEST(monitors_tell_singular_values)
 {
     static const char json[] =
-        CALLBACKS("{\"class_name\":\"MonitorCallback\",\"config\":{\"monitored_layers\":[\"d1\",\"d2\"],\"on_epoch\":false,\"on_batch\":true}},"
+        CALLBACKS("{\"class_name\":\"MonitorCallback\",\"config\":{\"monitored_layers\":[\"d1\",\"d2\"],\"on_epoch\":true,\"on_batch\":true}},"
                   "{\"class_name\":\"MonitorCallback\",\"config\":{\"monitored_layers\":[\"d1\"],\"target\":\"wbar\",\"what\":\"all\"}}");
     struct rig r;
     lip_sigmas *list;
@@ -723,7 +778,7 @@ START_TEST(monitors_tell_singular_values)
     lip_sigmas_free(list, n);
     ck_assert_int_eq(lip_trainer_sigmas(r.t, r.s, true, &list, &n, NULL), LIP_OK);
     ck_assert_uint_eq(n, 1);
-    ck_assert_str_eq(list[0].target, "wbar");
+    ck_assert_str_eq(list[0].target, "wbar"); /* with both flags the first one has no epochs */
     ck_assert_uint_eq(list[0].n, 6);
     for (size_t i = 0; i < 6; i++) /* deel-lip's own tests allow 1 % after a Bjorck loop of 15 */
         ck_assert_double_eq_tol(list[0].sigma[i], 1, 0.02);
@@ -1002,6 +1057,7 @@ static Suite *suite(void)
     tcase_add_test(t, schedules_of_a_loss_follow_its_steps);
     tcase_add_loop_test(t, kernels_condense_after_steps_and_epochs, 0, 2);
     tcase_add_test(t, epochs_end_as_keras_says);
+    tcase_add_loop_test(t, callbacks_judge_as_keras_did, 0, sizeof judged / sizeof *judged);
     tcase_add_test(t, monitors_tell_singular_values);
     tcase_add_test(t, a_run_ends_with_its_average);
     tcase_add_test(t, steps_rest_and_passes_do_not);
