@@ -1,5 +1,6 @@
 /* csv.c: a header line of column names, then numbers: all columns but the label's become x, row by row. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -87,10 +88,21 @@ static bool flush(struct spool *spool, const void *values, size_t *n, size_t siz
     return true;
 }
 
+/* A name without the spaces around it: "a, b" has a column b. */
+static char *trimmed(char *text)
+{
+    size_t n;
+
+    text += strspn(text, " \t");
+    for (n = strlen(text); n && (text[n - 1] == ' ' || text[n - 1] == '\t'); n--)
+        text[n - 1] = 0;
+    return text;
+}
+
 /* The header line: how many columns, and which is the label's (-1: none). */
 static bool header(struct csv *c, const char *label, size_t *columns, long *of_label)
 {
-    char text[FIELD_MAX + 1];
+    char text[FIELD_MAX + 1], seen[200] = ""; /* the first columns' names */
     bool last = false;
 
     *columns = 0;
@@ -102,12 +114,16 @@ static bool header(struct csv *c, const char *label, size_t *columns, long *of_l
             return false;
         if (*columns == COLUMNS_MAX)
             return failure_set(c->f, 422, "bad_file", "the table has more than %d columns", COLUMNS_MAX);
-        if (label && !strcmp(text, label))
+        const char *name = trimmed(text);
+        size_t used = strlen(seen);
+        if (label && !strcmp(name, label))
             *of_label = (long)*columns;
+        if (used + 1 < sizeof seen)
+            snprintf(seen + used, sizeof seen - used, "%s%.40s", *columns ? ", " : "", name);
         ++*columns;
     }
     if (label && *of_label < 0)
-        return failure_set(c->f, 422, "bad_file", "the table has no column \"%.100s\"", label);
+        return failure_set(c->f, 422, "bad_file", "the table has no column \"%.100s\"; it has %s", label, seen);
     if (*columns < (label ? 2 : 1))
         return failure_set(c->f, 422, "bad_file", "the table has no column besides the label");
     return true;

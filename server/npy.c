@@ -131,7 +131,8 @@ bool npy_parse(const unsigned char *bytes, size_t size, struct array *array, str
     while (type < TYPES && (descr[1] != types[type].kind || descr[2] != types[type].size || descr[3] != '\''))
         type++;
     if (type == TYPES || !strchr("|<>=", *descr))
-        return failure_set(f, 422, "bad_file", "npy data of type %.8s is not read; integers, floats and booleans are", descr);
+        return failure_set(f, 422, "bad_file", "npy data of type %.*s is not read; integers, floats and booleans are",
+                           (int)strcspn(descr, "'"), descr);
     array->type = types[type].type;
     array->swapped = *descr == '>' && types[type].size != '1';
     array->fortran = !strncmp(order, "True", 4);

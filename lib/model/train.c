@@ -674,7 +674,7 @@ static lip_err differentiate(lip_trainer *t, const lip_state *s, const lip_batch
     then = lip__now_ns();
     report->forward_ns = then - start;
     if (!isfinite(report->loss))
-        return lip__fail(err, LIP_ENONFINITE, "the loss is %g", report->loss);
+        return lip__fail(err, LIP_ENONFINITE, "the loss is %g", isnan(report->loss) ? NAN : report->loss);
     lip__tape_backward(tape, true);
     tape->training = NULL;
     rc = backward_kernels(t, s->now, o->through_spectral, err);

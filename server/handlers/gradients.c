@@ -182,6 +182,8 @@ static void gradients(struct ctx *ctx, const struct request *rq, struct reply *r
                     "training of model '%s' is not configured: there is no loss", model->name);
         goto done;
     }
+    if (a.g.of == LIP_OF_LOSS && !batch_labelled(&b, model->name, m, json_object_get(recipe->config, "loss"), rp))
+        goto done;
     if (!reserve(&b, m, &a, rp))
         goto done;
     if (a.g.of == LIP_OF_LOSS) {

@@ -9,42 +9,34 @@
 #include "handlers.h"
 #include "text.h"
 
-/* Members that are one of a few words: the default first, then what is built in, then what is not. */
+/* Members that are one of a few words: the default first. */
 static const struct {
-    const char *name, *built[5], *missing[3];
+    const char *name, *word[5];
 } choices[] = {
-    {"publish", {"step", "epoch", "job", "never"}, {0}},
-    {"kernels", {"fresh", "deel_lip"}, {0}},
-    {"on_nonfinite", {"error", "skip"}, {0}},
-    {"durability", {"checkpoint", "sync"}, {0}},
+    {"publish", {"step", "epoch", "job", "never"}},
+    {"kernels", {"fresh", "deel_lip"}},
+    {"on_nonfinite", {"error", "skip"}},
+    {"durability", {"checkpoint", "sync"}},
 };
 enum { CHOICES = sizeof choices / sizeof *choices };
-
-static bool among(const char *const *words, const char *word)
-{
-    for (; *words; words++)
-        if (!strcmp(*words, word))
-            return true;
-    return false;
-}
 
 static bool choose(json_t *config, size_t i, const char *pointer, struct reply *rp)
 {
     const json_t *v = json_object_get(config, choices[i].name);
-    const char *word = json_string_value(v);
-    char at[200];
+    const char *said = json_string_value(v);
+    char at[200], list[80] = "";
 
     if (!v)
-        return json_object_set_new(config, choices[i].name, json_string(choices[i].built[0])) == 0;
-    if (word && among(choices[i].built, word))
-        return true;
+        return json_object_set_new(config, choices[i].name, json_string(choices[i].word[0])) == 0;
+    for (const char *const *word = choices[i].word; *word; word++) {
+        size_t n = strlen(list);
+        if (said && !strcmp(said, *word))
+            return true;
+        snprintf(list + n, sizeof list - n, "%s\"%s\"", n ? ", " : "", *word);
+    }
     snprintf(at, sizeof at, "%s/%s", pointer, choices[i].name);
-    if (word && among(choices[i].missing, word))
-        reply_at(rp, 501, "unsupported", at, "%s \"%s\" is not built in; there are \"%s\" and \"%s\"", choices[i].name, word,
-                 choices[i].built[0], choices[i].built[1]);
-    else
-        reply_at(rp, 422, "bad_definition", at, "%s needs one of \"%s\" and \"%s\"", choices[i].name, choices[i].built[0],
-                 choices[i].built[1]);
+    reply_at(rp, 422, "bad_definition", at, "%s needs one of %s%s%.60s", choices[i].name, list, said ? ", not " : "",
+             said ? said : "");
     return false;
 }
 

@@ -70,22 +70,34 @@ static bool wants(const lip_model *m, const json_t *losses, size_t output)
     return losses && (!by_output || json_object_get(losses, lip_model_output_name(m, output)));
 }
 
+bool batch_labelled(struct batch *b, const char *model, const lip_model *m, const json_t *losses, struct reply *rp)
+{
+    for (size_t i = 0; i < b->outputs; i++) {
+        char name[NAME_MAX_];
+
+        label_name(m, i, name, sizeof name);
+        if (!wants(m, losses, i) || (!b->body.raw && codec_find(&b->body, name)))
+            continue;
+        reply_at(rp, 400, "missing_input", "/inputs",
+                 "expected %zu inputs but got %zu inputs for model '%s': missing required input(s) ['%s']",
+                 b->inputs + b->outputs, b->body.n_inputs, model, name);
+        return false;
+    }
+    return true;
+}
+
 static bool read_labels(struct batch *b, const char *model, const lip_model *m, unsigned what, const json_t *losses,
                         struct reply *rp)
 {
+    if (what & BATCH_LABELS && !batch_labelled(b, model, m, losses, rp))
+        return false;
     for (size_t i = 0; i < b->outputs; i++) {
         char name[NAME_MAX_];
         struct codec_tensor *t;
 
         label_name(m, i, name, sizeof name);
-        if (!(t = codec_find(&b->body, name))) {
-            if (!(what & BATCH_LABELS) || !wants(m, losses, i))
-                continue;
-            reply_at(rp, 400, "missing_input", "/inputs",
-                     "expected %zu inputs but got %zu inputs for model '%s': missing required input(s) ['%s']",
-                     b->inputs + b->outputs, b->body.n_inputs, model, name);
-            return false;
-        }
+        if (!(t = codec_find(&b->body, name)))
+            continue;
         if (!batch_axis(t, model, b->batch.n, rp) || !(b->y[i] = codec_floats(t, rp)) ||
             (what & BATCH_FINITE && !all_finite(b, name, b->y[i], t->count, rp)))
             return false;

@@ -25,6 +25,10 @@ bool batch_read(const struct request *rq, const char *model, const lip_model *m,
                 const json_t *losses, struct batch *batch, struct reply *rp);
 void batch_clear(struct batch *batch);
 
+/* batch_labelled: whether every output that `losses` names has its y_true; else 400 missing_input. For whoever learns only from
+ * the body whether labels are needed. */
+bool batch_labelled(struct batch *batch, const char *model, const lip_model *m, const json_t *losses, struct reply *rp);
+
 /* find_judged: what a model serves, and the training resource of the same definition (NULL: none) in *recipe; both counted.
  * NULL: the reply says why. */
 struct published *find_judged(struct model *model, struct recipe **recipe, struct reply *rp);

@@ -146,6 +146,9 @@ def plan(check):
                 refused(f"training: {name}", answer, status, code)
             else:
                 check(f"training: {name}", answer.status in (400, 422), answer)
+        rare = d.put(m + "/training", {**TRAINING, "publish": "rarely"})
+        check("training: an unknown word: all that are known", rare.json["error"] ==
+              'publish needs one of "step", "epoch", "job", "never", not rarely', rare)
         plain = d.create("plain")
         refused("train before there is a training", d.post(plain + "/train_step", batch()), 409, "training_not_configured")
         refused("evaluate before there is a training", d.post(plain + "/evaluate", batch()), 409, "training_not_configured")

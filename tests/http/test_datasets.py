@@ -100,6 +100,11 @@ def plan(check):
             and answer.json["tensors"][1]["classes"] == 3, answer)
         answer = d.put(D + "toy?label=a", "a,b\n0.5,1\n1.25,2")
         check("labels that are no integers", answer.status == 200 and d.get(D + "toy/y_true").json["data"] == [0.5, 1.25], answer)
+        spaced = d.put(D + "toy?label=label", "a, label\n 1.5 , 0\n2,1\n")
+        check("CSV with spaces around names and numbers", d.get(D + "toy/x").json["data"] == [1.5, 2] and
+              d.get(D + "toy/y_true").json["data"] == [0, 1], spaced)
+        other = d.put(D + "toy?label=z", "a, b\n1,2\n")
+        check("a column that is not there: those that are", other.json["error"].endswith('no column "z"; it has a, b'), other)
         check("CSV without a label", d.put(D + "toy", "a,b\n1,2\n").json["tensors"][0]["shape"] == [1, 2])
 
         # the list

@@ -209,6 +209,9 @@ def gradients(check, d):
         answer = d.post(m + "/gradients", body)
         check(f"gradients: {name}: {code}", answer.code == code, answer)
     d.put(m + "/training", {"optimizer": "sgd", "loss": {"class_name": "TauCategoricalCrossentropy", "config": {"tau": 3}}})
+    bare = d.post(m + "/gradients", {**x, "parameters": {"of": "loss"}})
+    check("a loss without labels is told like a step without", (bare.status, bare.code) == (400, "missing_input")
+          and "['y_true']" in bare.json["error"], bare)
     loss = outputs(d.post(m + "/gradients", {**batch(), "parameters": {"of": "loss"}}))
     told = d.post(m + "/evaluate", batch()).json["metrics"]["loss"]
     check("a loss, sample by sample", abs(sum(loss["value"]) / 6 - told) < 1e-6 and any(loss["x"]), (loss, told))
