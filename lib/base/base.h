@@ -33,6 +33,13 @@ bool lip__late(uint64_t deadline);
 uint64_t lip__part_of(uint64_t deadline, double share);
 double lip__seconds_until(uint64_t deadline);
 
+/* Steps that nothing interrupts. lip__pace_late: whether so many more, each as long as the longest between two calls so far, would end
+ * after the deadline. Begins as {.deadline = …}. */
+struct lip__pace {
+    uint64_t deadline, before, longest;
+};
+bool lip__pace_late(struct lip__pace *pace, unsigned steps);
+
 /* lip__parallel: task(ctx, i, thread) for i in 0..n-1, spread over the pool of lip_set_threads; thread is in
  * 0..lip_threads()-1 and no two running tasks of this call share one. When another caller has the pool, or n is 1,
  * all run here with thread 0, as they do in a task that calls it. Returns when all are done. */

@@ -30,3 +30,13 @@ double lip__seconds_until(uint64_t deadline)
 
     return !deadline ? INFINITY : deadline > now ? (double)(deadline - now) / 1e9 : 0;
 }
+
+bool lip__pace_late(struct lip__pace *p, unsigned steps)
+{
+    uint64_t now = p->deadline ? lip__now_ns() : 0;
+
+    if (p->before && now - p->before > p->longest)
+        p->longest = now - p->before;
+    p->before = now;
+    return p->deadline && now + steps * p->longest >= p->deadline;
+}

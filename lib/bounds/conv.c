@@ -204,7 +204,8 @@ static void times(void *ctx, const double *x, double *y)
     lip__double_conv_adjoint(p->k, p->y, y, p->panel);
 }
 
-static lip_err lower_bound(const struct lip__convolution *k, uint64_t deadline, double *lower, lip_error *err)
+/* By a vector that Lanczos' method finds. */
+static lip_err by_vector(const struct lip__convolution *k, uint64_t deadline, double *lower, lip_error *err)
 {
     size_t n = lip__conv_inputs(k);
     double *v = lip__alloc((LIP__RITZ_STEPS + 1) * n, sizeof *v), *y = lip__alloc(lip__conv_outputs(k), sizeof *y);
@@ -212,19 +213,36 @@ static lip_err lower_bound(const struct lip__convolution *k, uint64_t deadline, 
     int info = v && y && panel ? lip__ritz(n, times, &(struct product){k, y, panel}, deadline, v) : -1;
     lip_err rc = info == -1 ? lip__nomem(err, (LIP__RITZ_STEPS + 1) * n * sizeof *v) : lip__conv_abs_norm(k, &abs_norm, err);
 
-    *lower = 0;
     if (!rc && !info) {
         double length = lip__norm_up(at, n), error;
 
         lip__conv_apply(k, at, y, panel);
         error = lip__gamma(lip__window_size(&k->g) + 1) * abs_norm * length * (1 + 8 * LIP__U) + LIP__TINY;
         if (length > 0 && isfinite(length))
-            *lower = fmax(0, lip__down(lip__norm_down(y, lip__conv_outputs(k)) - error) / length * (1 - 4 * LIP__U));
+            *lower = fmax(*lower, lip__down(lip__norm_down(y, lip__conv_outputs(k)) - error) / length * (1 - 4 * LIP__U));
     }
     lip__free(panel);
     lip__free(y);
     lip__free(v);
     return rc;
+}
+
+/* Whether a window of q, of those that start at i s - before, lies on n pixels. */
+static bool fits(size_t n, size_t q, size_t s, size_t before, size_t out)
+{
+    size_t first = (before + s - 1) / s;
+
+    return first < out && first * s - before + q <= n;
+}
+
+/* Within one window the convolution is W'. */
+static double by_window(const struct lip__convolution *k, const lip_interval *reshaped)
+{
+    const struct lip__windows *g = &k->g;
+
+    return !continued(k) && fits(g->h, g->kh, g->sh, g->top, g->oh) && fits(g->w, g->kw, g->sw, g->left, g->ow)
+               ? fmax(0, reshaped->lower)
+               : 0;
 }
 
 /* The whole matrix, both ways. */
@@ -256,6 +274,7 @@ static void keep_smaller(lip_interval *norm, double upper, const char **method, 
 lip_err lip__conv_enclose(const struct lip__convolution *k, const lip_interval *reshaped, uint64_t deadline, lip_interval *norm,
                           const char **method, bool *whole, lip_error *err)
 {
+    double pass = 8.0 * (double)lip__conv_outputs(k) * (double)lip__window_size(&k->g); /* there and back, and the proof's */
     lip_interval matrix;
     double upper;
     lip_err rc;
@@ -263,7 +282,12 @@ lip_err lip__conv_enclose(const struct lip__convolution *k, const lip_interval *
     norm->upper = lip__up(reshaped->upper * root_up(lip__conv_coverage(k)));
     *method = "nu_enclosure";
     *whole = true;
-    if ((rc = lower_bound(k, lip__part_of(deadline, 0.25), &norm->lower, err)) != LIP_OK)
+    norm->lower = by_window(k, reshaped);
+    if (!lip__affordable(deadline, pass)) {
+        *whole = false;
+        return LIP_OK;
+    }
+    if ((rc = by_vector(k, lip__part_of(deadline, 0.25), &norm->lower, err)) != LIP_OK)
         return rc;
     if (norm->upper <= norm->lower * (1 + 1e-6)) /* attained: nothing to win */
         return LIP_OK;

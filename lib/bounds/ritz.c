@@ -45,10 +45,12 @@ static void begin(size_t n, double *v)
 int lip__ritz(size_t n, void (*times)(void *ctx, const double *x, double *y), void *ctx, uint64_t deadline, double *v)
 {
     double t[STEPS * STEPS] = {0}, values[STEPS], *top = v + STEPS * n, length;
+    struct lip__pace pace = {.deadline = deadline};
     size_t steps = 0;
     int info;
 
     begin(n, v);
+    lip__pace_late(&pace, 0);
     while (steps < STEPS && steps < n) {
         double *at = v + steps * n, *next = at + n;
 
@@ -59,7 +61,7 @@ int lip__ritz(size_t n, void (*times)(void *ctx, const double *x, double *y), vo
                 add(next, -dot(v + j * n, next, n), v + j * n, n);
         length = sqrt(dot(next, next, n));
         steps++;
-        if (!(length > 1e-10 * t[0]) || steps == STEPS || lip__late(deadline))
+        if (!(length > 1e-10 * t[0]) || steps == STEPS || lip__pace_late(&pace, 1))
             break;
         t[steps * STEPS + steps - 1] = t[(steps - 1) * STEPS + steps] = length;
         for (size_t i = 0; i < n; i++)

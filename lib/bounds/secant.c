@@ -16,11 +16,12 @@
 #include "bounds/tangent.h"
 #include "tensor/gemm.h"
 
-enum { STARTS = 6, PROBES = 6, REFINEMENTS = 12, MOST_POINTS = 64, FEW = 16, MOST_PAIRS = 4, PULLS = 12 };
+enum { STARTS = 6, PROBES = 6, REFINEMENTS = 12, MOST_POINTS = 64, FEW = 16, MOST_PAIRS = 4, PULLS = 12, FIRST = 5 /* passes until somebody asks how late it is */, FINISH = 3 /* steps that what was found still has to be proved in */ };
 
 struct search {
     const struct lip__map *map;
-    uint64_t deadline;
+    struct lip__pace pace; /* a step computes the map a few times */
+    bool cut;              /* it was late */
     struct lip__room room;
     size_t in, out;
     struct lip__tangent tangent;
@@ -40,7 +41,7 @@ static lip_err search_open(const struct lip__map *map, uint64_t deadline, struct
     double **of_outputs[] = {&s->u, &s->best_u, &s->y, &s->y_moved};
     bool whole = true;
 
-    *s = (struct search){.map = map, .deadline = deadline, .in = in, .out = out, .random = {.seed = 5}};
+    *s = (struct search){.map = map, .pace = {.deadline = deadline}, .in = in, .out = out, .random = {.seed = 5}};
     if (lip__room_open(map, 1, &s->room, NULL) || lip__tangent_open(map, &s->tangent, NULL))
         return LIP_ENOMEM;
     for (size_t i = 0; i < sizeof of_inputs / sizeof *of_inputs; i++)
@@ -66,6 +67,12 @@ static void search_close(struct search *s)
         lip__free(all[i]);
     lip__tangent_close(&s->tangent);
     lip__room_close(s->map, &s->room);
+}
+
+static bool late(struct search *s, unsigned steps)
+{
+    s->cut = s->cut || lip__pace_late(&s->pace, steps);
+    return s->cut;
 }
 
 /* ---- vectors ------------------------------------------------------------------------------------------------- */
@@ -141,7 +148,7 @@ static double by_jacobian(struct search *s)
     double values[FEW];
 
     for (size_t j = 0; j < n; j++) {
-        if (j && lip__late(s->deadline))
+        if (j && late(s, FINISH))
             return 0;
         memset(s->u, 0, n * sizeof *s->u);
         s->u[j] = 1;
@@ -170,7 +177,7 @@ static double by_power(struct search *s, int steps)
             return 0;
         lip__tangent_back(&s->tangent, s->u, s->v);
         stretch = normalise(s->v, s->in);
-    } while (--steps > 0 && fabs(stretch - before) > 1e-12 * stretch && stretch > 0);
+    } while (--steps > 0 && fabs(stretch - before) > 1e-12 * stretch && stretch > 0 && !late(s, FINISH));
     return stretch;
 }
 
@@ -283,15 +290,18 @@ static void prove_best(struct search *s, double *whole, double *single)
 
     memcpy(s->x, s->best_x, s->in * sizeof *s->x);
     memcpy(s->v, s->best_v, s->in * sizeof *s->v);
-    stretch_at(s, REFINEMENTS);
-    for (double h = 1e-7; h < 1e2 && !(*whole > 0 && lip__late(s->deadline)); h *= 10) {
+    if (!late(s, FINISH))
+        stretch_at(s, REFINEMENTS);
+    prove(s, 1e-6 * unit, whole, single);
+    for (double h = 1e-7; h < 1e2 && !late(s, 1); h *= 10) {
         prove(s, h * unit, whole, single);
-        prove(s, -h * unit, whole, single);
+        if (!late(s, 1))
+            prove(s, -h * unit, whole, single);
     }
-    for (size_t j = 0; s->jacobian && j < s->out && !lip__late(s->deadline); j++) {
+    for (size_t j = 0; s->jacobian && j < s->out && !late(s, 1); j++) {
         memcpy(s->v, s->jacobian + j * s->in, s->in * sizeof *s->v);
         if (normalise(s->v, s->in) > *single)
-            for (double h = 1e-6; h < 1; h *= 10)
+            for (double h = 1e-6; h < 1 && !late(s, 1); h *= 10)
                 prove(s, h * unit, whole, single);
     }
 }
@@ -330,7 +340,7 @@ static void stretch_pair(struct search *s)
 {
     double best = 0, scale = 0.3;
 
-    for (int i = 0; i < PULLS && !(i && lip__late(s->deadline)); i++) {
+    for (int i = 0; i < PULLS && !(i && late(s, FINISH)); i++) {
         double now = stretch_of_pair(s), distance = length_of(s->v, s->in);
         double pull = hypot(length_of(s->pull[0], s->in), length_of(s->pull[1], s->in));
 
@@ -363,7 +373,7 @@ static void try_pair(struct search *s, struct lip__below *below)
         below->whole = whole;
         below->method = "secant";
     }
-    for (int side = 0; side < 2; side++) {
+    for (int side = 0; side < 2 && !late(s, FINISH); side++) {
         memcpy(s->x, s->kept[side], s->in * sizeof *s->x);
         draw(s, s->v, s->in);
         normalise(s->v, s->in);
@@ -389,20 +399,20 @@ static bool enough(const struct lip__effort *e, double lower)
     return e->enough > 0 && lower * (1 + LIP_CLAIM_TOLERANCE) >= e->enough;
 }
 
-/* Moves of the best point. Whether they came to their end. */
-static bool climb_on(struct search *s, const struct lip__effort *e, struct lip__below *below)
+/* Moves of the best point. */
+static void climb_on(struct search *s, const struct lip__effort *e, struct lip__below *below)
 {
     double proven = 0;
 
     s->scale = 0.3 * (1e-3 + length_of(s->best_x, s->in));
     for (size_t tries = 0; tries < e->tries; tries++) {
-        if (lip__late(s->deadline))
-            return false;
+        if (late(s, FINISH))
+            return;
         if (enough(e, s->best) && s->best > proven) {
             proven = s->best;
             prove_point(s, below);
             if (enough(e, below->whole))
-                return true;
+                return;
         }
         if (try_move(s, tries % 2))
             s->scale *= 1.5;
@@ -411,7 +421,6 @@ static bool climb_on(struct search *s, const struct lip__effort *e, struct lip__
         else /* again with large steps */
             s->scale = 0.3 * (1e-3 + length_of(s->best_x, s->in));
     }
-    return true;
 }
 
 static void take_point(struct search *s, const struct lip__effort *e, size_t points, size_t i, double *to)
@@ -424,17 +433,17 @@ static void search(struct search *s, const struct lip__effort *e, struct lip__be
 {
     size_t points = e->n_points < MOST_POINTS ? e->n_points : MOST_POINTS, pairs = e->tries ? MOST_PAIRS : 1;
 
-    for (int which = 0; which < STARTS && !(which && lip__late(s->deadline)); which++) {
+    for (int which = 0; which < STARTS && !(which && late(s, FINISH)); which++) {
         start(s, which);
         keep(s, stretch_at(s, PROBES));
     }
-    for (size_t i = 0; i < points && !lip__late(s->deadline); i++) {
+    for (size_t i = 0; i < points && !late(s, FINISH); i++) {
         take_point(s, e, points, i, s->x);
         draw(s, s->v, s->in);
         normalise(s->v, s->in);
         keep(s, stretch_at(s, PROBES));
     }
-    for (size_t i = 0; i < pairs && !lip__late(s->deadline); i++) {
+    for (size_t i = 0; i < pairs && !late(s, FINISH); i++) {
         for (int side = 0; side < 2; side++) {
             start(s, (int)i);
             if (points > 1)
@@ -446,9 +455,8 @@ static void search(struct search *s, const struct lip__effort *e, struct lip__be
     if (!(s->best > 0))
         return;
     prove_point(s, below);
-    below->complete = !lip__late(s->deadline);
-    if (e->tries && !enough(e, below->whole)) {
-        below->complete = climb_on(s, e, below);
+    if (e->tries && !enough(e, below->whole) && !late(s, FINISH)) {
+        climb_on(s, e, below);
         prove_point(s, below);
     }
 }
@@ -456,15 +464,25 @@ static void search(struct search *s, const struct lip__effort *e, struct lip__be
 lip_err lip__secant(const struct lip__map *map, const struct lip__effort *effort, struct lip__below *below, lip_error *err)
 {
     struct search s;
+    double pass = 0;
     lip_err rc = LIP_OK;
 
     *below = (struct lip__below){.method = "none", .complete = true};
+    for (size_t i = 0; i < map->n; i++)
+        pass += lip__stage_pass(&map->stage[i]);
     if (!lip__map_known(map))
         return LIP_OK;
+    if (!lip__affordable(effort->deadline, FIRST * pass)) {
+        below->complete = false;
+        return LIP_OK;
+    }
     if (search_open(map, effort->deadline, &s))
         rc = lip__nomem(err, (s.in + s.out) * sizeof(double));
-    else
+    else {
+        late(&s, 0);
         search(&s, effort, below);
+        below->complete = !s.cut;
+    }
     search_close(&s);
     return rc;
 }

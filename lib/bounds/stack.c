@@ -147,7 +147,7 @@ struct spectral {
     struct lip__frequencies *f; /* of each convolution */
     struct lip__chain chain;
     size_t many; /* frequencies */
-    uint64_t deadline;
+    struct lip__pace pace;
 };
 
 static lip_err spectral_open(const struct lip__stack *stack, uint64_t deadline, struct spectral *s, lip_error *err)
@@ -156,7 +156,7 @@ static lip_err spectral_open(const struct lip__stack *stack, uint64_t deadline, 
     lip_err rc = LIP_OK;
     bool whole;
 
-    *s = (struct spectral){.stack = stack, .many = stack->rows * (stack->columns / 2 + 1), .deadline = deadline};
+    *s = (struct spectral){.stack = stack, .many = stack->rows * (stack->columns / 2 + 1), .pace = {.deadline = deadline}};
     s->f = lip__alloc(stack->n, sizeof *s->f);
     c->link = lip__alloc(stack->n, sizeof *c->link);
     if (!s->f || !c->link)
@@ -206,9 +206,9 @@ static void set_matrix(struct spectral *s, size_t i, size_t which)
     lip__frequencies_real(&s->f[i], i ? s->chain.link[i - 1].matrix : s->chain.first);
 }
 
-static bool late(const struct spectral *s)
+static bool late(struct spectral *s)
 {
-    return lip__late(s->deadline);
+    return lip__pace_late(&s->pace, 1);
 }
 
 static double flops(const struct spectral *s)
@@ -252,7 +252,7 @@ static bool fits(const struct spectral *s, const struct lip__limit *limit, size_
 
 /* shape->s for a link: one for each channel, squares in proportion to 1 over the largest row sum of any frequency's Q, and such that
  * the largest eigenvalue of any s Q s is about `scale`. Whether that is below 2 the step proves. */
-static void share(const struct spectral *of, const struct lip__link *link, const double *q, double scale, struct lip__shape *shape)
+static void share(struct spectral *of, const struct lip__link *link, const double *q, double scale, struct lip__shape *shape)
 {
     size_t m = link->m, half = m / 2, many = of->many;
     double *s = shape->s, most = 0;

@@ -782,12 +782,19 @@ lip_err lip__stage_prove(struct lip__stage *s, uint64_t deadline, lip_error *err
     return LIP_OK;
 }
 
+double lip__stage_pass(const struct lip__stage *s)
+{
+    if (!has_kernel(s))
+        return 8.0 * (double)s->out;
+    return 2.0 * (double)(s->kind == LIP__STAGE_MATRIX ? s->out : lip__conv_outputs(&s->conv)) * (double)s->m;
+}
+
 double lip__stage_flops(const struct lip__stage *s)
 {
     double flops = has_kernel(s) ? lip__enclose_flops((double)s->m, (double)s->n) : 0;
 
     if (has_kernel(s) && s->kind != LIP__STAGE_MATRIX) /* some tens of passes there and back */
-        flops += 256.0 * (double)lip__conv_outputs(&s->conv) * (double)s->m;
+        flops += 128 * lip__stage_pass(s);
     return flops;
 }
 

@@ -88,8 +88,9 @@ void lip__stage_close(struct lip__stage *stage);
 /* lip__stage_prove: fills the second half. What would not be done by the deadline (base.h) is left out: norm is wider then. */
 lip_err lip__stage_prove(struct lip__stage *stage, uint64_t deadline, lip_error *err);
 
-/* lip__stage_flops: what that takes, about. */
+/* lip__stage_flops: what that takes, about; lip__stage_pass: what computing it for one sample does. */
 double lip__stage_flops(const struct lip__stage *stage);
+double lip__stage_pass(const struct lip__stage *stage);
 
 /* lip__stage_value: y from what it reads, in double, for n samples. scratch: lip__stage_scratch doubles. Not for
  * UNKNOWN. */
