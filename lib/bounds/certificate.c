@@ -95,7 +95,9 @@ static lip_err tighten(struct lip_certifier *c, bool quick, struct lip__head *he
         network.by[i] = NAN;
     network.by[LIP_PRODUCT] = lip__map_constant(&c->map, c->constant);
     rc = quick ? LIP_OK : stretch(&c->map, &network.lower, err);
-    return rc ? rc : lip__upper(&c->map, (1u << LIP_BOUND_METHODS) - 1, quick ? NULL : &limit, c->constant, head, &network, err);
+    return rc ? rc
+              : lip__upper(&c->map, (1u << LIP_BOUND_METHODS) - 1, quick ? NULL : &limit, c->constant, head, &network,
+                           err);
 }
 
 static lip_err prove(struct lip_certifier *c, const lip_certifier_options *options, lip_error *err)
@@ -120,9 +122,11 @@ static lip_err prove(struct lip_certifier *c, const lip_certifier_options *optio
     /* Products against another norm begin with the first step's; what is known better is known against l2. */
     if (!(rc = lip__head_open(&c->map, c->constant, &c->head, err)) &&
         !(rc = lip__head_measure(&c->map, options->norm, &c->head, &ratio, err)) &&
-        !(rc = lip__head_open(&c->map, c->constant, &against_l2, err)) && !(rc = tighten(c, options->quick, &against_l2, err))) {
+        !(rc = lip__head_open(&c->map, c->constant, &against_l2, err)) &&
+        !(rc = tighten(c, options->quick, &against_l2, err))) {
         lip__head_least(&c->head, &against_l2, c->to_l2);
-        c->upper = fmin(lip__times_up(c->upper, ratio), lip__times_up(lip__map_constant(&c->map, c->constant), c->to_l2));
+        c->upper =
+            fmin(lip__times_up(c->upper, ratio), lip__times_up(lip__map_constant(&c->map, c->constant), c->to_l2));
         describe(c);
         rc = lip__local_open(&c->map, c->constant, &c->local, err);
     }
@@ -248,7 +252,8 @@ static double margin_over(const double *z, size_t classes, size_t c, size_t j)
 }
 
 /* The norm of every value computed in double for sample r, and how far it may be from the real one. */
-static void measure(const struct lip_certifier *p, const struct lip__room *room, size_t r, double *size, double *error_64)
+static void measure(const struct lip_certifier *p, const struct lip__room *room, size_t r, double *size,
+                    double *error_64)
 {
     const lip_model *m = p->map.snapshot->model;
 
@@ -257,8 +262,8 @@ static void measure(const struct lip_certifier *p, const struct lip__room *room,
     lip__map_error(&p->map, &lip__float64, size, true, error_64);
 }
 
-/* What is left of each margin of class c over j once all rounding anywhere within `reach` of the sample is taken off; of c
- * itself nothing that counts. Returns why nothing can be said, or NULL. */
+/* What is left of each margin of class c over j once all rounding anywhere within `reach` of the sample is taken off;
+ * of c itself nothing that counts. Returns why nothing can be said, or NULL. */
 static const char *leftovers(const struct job *job, struct place *at, const double *z, size_t c, double reach)
 {
     const struct lip_certifier *p = job->c;
@@ -343,15 +348,18 @@ static double deepen(const struct job *job, struct place *at, size_t c, double r
     return radius;
 }
 
-/* The largest radius that the constants within `reach` of sample r allow, if they hold that far. 0: nothing was proved. */
-static double allowed(const struct job *job, struct place *at, size_t r, const double *z, size_t c, double reach, bool deep)
+/* The largest radius that the constants within `reach` of sample r allow, if they hold that far. 0: nothing was proved.
+ */
+static double allowed(const struct job *job, struct place *at, size_t r, const double *z, size_t c, double reach,
+                      bool deep)
 {
     const struct lip_certifier *p = job->c;
     size_t classes = p->head.classes, decides = 0;
     double radius;
 
-    if (leftovers(job, at, z, c, reach) || !lip__local_advance(&p->local, &at->room, r, at->error_64, lip__times_up(reach, p->to_l2),
-                                                               &at->shape, &at->descent, at->z))
+    if (leftovers(job, at, z, c, reach) ||
+        !lip__local_advance(&p->local, &at->room, r, at->error_64, lip__times_up(reach, p->to_l2), &at->shape,
+                            &at->descent, at->z))
         return 0;
     memcpy(at->constant, p->head.pair + (classes == 1 ? 0 : c * classes), classes * sizeof *at->constant);
     lower_constants(job, at, c);
@@ -359,13 +367,14 @@ static double allowed(const struct job *job, struct place *at, size_t r, const d
     return deep ? deepen(job, at, c, radius, decides) : radius;
 }
 
-/* A larger radius from the ball alone: *radius is raised to one that its own constants allow. They grow with it, so what they
- * allow falls; the two are equal somewhere between the radius so far and what is allowed there, which secants find. first: where
- * to look to begin with, *radius or above. */
-static bool widen(const struct job *job, struct place *at, size_t r, const double *z, size_t c, double first, int tries, bool deep,
-                  double *radius)
+/* A larger radius from the ball alone: *radius is raised to one that its own constants allow. They grow with it, so
+ * what they allow falls; the two are equal somewhere between the radius so far and what is allowed there, which secants
+ * find. first: where to look to begin with, *radius or above. */
+static bool widen(const struct job *job, struct place *at, size_t r, const double *z, size_t c, double first, int tries,
+                  bool deep, double *radius)
 {
-    double low = *radius, high = allowed(job, at, r, z, c, first, deep), over_low = first - low, over_high = 0, start = low;
+    double low = *radius, high = allowed(job, at, r, z, c, first, deep), over_low = first - low, over_high = 0,
+           start = low;
 
     if (high > first) {
         over_low = high - first;
@@ -377,7 +386,9 @@ static bool widen(const struct job *job, struct place *at, size_t r, const doubl
         return false;
     while (tries-- > 0 && high - low > 0.01 * low) {
         /* At first nothing may be known of the far end but that it is too far. */
-        double guess = over_high < 0 ? low + (high - low) * over_low / (over_low - over_high) : low + 0.6 * (high - low), most;
+        double guess =
+                   over_high < 0 ? low + (high - low) * over_low / (over_low - over_high) : low + 0.6 * (high - low),
+               most;
 
         guess = fmin(fmax(guess, low + 0.1 * (high - low)), high - 0.02 * (high - low));
         most = allowed(job, at, r, z, c, guess, deep);
@@ -393,9 +404,10 @@ static bool widen(const struct job *job, struct place *at, size_t r, const doubl
     return *radius > start;
 }
 
-/* By the ball alone, then with multipliers of the sample's own where the smallest ball's constants say that there is something to
- * gain: of layers that keep all lengths they are those of the whole space. */
-static bool by_ball(const struct job *job, struct place *at, size_t r, const double *z, size_t c, double reach, double *radius)
+/* By the ball alone, then with multipliers of the sample's own where the smallest ball's constants say that there is
+ * something to gain: of layers that keep all lengths they are those of the whole space. */
+static bool by_ball(const struct job *job, struct place *at, size_t r, const double *z, size_t c, double reach,
+                    double *radius)
 {
     const struct lip__chain *chain = &job->c->local.chain;
     bool deep = lip__chain_flops(chain) * FEW_TRIES < EFFORT_DEEP, wider;
@@ -411,8 +423,8 @@ static bool by_ball(const struct job *job, struct place *at, size_t r, const dou
 }
 
 /* The radius of sample r, whose answer is class c. */
-static double radius_of(const struct job *job, struct place *at, size_t r, const double *z, size_t c, const char **method,
-                        const char **reason)
+static double radius_of(const struct job *job, struct place *at, size_t r, const double *z, size_t c,
+                        const char **method, const char **reason)
 {
     const struct lip_certifier *p = job->c;
     size_t classes = p->head.classes;
@@ -421,9 +433,11 @@ static double radius_of(const struct job *job, struct place *at, size_t r, const
     *method = "none";
     for (size_t j = 0; j < classes; j++)
         if (j != c || classes == 1)
-            reach = fmin(reach, lip__up(margin_over(z, classes, c, j) / p->head.pair[classes == 1 ? 0 : c * classes + j]));
+            reach =
+                fmin(reach, lip__up(margin_over(z, classes, c, j) / p->head.pair[classes == 1 ? 0 : c * classes + j]));
     if (!(reach > 0) || !isfinite(reach)) {
-        *reason = isfinite(z[c < classes ? c : 0]) ? "two answers are equal, or the constants are 0" : "the answer is not finite";
+        *reason = isfinite(z[c < classes ? c : 0]) ? "two answers are equal, or the constants are 0"
+                                                   : "the answer is not finite";
         return 0;
     }
     measure(p, &at->room, r, at->size, at->error_64);
@@ -441,7 +455,8 @@ static double radius_of(const struct job *job, struct place *at, size_t r, const
     return radius;
 }
 
-double lip__float32_rounding(const struct lip_certifier *p, const struct lip__room *room, size_t r, size_t c, double *numbers)
+double lip__float32_rounding(const struct lip_certifier *p, const struct lip__room *room, size_t r, size_t c,
+                             double *numbers)
 {
     static const lip_certify_options single = {.arithmetic = LIP_FLOAT32};
     const struct job job = {.c = p, .options = &single};
@@ -532,7 +547,7 @@ static void certify_block(void *ctx, size_t index, size_t thread)
         certify_sample(job, at, first + r, r);
 }
 
-/* ---- all of them ------------------------------------------------------------------------------------------------- */
+/* ---- all of them ------------------------------------------------------------------------------------------------ */
 
 static lip_err place_open(const struct lip_certifier *c, size_t n, bool local, struct place *at, lip_error *err)
 {
@@ -592,8 +607,9 @@ lip_err lip_labels(size_t n, size_t classes, const lip_shape *shape, const float
             positive += row[j] > 0;
         }
         if (each > 1 ? positive != 1 : !isfinite(row[0]) || row[0] != floorf(row[0]) || fabsf(row[0]) > 0x1p24f)
-            return lip__fail(err, LIP_ELABELS, each > 1 ? "row %zu of the labels marks %zu classes; wanted exactly one (one-hot)"
-                                                        : "label %zu of %zu is no whole number",
+            return lip__fail(err, LIP_ELABELS,
+                             each > 1 ? "row %zu of the labels marks %zu classes; wanted exactly one (one-hot)"
+                                      : "label %zu of %zu is no whole number",
                              i, each > 1 ? positive : n);
         label[i] = each > 1 ? (int64_t)best : classes == 1 ? row[0] > 0 : (int64_t)row[0];
     }
@@ -648,9 +664,10 @@ lip_err lip_certify(const lip_certifier *c, lip_workspace *ws, const lip_certify
     return rc;
 }
 
-/* ---- values ------------------------------------------------------------------------------------------------------ */
+/* ---- values ----------------------------------------------------------------------------------------------------- */
 
-static void values_of(const struct lip_certifier *c, struct place *at, size_t n, const float *x, double *y, double *error)
+static void values_of(const struct lip_certifier *c, struct place *at, size_t n, const float *x, double *y,
+                      double *error)
 {
     size_t in = lip__map_inputs(&c->map), classes = c->head.classes;
 
@@ -675,12 +692,13 @@ lip_err lip_certifier_value(const lip_certifier *c, size_t n, const float *x, do
         rc = place_open(c, n < BLOCK ? n : BLOCK, false, &at, err);
 
     for (size_t i = 0; !rc && i < n; i += BLOCK)
-        values_of(c, &at, n - i < BLOCK ? n - i : BLOCK, x + i * in, y + i * classes, error ? error + i * classes : NULL);
+        values_of(c, &at, n - i < BLOCK ? n - i : BLOCK, x + i * in, y + i * classes,
+                  error ? error + i * classes : NULL);
     place_close(c, &at);
     return rc;
 }
 
-/* ---- many of them ------------------------------------------------------------------------------------------------ */
+/* ---- many of them ----------------------------------------------------------------------------------------------- */
 
 void lip_provable_accuracy(size_t n, const double *radius, size_t n_epsilons, const double *epsilon, double *accuracy)
 {

@@ -56,8 +56,8 @@ static void carry(const struct lip__convolution *k, double *image, double *wide,
         }
 }
 
-/* Row p of windows. add: from the panel to the image, else from the image to the panel. The pixels of a window's row lie
- * side by side, but for what hangs over an edge. */
+/* Row p of windows. add: from the panel to the image, else from the image to the panel. The pixels of a window's row
+ * lie side by side, but for what hangs over an edge. */
 static void windows_of_row(const struct lip__windows *g, size_t p, double *image, double *panel, bool add)
 {
     size_t length = g->kw * g->c;
@@ -131,8 +131,8 @@ static size_t places(size_t p, size_t q, size_t s, size_t before, size_t out)
     return last + 1 > first ? last + 1 - first : 0;
 }
 
-/* The same on one pixel of n of the image, at most. from: where the continued image's n_wide come from. windows NULL: how
- * often a pixel stands in the continued image. */
+/* The same on one pixel of n of the image, at most. from: where the continued image's n_wide come from. windows NULL:
+ * how often a pixel stands in the continued image. */
 static size_t coverage(size_t n, size_t n_wide, const size_t *from, size_t q, size_t s, size_t before, size_t out)
 {
     size_t most = 0;
@@ -159,7 +159,8 @@ size_t lip__conv_coverage(const struct lip__convolution *k)
 /* The squared norm of continuing an image. */
 static size_t copies(const struct lip__convolution *k)
 {
-    return continued(k) ? coverage(k->h, k->g.h, k->row, 0, 1, 0, 0) * coverage(k->w, k->g.w, k->column, 0, 1, 0, 0) : 1;
+    return continued(k) ? coverage(k->h, k->g.h, k->row, 0, 1, 0, 0) * coverage(k->w, k->g.w, k->column, 0, 1, 0, 0)
+                        : 1;
 }
 
 static double root_up(size_t n)
@@ -211,7 +212,8 @@ static lip_err by_vector(const struct lip__convolution *k, uint64_t deadline, do
     double *v = lip__alloc((LIP__RITZ_STEPS + 1) * n, sizeof *v), *y = lip__alloc(lip__conv_outputs(k), sizeof *y);
     double *panel = lip__alloc(lip__conv_panel(k), sizeof *panel), *at = v + LIP__RITZ_STEPS * n, abs_norm;
     int info = v && y && panel ? lip__ritz(n, times, &(struct product){k, y, panel}, deadline, v) : -1;
-    lip_err rc = info == -1 ? lip__nomem(err, (LIP__RITZ_STEPS + 1) * n * sizeof *v) : lip__conv_abs_norm(k, &abs_norm, err);
+    lip_err rc =
+        info == -1 ? lip__nomem(err, (LIP__RITZ_STEPS + 1) * n * sizeof *v) : lip__conv_abs_norm(k, &abs_norm, err);
 
     if (!rc && !info) {
         double length = lip__norm_up(at, n), error;
@@ -219,7 +221,8 @@ static lip_err by_vector(const struct lip__convolution *k, uint64_t deadline, do
         lip__conv_apply(k, at, y, panel);
         error = lip__gamma(lip__window_size(&k->g) + 1) * abs_norm * length * (1 + 8 * LIP__U) + LIP__TINY;
         if (length > 0 && isfinite(length))
-            *lower = fmax(*lower, lip__down(lip__norm_down(y, lip__conv_outputs(k)) - error) / length * (1 - 4 * LIP__U));
+            *lower =
+                fmax(*lower, lip__down(lip__norm_down(y, lip__conv_outputs(k)) - error) / length * (1 - 4 * LIP__U));
     }
     lip__free(panel);
     lip__free(y);
@@ -271,10 +274,11 @@ static void keep_smaller(lip_interval *norm, double upper, const char **method, 
     }
 }
 
-lip_err lip__conv_enclose(const struct lip__convolution *k, const lip_interval *reshaped, uint64_t deadline, lip_interval *norm,
-                          const char **method, bool *whole, lip_error *err)
+lip_err lip__conv_enclose(const struct lip__convolution *k, const lip_interval *reshaped, uint64_t deadline,
+                          lip_interval *norm, const char **method, bool *whole, lip_error *err)
 {
-    double pass = 8.0 * (double)lip__conv_outputs(k) * (double)lip__window_size(&k->g); /* there and back, and the proof's */
+    double pass =
+        8.0 * (double)lip__conv_outputs(k) * (double)lip__window_size(&k->g); /* there and back, and the proof's */
     lip_interval matrix;
     double upper;
     lip_err rc;

@@ -15,8 +15,8 @@
  * - gamma_n | |a||v| |. Where LAPACK fails, and wherever they are better, the column norms bound from below, the
  * Frobenius norm and sqrt(||a||_1 ||a||_inf) from above.
  *
- * Where there is no time for eigenvectors, Lanczos' method finds a v, and Cholesky's algorithm proves that a little more than |av|^2
- * bounds fl(a'a), which is off by at most gamma_m ||a||_F^2.
+ * Where there is no time for eigenvectors, Lanczos' method finds a v, and Cholesky's algorithm proves that a little
+ * more than |av|^2 bounds fl(a'a), which is off by at most gamma_m ||a||_F^2.
  *
  * Source: Rump, "Verified bounds for singular values, in particular for the spectral norm of a matrix and its inverse",
  * BIT 51, 2011.
@@ -38,9 +38,12 @@ lip_err lip__arithmetic_holds(lip_error *err)
     volatile float small = 0x1p-149f;
 
     /* Ties go to the even side, up and down. */
-    if (one + half == 1 && one - half / 2 == 1 && tiny * one == 0x1p-1074 && (double)small == 0x1p-149 && small * (float)one > 0)
+    if (one + half == 1 && one - half / 2 == 1 && tiny * one == 0x1p-1074 && (double)small == 0x1p-149 &&
+        small * (float)one > 0)
         return LIP_OK;
-    return lip__fail(err, LIP_ENUMERIC, "arithmetic does not round to nearest here, or flushes subnormal numbers to 0: nothing can be proved");
+    return lip__fail(
+        err, LIP_ENUMERIC,
+        "arithmetic does not round to nearest here, or flushes subnormal numbers to 0: nothing can be proved");
 }
 
 double lip__norm_up(const double *x, size_t n)
@@ -283,7 +286,8 @@ static void times(void *ctx, const double *x, double *y)
 static lip_err hurry(size_t m, size_t n, const double *a, uint64_t deadline, lip_interval *norm, lip_error *err)
 {
     double *gram = lip__alloc(n * n, sizeof *gram), *factor = lip__alloc(n * n, sizeof *factor), guess, top, square;
-    double *v = lip__alloc((LIP__RITZ_STEPS + 1) * n, sizeof *v), *work = lip__alloc(m + n, sizeof *work), *at = v + LIP__RITZ_STEPS * n;
+    double *v = lip__alloc((LIP__RITZ_STEPS + 1) * n, sizeof *v), *work = lip__alloc(m + n, sizeof *work),
+           *at = v + LIP__RITZ_STEPS * n;
     lip_err rc = gram && factor && v && work ? LIP_OK : lip__nomem(err, 2 * n * n * sizeof *gram);
 
     if (rc)
@@ -307,7 +311,8 @@ static lip_err hurry(size_t m, size_t n, const double *a, uint64_t deadline, lip
     top = lip__top_eigenvalue(n, gram, &guess, deadline, factor, NULL);
     square = lip__norm_up(a, m * n);
     if (top >= 0)
-        norm->upper = fmin(norm->upper, lip__up(sqrt((top + lip__gamma(m + 2) * square * square) * (1 + 8 * LIP__U))) + LIP__TINY);
+        norm->upper = fmin(norm->upper,
+                           lip__up(sqrt((top + lip__gamma(m + 2) * square * square) * (1 + 8 * LIP__U))) + LIP__TINY);
 done:
     lip__free(work);
     lip__free(v);
@@ -323,8 +328,8 @@ lip_err lip__enclose(const double *a, size_t m, size_t n, lip_interval *norm, do
     return lip__enclose_until(a, m, n, 0, norm, sigma, &whole, err);
 }
 
-lip_err lip__enclose_until(const double *a, size_t m, size_t n, uint64_t deadline, lip_interval *norm, double *sigma, bool *whole,
-                           lip_error *err)
+lip_err lip__enclose_until(const double *a, size_t m, size_t n, uint64_t deadline, lip_interval *norm, double *sigma,
+                           bool *whole, lip_error *err)
 {
     size_t few = m < n ? m : n, many = m < n ? n : m;
     double largest = 0, *copy;

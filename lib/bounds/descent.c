@@ -1,12 +1,13 @@
 /* descent.c: multipliers by descent.
  *
- * With L = s^2 the value g'Q'g behind a link is, with p = diag(a + alpha b) M g, w = diag(delta b) M g, y = N^-1 (s (Q p)_U + w / s) and
- * e = p + s y in front of it, e'Q e + …, so g becomes e, and
+ * With L = s^2 the value g'Q'g behind a link is, with p = diag(a + alpha b) M g, w = diag(delta b) M g,
+ * y = N^-1 (s (Q p)_U + w / s) and e = p + s y in front of it, e'Q e + …, so g becomes e, and
  *
  *     d g'Q'g / d log L_i = 2 s_i y_i ((Q e)_i - y_i / s_i).
  *
- * Steps are Adam's; where N loses its factor the step is halved towards the best so far. What stands still behind a link is left out
- * of all matrices, in the proof, too: the links' parts are those of the numbers that move on. Source: certify.md C3 and C4.
+ * Steps are Adam's; where N loses its factor the step is halved towards the best so far. What stands still behind a
+ * link is left out of all matrices, in the proof, too: the links' parts are those of the numbers that move on. Source:
+ * certify.md C3 and C4.
  */
 #include "bounds/descent.h"
 
@@ -34,7 +35,8 @@ struct lip__descent_layer {
 static bool layer_open(const struct lip__link *link, struct lip__descent_layer *l)
 {
     size_t m = link->m, n = link->n;
-    double **rows[] = {&l->alpha, &l->delta, &l->l, &l->best, &l->gradient, &l->first, &l->second, &l->part.a, &l->part.b};
+    double **rows[] = {&l->alpha, &l->delta,  &l->l,      &l->best,  &l->gradient,
+                       &l->first, &l->second, &l->part.a, &l->part.b};
     double **wide[] = {&l->part.matrix, &l->v, &l->t, &l->h}, **square[] = {&l->q, &l->c};
     bool whole = true;
 
@@ -52,7 +54,7 @@ static bool layer_open(const struct lip__link *link, struct lip__descent_layer *
 
 static void layer_close(struct lip__descent_layer *l)
 {
-    double *all[] = {l->alpha, l->delta,       l->l, l->best, l->gradient, l->first, l->second, l->part.a,
+    double *all[] = {l->alpha,  l->delta,       l->l, l->best, l->gradient, l->first, l->second, l->part.a,
                      l->part.b, l->part.matrix, l->v, l->t,    l->h,        l->q,     l->c};
 
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
@@ -72,7 +74,8 @@ lip_err lip__descent_open(const struct lip__chain *c, const double *gram, struct
     whole = d->layer != NULL;
     for (size_t k = 0; whole && k < c->n_links; k++)
         whole = layer_open(&c->link[k], &d->layer[k]);
-    whole = (d->base = lip__alloc(c->n_links ? c->link[0].n : 0, (c->n_links ? c->link[0].n : 0) * sizeof(double))) && whole;
+    whole = (d->base = lip__alloc(c->n_links ? c->link[0].n : 0, (c->n_links ? c->link[0].n : 0) * sizeof(double))) &&
+            whole;
     whole = (d->last = lip__alloc(n, n * sizeof(double))) && whole;
     whole = (d->vectors = lip__alloc(n, n * sizeof(double))) && whole;
     whole = (d->values = lip__alloc(n, sizeof(double))) && whole;
@@ -112,7 +115,7 @@ void lip__descent_take(struct lip__descent *d, size_t k, const struct lip__shape
     }
 }
 
-/* ---- numbers that move on ---------------------------------------------------------------------------------------- */
+/* ---- numbers that move on --------------------------------------------------------------------------------------- */
 
 static void choose_rows(struct lip__descent_layer *l)
 {
@@ -178,7 +181,7 @@ static void gather(struct lip__descent *d, const double *direction)
             d->layer->q[i * m + j] = d->gram[d->layer->row[i] * d->chain->n + d->layer->row[j]];
 }
 
-/* ---- values and gradients ---------------------------------------------------------------------------------------- */
+/* ---- values and gradients --------------------------------------------------------------------------------------- */
 
 /* t = Q V, to = V'Q V. */
 static void through(const struct lip__descent_layer *l, double *to)
@@ -272,7 +275,7 @@ static void backward(struct lip__descent *d, double value)
     }
 }
 
-/* ---- steps --------------------------------------------------------------------------------------------------------- */
+/* ---- steps ------------------------------------------------------------------------------------------------------ */
 
 static void step(struct lip__descent *d, size_t count, double rate)
 {

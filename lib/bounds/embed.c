@@ -8,11 +8,12 @@
  *
  *     ||conv|| <= max over the N_h x N_w frequencies theta of ||P(theta)||,  P(theta) = sum_taps K_tap e^{i theta q},
  *
- * P being (phases * channels, filters). Kernels are real, so half the frequencies do. An image that goes on with itself is
- * N-periodic as it is, if s divides n and N = n / s; outputs beyond N repeat the first ones, times sqrt of how often.
+ * P being (phases * channels, filters). Kernels are real, so half the frequencies do. An image that goes on with itself
+ * is N-periodic as it is, if s divides n and N = n / s; outputs beyond N repeat the first ones, times sqrt of how
+ * often.
  *
- * Each is proved without eigenvalues: that lambda^2 is more than those of P'P, as a real matrix of twice the size, Cholesky's algorithm
- * tells (factor.h). Where it is not, lambda is raised.
+ * Each is proved without eigenvalues: that lambda^2 is more than those of P'P, as a real matrix of twice the size,
+ * Cholesky's algorithm tells (factor.h). Where it is not, lambda is raised.
  *
  * Source: certify.md C2.
  */
@@ -22,9 +23,9 @@
 #include "bounds/factor.h"
 #include "tensor/gemm.h"
 
-#define MOST_FLOPS 2e10
+#define MOST_FLOPS  2e10
 #define MOST_MATRIX 1e9 /* flops, of the whole matrix */
-#define MARGIN     1e-9
+#define MARGIN      1e-9
 
 /* ---- one axis ----------------------------------------------------------------------------------------------- */
 
@@ -154,7 +155,8 @@ lip_err lip__frequencies_open(const struct lip__convolution *k, size_t rows, siz
         return lip__nomem(err, 2 * f->m * f->n * sizeof(double));
     /* Each cosine and sine is off by less than 2^-48, their products and sums by less than 2^-46. */
     transform(f, 0, 0, true);
-    f->error = lip__norm_up(f->p, 2 * f->m * f->n) * lip__lift(g->kh * g->kw) * (0x1p-45 + 4 * lip__gamma(g->kh * g->kw + 4));
+    f->error =
+        lip__norm_up(f->p, 2 * f->m * f->n) * lip__lift(g->kh * g->kw) * (0x1p-45 + 4 * lip__gamma(g->kh * g->kw + 4));
     return LIP_OK;
 }
 
@@ -263,7 +265,8 @@ static double row_sums(const struct embedding *e)
     return most * lip__lift(n);
 }
 
-lip_err lip__conv_embed(const struct lip__convolution *k, double lower, uint64_t deadline, double *upper, bool *whole, lip_error *err)
+lip_err lip__conv_embed(const struct lip__convolution *k, double lower, uint64_t deadline, double *upper, bool *whole,
+                        lip_error *err)
 {
     struct embedding e;
     double lambda2 = lower * lower * (1 + MARGIN), most = 0;

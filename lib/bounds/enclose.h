@@ -54,8 +54,8 @@ static inline double lip__lift(size_t k)
     return 1 + 2 * lip__gamma(k + 4);
 }
 
-/* How long something that could go on may do so: until a deadline (base.h), or for so many operations, about, so that the result
- * repeats. Zeros: as long as it takes. */
+/* How long something that could go on may do so: until a deadline (base.h), or for so many operations, about, so that
+ * the result repeats. Zeros: as long as it takes. */
 struct lip__limit {
     uint64_t deadline;
     double flops;
@@ -75,8 +75,9 @@ double lip__norm_down(const double *x, size_t n);
 void lip__abs_times(size_t m, size_t n, const double *a, const double *x, double *y);
 void lip__abs_times_transposed(size_t m, size_t n, const double *a, const double *x, double *y);
 
-/* lip__arithmetic_holds: whether this thread rounds to nearest and knows subnormal numbers, which every proof here takes for granted: a
- * library that was compiled with -ffast-math may have changed that for the whole process. Else LIP_ENUMERIC. */
+/* lip__arithmetic_holds: whether this thread rounds to nearest and knows subnormal numbers, which every proof here
+ * takes for granted: a library that was compiled with -ffast-math may have changed that for the whole process. Else
+ * LIP_ENUMERIC. */
 lip_err lip__arithmetic_holds(lip_error *err);
 
 /* lip__enclose: lip_bound_matrix for exact doubles, at most 1e150 apart in size. sigma: min(m, n) estimates of the
@@ -84,10 +85,11 @@ lip_err lip__arithmetic_holds(lip_error *err);
  * LIP_ENOMEM. */
 lip_err lip__enclose(const double *a, size_t m, size_t n, lip_interval *norm, double *sigma, lip_error *err);
 
-/* lip__enclose_until: the same, but what would not be done by the deadline (base.h) is left out: first the eigenvectors, so that norm is
- * wider and sigma NAN, then everything but norms of rows and columns. *whole: nothing was. */
-lip_err lip__enclose_until(const double *a, size_t m, size_t n, uint64_t deadline, lip_interval *norm, double *sigma, bool *whole,
-                           lip_error *err);
+/* lip__enclose_until: the same, but what would not be done by the deadline (base.h) is left out: first the
+ * eigenvectors, so that norm is wider and sigma NAN, then everything but norms of rows and columns. *whole: nothing
+ * was. */
+lip_err lip__enclose_until(const double *a, size_t m, size_t n, uint64_t deadline, lip_interval *norm, double *sigma,
+                           bool *whole, lip_error *err);
 
 /* lip__enclose_flops: what lip__enclose takes, about. */
 double lip__enclose_flops(double m, double n);

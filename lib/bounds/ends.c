@@ -1,8 +1,9 @@
 /* ends.c: Lanczos' method with all vectors kept and made orthogonal, from BLOCK random ones at once.
  *
- * Of M = K'K or KK', whichever is smaller, the basis grows by M q_1, M q_2, …, each less its part in the basis; what is taken off are
- * the entries of T = Q'M Q, whose eigenvalues are estimates of M's from inside, best at both ends. What is left of M Q s outside
- * the basis for an eigenvector s of T is how far off its eigenvalue can be. Source: Golub and Van Loan, "Matrix Computations", 10.3.
+ * Of M = K'K or KK', whichever is smaller, the basis grows by M q_1, M q_2, …, each less its part in the basis; what is
+ * taken off are the entries of T = Q'M Q, whose eigenvalues are estimates of M's from inside, best at both ends. What
+ * is left of M Q s outside the basis for an eigenvector s of T is how far off its eigenvalue can be. Source: Golub and
+ * Van Loan, "Matrix Computations", 10.3.
  */
 #include "bounds/ends.h"
 
@@ -13,18 +14,18 @@
 #include "tensor/gemm.h"
 
 enum { BLOCK = 4, STEPS = 300, BETWEEN = 20 };
-#define MOST_NUMBERS 6e7  /* of all basis vectors */
+#define MOST_NUMBERS 6e7 /* of all basis vectors */
 #define MOST_FLOPS   1e11
 #define CLOSE        1e-12
 
 struct basis {
     const struct lip__convolution *k;
-    bool turned;                /* KK' */
+    bool turned;                 /* KK' */
     size_t n, most, count, done; /* vectors of n; room, how many there are, how many have been multiplied by M */
-    double *q;                  /* (most, n) */
-    double *t;                  /* (most, most): column j is Q'M q_j */
+    double *q;                   /* (most, n) */
+    double *t;                   /* (most, most): column j is Q'M q_j */
     double *w, *middle, *panel, *part;
-    double *small, *values;     /* (most, most), most */
+    double *small, *values; /* (most, most), most */
 };
 
 static lip_err basis_open(const struct lip__convolution *k, size_t most, struct basis *b, lip_error *err)
@@ -33,10 +34,11 @@ static lip_err basis_open(const struct lip__convolution *k, size_t most, struct 
     bool whole;
 
     *b = (struct basis){.k = k, .turned = out < in, .n = in < out ? in : out, .most = most};
-    whole = (b->q = lip__alloc(most, b->n * sizeof(double))) && (b->t = lip__alloc(most, most * sizeof(double))) &&
-            (b->w = lip__alloc(b->n, sizeof(double))) && (b->middle = lip__alloc(in < out ? out : in, sizeof(double))) &&
-            (b->panel = lip__alloc(lip__conv_panel(k), sizeof(double))) && (b->part = lip__alloc(most, sizeof(double))) &&
-            (b->small = lip__alloc(most, most * sizeof(double))) && (b->values = lip__alloc(most, sizeof(double)));
+    whole =
+        (b->q = lip__alloc(most, b->n * sizeof(double))) && (b->t = lip__alloc(most, most * sizeof(double))) &&
+        (b->w = lip__alloc(b->n, sizeof(double))) && (b->middle = lip__alloc(in < out ? out : in, sizeof(double))) &&
+        (b->panel = lip__alloc(lip__conv_panel(k), sizeof(double))) && (b->part = lip__alloc(most, sizeof(double))) &&
+        (b->small = lip__alloc(most, most * sizeof(double))) && (b->values = lip__alloc(most, sizeof(double)));
     return whole ? LIP_OK : lip__nomem(err, most * b->n * sizeof(double));
 }
 
@@ -116,7 +118,8 @@ static int ritz(struct basis *b)
 
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j < n; j++)
-            b->small[i * n + j] = (b->t[i * b->most + j] + b->t[j * b->most + i]) / (i < b->count && j < b->count ? 2 : 1);
+            b->small[i * n + j] =
+                (b->t[i * b->most + j] + b->t[j * b->most + i]) / (i < b->count && j < b->count ? 2 : 1);
     return lip__eigen(n, b->small, b->values);
 }
 
@@ -139,7 +142,8 @@ static double outside(const struct basis *b, size_t r)
 static bool settled(const struct basis *b, size_t ends)
 {
     for (size_t i = 0; i < ends; i++)
-        if (outside(b, i) > CLOSE * b->values[b->done - 1] || outside(b, b->done - 1 - i) > CLOSE * b->values[b->done - 1])
+        if (outside(b, i) > CLOSE * b->values[b->done - 1] ||
+            outside(b, b->done - 1 - i) > CLOSE * b->values[b->done - 1])
             return false;
     return true;
 }
@@ -163,7 +167,8 @@ lip_err lip__conv_ends(const struct lip__convolution *k, size_t ends, double *va
     lip_err rc;
 
     if (most < n && most < 2 * ends + 20)
-        return lip__fail(err, LIP_EUNSUPPORTED, "%zu singular values at each end of a (%zu, %zu) operator are too many", ends, in, out);
+        return lip__fail(err, LIP_EUNSUPPORTED, "%zu singular values at each end of a (%zu, %zu) operator are too many",
+                         ends, in, out);
     rc = basis_open(k, most, &b, err);
     for (size_t i = 0; !rc && i < BLOCK && i < n; i++)
         draw(&b, &random);

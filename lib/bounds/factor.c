@@ -83,8 +83,9 @@ bool lip__cholesky(size_t n, double *a)
 
 /* ---- the largest eigenvalue --------------------------------------------------------------------------------
  *
- * If Cholesky's algorithm runs to its end on guess I - a, that is R'R + E with ||E|| <= gamma_{n+2} ||R||_F^2, and ||R||_F^2 = tr(R'R) <=
- * tr(guess I - a) / (1 - gamma_{n+2}). Source: Rump, "Verification of positive definiteness", BIT 46, 2006. */
+ * If Cholesky's algorithm runs to its end on guess I - a, that is R'R + E with ||E|| <= gamma_{n+2} ||R||_F^2, and
+ * ||R||_F^2 = tr(R'R) <= tr(guess I - a) / (1 - gamma_{n+2}). Source: Rump, "Verification of positive definiteness",
+ * BIT 46, 2006. */
 
 static bool is_below(size_t n, const double *a, double guess, double *work, double *slack)
 {

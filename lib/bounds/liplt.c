@@ -1,5 +1,6 @@
-/* liplt.c: phi(z) = (a + b/2) z + (b/2) chi(z) with |chi(z) - chi(z')| <= |z - z'|, so with B_k = diag(a_k + b_k/2) M_k and C_k =
- * diag(b_k/2) M_k the chain is a sum of a linear map and of one branch from each z_k, and the constants L_k of z_k obey
+/* liplt.c: phi(z) = (a + b/2) z + (b/2) chi(z) with |chi(z) - chi(z')| <= |z - z'|, so with B_k = diag(a_k + b_k/2) M_k
+ * and C_k = diag(b_k/2) M_k the chain is a sum of a linear map and of one branch from each z_k, and the constants L_k
+ * of z_k obey
  *
  *     L_{k+1} <= ||A B_1 … B_k|| + sum_{j<=k} ||C_j B_{j+1} … B_k|| L_j.
  *
@@ -152,8 +153,8 @@ static double flops(const struct lip__chain *c)
     return sum;
 }
 
-lip_err lip__liplt(const struct lip__chain *c, const struct lip__limit *limit, struct lip__head *head, double base, double *upper,
-                   bool *complete, lip_error *err)
+lip_err lip__liplt(const struct lip__chain *c, const struct lip__limit *limit, struct lip__head *head, double base,
+                   double *upper, bool *complete, lip_error *err)
 {
     size_t width = c->n_links + 1;
     double *norms;
@@ -172,7 +173,9 @@ lip_err lip__liplt(const struct lip__chain *c, const struct lip__limit *limit, s
     if (!rc) {
         *upper = lip__liplt_sum(c->n_links, norms);
         for (size_t j = 0; j < width; j++)
-            term[j] = (struct lip__term){.rows = b[j].rows, .matrix = b[j].matrix, .off = b[j].off,
+            term[j] = (struct lip__term){.rows = b[j].rows,
+                                         .matrix = b[j].matrix,
+                                         .off = b[j].off,
                                          .constant = lip__times_up(base, j ? norms[(j - 1) * width] : 1)};
         if (head && isfinite(base))
             lip__head_sum(head, term, width);

@@ -22,10 +22,11 @@ static bool begin(struct lip__descent *d, struct lip__shape *s)
     return true;
 }
 
-lip_err lip__lipsdp(const struct lip__chain *chain, const double *gram, const struct lip__limit *limit, double *q, bool *found,
-                    bool *complete, lip_error *err)
+lip_err lip__lipsdp(const struct lip__chain *chain, const double *gram, const struct lip__limit *limit, double *q,
+                    bool *found, bool *complete, lip_error *err)
 {
-    size_t n = chain->link[chain->n_links - 1].n, steps = limit ? lip__within(limit, lip__chain_flops(chain), STEPS) : 0;
+    size_t n = chain->link[chain->n_links - 1].n,
+           steps = limit ? lip__within(limit, lip__chain_flops(chain), STEPS) : 0;
     struct lip__descent d = {0};
     struct lip__shape s = {0};
     lip_err rc = lip__shape_open(lip__chain_widest(chain), &s, err);

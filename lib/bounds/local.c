@@ -1,7 +1,7 @@
 /* local.c: psi = max(z, 0) between where it was and at most `reach` further.
  *
- * Its secants from z > 0 have slopes from z / reach on, where it comes to its corner, up to 1; from z < 0 slopes up to 1 - |z| /
- * reach; numbers that stay on their side have slope 1 or 0. z is known up to `off`.
+ * Its secants from z > 0 have slopes from z / reach on, where it comes to its corner, up to 1; from z < 0 slopes up to
+ * 1 - |z| / reach; numbers that stay on their side have slope 1 or 0. z is known up to `off`.
  */
 #include "bounds/local.h"
 
@@ -51,8 +51,8 @@ static void secant(double z, double off, double reach, double *alpha, double *de
     *delta = lip__up(fmax(0, beta - *alpha));
 }
 
-bool lip__local_advance(const struct lip__local *l, const struct lip__room *room, size_t sample, const double *error, double r,
-                        struct lip__shape *shape, struct lip__descent *descent, double *z)
+bool lip__local_advance(const struct lip__local *l, const struct lip__room *room, size_t sample, const double *error,
+                        double r, struct lip__shape *shape, struct lip__descent *descent, double *z)
 {
     double far = lip__times_up(l->base, r);
 

@@ -217,7 +217,8 @@ void lip__map_error(const struct lip__map *map, const struct lip__arithmetic *ho
     for (size_t i = 0; i < map->n_inputs; i++) {
         size_t v = lip__map_input(map, i);
 
-        error[v] = (how->store * size[v] + lip__up(sqrt((double)lip__map_size(map, v))) * how->store_eta) * (1 + 8 * LIP__U);
+        error[v] =
+            (how->store * size[v] + lip__up(sqrt((double)lip__map_size(map, v))) * how->store_eta) * (1 + 8 * LIP__U);
     }
     for (size_t i = 0; i < map->n; i++) {
         const struct lip__stage *s = &map->stage[i];

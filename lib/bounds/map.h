@@ -17,8 +17,8 @@ struct lip__map {
 };
 
 /* lip__map_open: all steps of a model, proved. lip__map_part: the n steps from `first` on, of which each reads the one
- * in front of it, proved. deadline (base.h): of all proofs together, which are coarser where it is short. Return as lip__stage_open and
- * lip__stage_prove. Memory: lip__map_close, on failure too. */
+ * in front of it, proved. deadline (base.h): of all proofs together, which are coarser where it is short. Return as
+ * lip__stage_open and lip__stage_prove. Memory: lip__map_close, on failure too. */
 lip_err lip__map_open(const lip_snapshot *snapshot, uint64_t deadline, struct lip__map *map, lip_error *err);
 lip_err lip__map_part(const lip_snapshot *snapshot, size_t first, size_t n, struct lip__map *map, lip_error *err);
 void lip__map_close(struct lip__map *map);
@@ -26,9 +26,9 @@ void lip__map_close(struct lip__map *map);
 /* lip__map_of: a part of a whole map, which keeps owning the stages. */
 struct lip__map lip__map_of(const struct lip__map *whole, size_t first, size_t n);
 
-size_t lip__map_input(const struct lip__map *map, size_t i);     /* the value that is input i */
+size_t lip__map_input(const struct lip__map *map, size_t i);    /* the value that is input i */
 size_t lip__map_size(const struct lip__map *map, size_t value); /* numbers of one sample */
-size_t lip__map_inputs(const struct lip__map *map); /* numbers per sample */
+size_t lip__map_inputs(const struct lip__map *map);             /* numbers per sample */
 size_t lip__map_outputs(const struct lip__map *map);
 
 /* lip__map_whole: the deadline cut off no proof. */
@@ -66,21 +66,23 @@ double lip__map_shortened(const struct lip__map *map, const struct lip__shortcut
 
 /* lip__map_error: how far values computed in an arithmetic may be from the real ones. size: a bound of the norm of each
  * real value; with `computed`, of each computed one. error: n_values, out. */
-void lip__map_error(const struct lip__map *map, const struct lip__arithmetic *arithmetic, const double *size, bool computed,
-                    double *error);
+void lip__map_error(const struct lip__map *map, const struct lip__arithmetic *arithmetic, const double *size,
+                    bool computed, double *error);
 
-/* lip__map_norms: norms of sample r of every value in the room, rounded up; size: n_values. lip__map_output_error: of all outputs
- * side by side, from each value's. */
+/* lip__map_norms: norms of sample r of every value in the room, rounded up; size: n_values. lip__map_output_error: of
+ * all outputs side by side, from each value's. */
 void lip__map_norms(const struct lip__map *map, const struct lip__room *room, size_t r, double *size);
 double lip__map_output_error(const struct lip__map *map, const double *error);
 
-/* lip__map_jacobian: j (outputs, inputs), each side by side: the derivative at x (inputs), computed in float32. Returns LIP_OK,
- * LIP_ENOMEM. */
+/* lip__map_jacobian: j (outputs, inputs), each side by side: the derivative at x (inputs), computed in float32. Returns
+ * LIP_OK, LIP_ENOMEM. */
 lip_err lip__map_jacobian(const struct lip__map *map, const double *x, double *j, lip_error *err);
 
-/* lip__map_layers: lip_bound_layer for every layer with arithmetic, from a whole map. lower: search for a lower bound where
- * there is no formula for it, until the deadline (base.h); else it is NAN there. layers: room for lip_model_layers; *n are filled. */
-lip_err lip__map_layers(const struct lip__map *map, bool lower, uint64_t deadline, lip_layer_bound *layers, size_t *n, lip_error *err);
+/* lip__map_layers: lip_bound_layer for every layer with arithmetic, from a whole map. lower: search for a lower bound
+ * where there is no formula for it, until the deadline (base.h); else it is NAN there. layers: room for
+ * lip_model_layers; *n are filled. */
+lip_err lip__map_layers(const struct lip__map *map, bool lower, uint64_t deadline, lip_layer_bound *layers, size_t *n,
+                        lip_error *err);
 
 /* lip__map_deviation: how far the computed result may be from the real one for inputs of norm up to input_norm.
  * INFINITY where something could overflow or a stage is unknown. */

@@ -63,7 +63,8 @@ static lip_err slot_lower(const struct lip__map *c, double single, uint64_t dead
 
     if (inner->kind == LIP__STAGE_COPY)
         *lower = slot->norm.lower;
-    else if (slot->kind == LIP__STAGE_SORT || slot->kind == LIP__STAGE_MAX_MIN || slot->kind == LIP__STAGE_COPY) /* isometric almost everywhere */
+    else if (slot->kind == LIP__STAGE_SORT || slot->kind == LIP__STAGE_MAX_MIN ||
+             slot->kind == LIP__STAGE_COPY) /* isometric almost everywhere */
         *lower = lip__times_down(inner->norm.lower, slot->norm.lower);
     else {
         if ((rc = lip__secant(c, &(struct lip__effort){.tries = 0, .deadline = deadline}, &below, err)) != LIP_OK)
@@ -74,7 +75,8 @@ static lip_err slot_lower(const struct lip__map *c, double single, uint64_t dead
 }
 
 /* c: the steps of one layer. lower: search for a lower bound where there is no formula, else it is NAN there. */
-static lip_err layer_bound(const struct lip__map *c, size_t index, bool lower, uint64_t deadline, lip_layer_bound *b, lip_error *err)
+static lip_err layer_bound(const struct lip__map *c, size_t index, bool lower, uint64_t deadline, lip_layer_bound *b,
+                           lip_error *err)
 {
     const struct lip__stage *s = &c->stage[0];
     lip_interval one = {NAN, NAN};
@@ -146,7 +148,8 @@ lip_err lip_bound_layer(const lip_snapshot *snapshot, size_t layer, lip_layer_bo
     return rc;
 }
 
-lip_err lip__map_layers(const struct lip__map *map, bool lower, uint64_t deadline, lip_layer_bound *layers, size_t *n, lip_error *err)
+lip_err lip__map_layers(const struct lip__map *map, bool lower, uint64_t deadline, lip_layer_bound *layers, size_t *n,
+                        lip_error *err)
 {
     const lip_model *m = map->snapshot->model;
     lip_err rc = LIP_OK;
@@ -199,8 +202,8 @@ const char *lip_bound_method_name(lip_bound_method method)
 static lip_err bound_below(const struct lip__map *c, const lip_bound_options *o, uint64_t deadline, size_t tries,
                            lip_network_bound *network, double *single, lip_error *err)
 {
-    struct lip__effort effort = {.deadline = deadline, .tries = tries, .n_points = o->n_points, .points = o->points,
-                                 .enough = network->upper};
+    struct lip__effort effort = {
+        .deadline = deadline, .tries = tries, .n_points = o->n_points, .points = o->points, .enough = network->upper};
     struct lip__below below;
     lip_err rc = lip__secant(c, &effort, &below, err);
 
@@ -233,8 +236,8 @@ static void tell_pairs(const struct lip__head *head, size_t n, double *pairs)
 }
 
 /* All of it, of a map that is proved. of: room for constants of all values. */
-static lip_err bound_map(const struct lip__map *c, const lip_bound_options *o, unsigned methods, uint64_t deadline, double *of,
-                         lip_layer_bound *layers, size_t *n, lip_network_bound *network, lip_error *err)
+static lip_err bound_map(const struct lip__map *c, const lip_bound_options *o, unsigned methods, uint64_t deadline,
+                         double *of, lip_layer_bound *layers, size_t *n, lip_network_bound *network, lip_error *err)
 {
     const struct lip__limit half = {lip__part_of(deadline, 0.6), 0};
     bool more = methods != 1u << LIP_PRODUCT;
@@ -259,11 +262,13 @@ static lip_err bound_map(const struct lip__map *c, const lip_bound_options *o, u
     if (!rc)
         choose(network);
     if (!rc && more && !(network->lower * (1 + LIP_CLAIM_TOLERANCE) >= network->upper))
-        rc = bound_below(c, o, deadline, deadline ? 100 * TRIES : TRIES, network, &single, err); /* with the time that is left */
+        rc = bound_below(c, o, deadline, deadline ? 100 * TRIES : TRIES, network, &single,
+                         err); /* with the time that is left */
     if (!rc) {
         if (o->pairs)
             tell_pairs(&head, lip__map_outputs(c), o->pairs);
-        network->sound_claim = judge_network(c, of, network->claimed, network->upper, network->lower, single, layers, *n);
+        network->sound_claim =
+            judge_network(c, of, network->claimed, network->upper, network->lower, single, layers, *n);
     }
     lip__head_close(&head);
     return rc;
@@ -278,7 +283,8 @@ lip_err lip_bound_network(const lip_snapshot *snapshot, const lip_bound_options 
     uint64_t deadline = o->max_seconds > 0 ? lip__now_ns() + (uint64_t)(fmin(o->max_seconds, 1e9) * SHARE * 1e9) : 0;
     double *of = lip__alloc(m->n_values, sizeof *of);
     struct lip__map c = {0};
-    lip_err rc = of ? lip__map_open(snapshot, lip__part_of(deadline, 0.5), &c, err) : lip__nomem(err, m->n_values * sizeof *of);
+    lip_err rc =
+        of ? lip__map_open(snapshot, lip__part_of(deadline, 0.5), &c, err) : lip__nomem(err, m->n_values * sizeof *of);
 
     *n = 0;
     *network = (lip_network_bound){.claimed = lip_model_claimed(m),
@@ -293,13 +299,15 @@ lip_err lip_bound_network(const lip_snapshot *snapshot, const lip_bound_options 
         network->by[i] = NAN;
     if (!rc) {
         network->input_norm = o->input_norm > 0 ? o->input_norm : sqrt((double)lip__map_inputs(&c));
-        rc = bound_map(&c, o, o->methods ? o->methods : (1u << LIP_BOUND_METHODS) - 1, deadline, of, layers, n, network, err);
+        rc = bound_map(&c, o, o->methods ? o->methods : (1u << LIP_BOUND_METHODS) - 1, deadline, of, layers, n, network,
+                       err);
     }
     if (!rc) {
         network->deviation = isfinite(network->deviation) ? lip__times_up(2, network->deviation) : NAN;
         if (network->lower > 0)
             network->tightness = network->upper / network->lower;
-        if (lip__map_whole(&c) && network->lower * (1 + LIP_CLAIM_TOLERANCE) >= network->upper) /* what was cut off has nothing left to find */
+        if (lip__map_whole(&c) && network->lower * (1 + LIP_CLAIM_TOLERANCE) >=
+                                      network->upper) /* what was cut off has nothing left to find */
             network->complete = true;
     }
     lip__map_close(&c);
@@ -315,10 +323,20 @@ lip_err lip_bound_transfer(const lip_snapshot *snapshot, lip_format format, doub
     static const struct lip__arithmetic formats[] = {
         [LIP_FP32] = {.u = 0x1p-24, .eta = 0x1p-149, .most = FLT_MAX},
         [LIP_TF32] = {.u = 0x1p-24, .eta = 0x1p-149, .most = FLT_MAX, .operand = 0x1p-11, .operand_eta = 0x1p-137},
-        [LIP_BF16] = {.u = 0x1p-24, .eta = 0x1p-149, .most = FLT_MAX, .store = 0x1p-8, .store_eta = 0x1p-134,
-                      .operand = 0x1p-8, .operand_eta = 0x1p-134},
-        [LIP_FP16] = {.u = 0x1p-24, .eta = 0x1p-149, .most = 65504, .store = 0x1p-11, .store_eta = 0x1p-25,
-                      .operand = 0x1p-11, .operand_eta = 0x1p-25},
+        [LIP_BF16] = {.u = 0x1p-24,
+                      .eta = 0x1p-149,
+                      .most = FLT_MAX,
+                      .store = 0x1p-8,
+                      .store_eta = 0x1p-134,
+                      .operand = 0x1p-8,
+                      .operand_eta = 0x1p-134},
+        [LIP_FP16] = {.u = 0x1p-24,
+                      .eta = 0x1p-149,
+                      .most = 65504,
+                      .store = 0x1p-11,
+                      .store_eta = 0x1p-25,
+                      .operand = 0x1p-11,
+                      .operand_eta = 0x1p-25},
     };
     struct lip__map c;
     lip_err rc = lip__map_open(snapshot, 0, &c, err);

@@ -173,8 +173,8 @@ static lip_err inner_products(const struct lip__stage *s, double *norm, lip_erro
     return LIP_OK;
 }
 
-/* At most how much longer an output of the first step may be, per unit of the inputs' `norm`, than its constant says per
- * unit of their l2 norm. */
+/* At most how much longer an output of the first step may be, per unit of the inputs' `norm`, than its constant says
+ * per unit of their l2 norm. */
 static lip_err norm_ratio(const struct lip__map *map, lip_norm norm, double *ratio, lip_error *err)
 {
     const struct lip__stage *s = first_matrix(map);
@@ -214,7 +214,8 @@ static double dual_norm(const struct lip__stage *s, lip_norm norm, size_t c, siz
     return (norm == LIP_L1 ? most : sum) * lip__lift(s->m) + LIP__TINY;
 }
 
-lip_err lip__head_measure(const struct lip__map *map, lip_norm norm, struct lip__head *head, double *ratio, lip_error *err)
+lip_err lip__head_measure(const struct lip__map *map, lip_norm norm, struct lip__head *head, double *ratio,
+                          lip_error *err)
 {
     size_t n = head->classes;
     lip_err rc = norm_ratio(map, norm, ratio, err);

@@ -37,14 +37,16 @@ struct lip__term {
 };
 void lip__head_sum(struct lip__head *head, const struct lip__term *term, size_t n);
 
-/* lip__head_least: by another head of the same model, a length of 1 in this one's norm being at most `ratio` in the other's. */
+/* lip__head_least: by another head of the same model, a length of 1 in this one's norm being at most `ratio` in the
+ * other's. */
 void lip__head_least(struct lip__head *head, const struct lip__head *other, double ratio);
 
 /* lip__certifier_map: all steps of a certifier's model, proved. Lives as long as the certifier. */
 const struct lip__map *lip__certifier_map(const lip_certifier *certifier);
 
-/* lip__head_measure: pair and single against the inputs' `norm` instead. *ratio: at most how much larger other constants that
- * were multiplied through the first step are per unit of that norm. */
-lip_err lip__head_measure(const struct lip__map *map, lip_norm norm, struct lip__head *head, double *ratio, lip_error *err);
+/* lip__head_measure: pair and single against the inputs' `norm` instead. *ratio: at most how much larger other
+ * constants that were multiplied through the first step are per unit of that norm. */
+lip_err lip__head_measure(const struct lip__map *map, lip_norm norm, struct lip__head *head, double *ratio,
+                          lip_error *err);
 
 #endif

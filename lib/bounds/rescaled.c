@@ -1,11 +1,13 @@
-/* rescaled.c: ReLU and its like, sorting and pooling commute with positive factors: D phi(z) = phi(D z), D one factor for each channel
- * and the same one for channels that are sorted together. So with any such D_k between the linear steps of a path
+/* rescaled.c: ReLU and its like, sorting and pooling commute with positive factors: D phi(z) = phi(D z), D one factor
+ * for each channel and the same one for channels that are sorted together. So with any such D_k between the linear
+ * steps of a path
  *
  *     ||… W_2 phi W_1|| <= … ||D_1^-1 W_2 D_2|| L_phi ||W_1 D_1||,
  *
- * and log of the product is convex in log D: for the singular vectors u, v of the largest singular value of one factor, its derivative is
- * v_j^2 for the columns' factors less u_i^2 for the rows'. Descent is in plain double, on the kernels as matrices; whatever factors
- * it finds, the scaled steps are then proved like those of any layer. Source: certify.md C4.
+ * and log of the product is convex in log D: for the singular vectors u, v of the largest singular value of one factor,
+ * its derivative is v_j^2 for the columns' factors less u_i^2 for the rows'. Descent is in plain double, on the kernels
+ * as matrices; whatever factors it finds, the scaled steps are then proved like those of any layer. Source: certify.md
+ * C4.
  */
 #include "bounds/rescaled.h"
 
@@ -21,9 +23,9 @@ struct part {
     const struct lip__stage *stage;
     double *scaled, *u, *v; /* (m, n), m, n: the vectors of its largest singular value */
     double *left, *right;   /* m, n: factors of rows and columns */
-    struct {                /* what stands behind it: factors for each channel; 0: none, the path's end or nothing commutes */
+    struct { /* what stands behind it: factors for each channel; 0: none, the path's end or nothing commutes */
         size_t n, group;
-        double gain;        /* of all steps between here and the next part */
+        double gain;                                  /* of all steps between here and the next part */
         double *t, *best, *gradient, *first, *second; /* log D, and Adam's */
     } behind;
 };
@@ -33,7 +35,7 @@ struct path {
     size_t n, from;
 };
 
-/* ---- which steps ------------------------------------------------------------------------------------------------- */
+/* ---- which steps ------------------------------------------------------------------------------------------------ */
 
 static size_t maker_of(const struct lip__map *map, size_t value)
 {
@@ -59,8 +61,9 @@ static size_t channels_read(const struct lip__stage *s)
     return s->kind == LIP__STAGE_MATRIX ? s->m : s->kind == LIP__STAGE_CONV ? s->conv.g.c : s->n;
 }
 
-/* Whether the step leaves factors of c channels what they are, up to a gain; *group: how many next to each other have one. Number i
- * of a sample is of channel i % c, so wherever numbers are taken apart that must hold for the parts too. */
+/* Whether the step leaves factors of c channels what they are, up to a gain; *group: how many next to each other have
+ * one. Number i of a sample is of channel i % c, so wherever numbers are taken apart that must hold for the parts too.
+ */
 static bool commutes(const struct lip__stage *s, size_t c, size_t *group)
 {
     switch (s->kind) {
@@ -124,7 +127,10 @@ static lip_err walk(const struct lip__map *map, size_t stage, bool *covered, str
         for (size_t i = maker_of(map, s->from[0]); i != at; i = maker_of(map, map->stage[i].from[0]))
             commuting = commuting && commutes(&map->stage[i], makes(&map->stage[at]), &group);
         path->part[path->n].behind.gain = gain;
-        path->part[path->n].behind.n = commuting && channels_read(s) % makes(&map->stage[at]) == 0 && group < makes(&map->stage[at]) ? makes(&map->stage[at]) : 0;
+        path->part[path->n].behind.n =
+            commuting && channels_read(s) % makes(&map->stage[at]) == 0 && group < makes(&map->stage[at])
+                ? makes(&map->stage[at])
+                : 0;
         path->part[path->n].behind.group = group;
         stage = at;
     }
@@ -175,10 +181,10 @@ static void path_close(struct path *path)
     lip__free(path->part);
 }
 
-/* ---- scaled kernels ---------------------------------------------------------------------------------------------- */
+/* ---- scaled kernels --------------------------------------------------------------------------------------------- */
 
-/* Which channel, of n, each row or column of a part's kernel reads: rows of a convolution's are taps of channels, its columns what it
- * makes; of an adjoint the other way round. */
+/* Which channel, of n, each row or column of a part's kernel reads: rows of a convolution's are taps of channels, its
+ * columns what it makes; of an adjoint the other way round. */
 static size_t reads(const struct part *p, size_t n, size_t i)
 {
     return (p->stage->kind == LIP__STAGE_CONV ? i % p->stage->conv.g.c : i) % n;
@@ -244,7 +250,7 @@ static double stretch(struct part *p)
     return length;
 }
 
-/* ---- descent ----------------------------------------------------------------------------------------------------- */
+/* ---- descent ---------------------------------------------------------------------------------------------------- */
 
 /* log of the product, its gradient. */
 static double look(struct path *path)
@@ -398,10 +404,12 @@ static void clear(struct path *path)
     }
 }
 
-/* ---- proof ------------------------------------------------------------------------------------------------------- */
+/* ---- proof ------------------------------------------------------------------------------------------------------ */
 
-/* The largest norm of part k, scaled, and *off that its entries may be off by, in the Frobenius norm. INFINITY: no time. */
-static lip_err prove_part(struct path *path, size_t k, uint64_t deadline, double *upper, double *off, bool *complete, lip_error *err)
+/* The largest norm of part k, scaled, and *off that its entries may be off by, in the Frobenius norm. INFINITY: no
+ * time. */
+static lip_err prove_part(struct path *path, size_t k, uint64_t deadline, double *upper, double *off, bool *complete,
+                          lip_error *err)
 {
     struct part *p = &path->part[k];
     const struct lip__stage *s = p->stage;
@@ -431,8 +439,8 @@ static lip_err prove_part(struct path *path, size_t k, uint64_t deadline, double
 }
 
 /* base: how far the path's beginning moves. */
-static lip_err prove(struct path *path, uint64_t deadline, double base, struct lip__head *head, double *upper, bool *complete,
-                     lip_error *err)
+static lip_err prove(struct path *path, uint64_t deadline, double base, struct lip__head *head, double *upper,
+                     bool *complete, lip_error *err)
 {
     lip_err rc = LIP_OK;
 
@@ -443,16 +451,20 @@ static lip_err prove(struct path *path, uint64_t deadline, double base, struct l
 
         rc = prove_part(path, k, lip__part_of(deadline, 1 / (double)(path->n - k)), &norm, &off, complete, err);
         if (!rc && head && p->stage == head->stage && isfinite(base))
-            lip__head_sum(head,
-                          &(struct lip__term){.rows = p->stage->m, .matrix = p->scaled, .off = off, .constant = lip__times_up(base, *upper)}, 1);
+            lip__head_sum(
+                head,
+                &(struct lip__term){
+                    .rows = p->stage->m, .matrix = p->scaled, .off = off, .constant = lip__times_up(base, *upper)},
+                1);
         if (!rc)
             *upper = lip__times_up(lip__times_up(*upper, norm), p->behind.gain);
     }
     return rc;
 }
 
-lip_err lip__rescaled(const struct lip__map *map, size_t stage, bool *covered, const struct lip__limit *limit, const double *of,
-                      struct lip__head *head, size_t *from, double *upper, bool *complete, lip_error *err)
+lip_err lip__rescaled(const struct lip__map *map, size_t stage, bool *covered, const struct lip__limit *limit,
+                      const double *of, struct lip__head *head, size_t *from, double *upper, bool *complete,
+                      lip_error *err)
 {
     struct path path;
     bool any = false;

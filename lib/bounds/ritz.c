@@ -1,4 +1,5 @@
-/* ritz.c: Lanczos' method, every vector made orthogonal to all others twice. Source: Golub and Van Loan, "Matrix Computations", 10.3. */
+/* ritz.c: Lanczos' method, every vector made orthogonal to all others twice. Source: Golub and Van Loan, "Matrix
+ * Computations", 10.3. */
 #include "bounds/ritz.h"
 
 #include <math.h>

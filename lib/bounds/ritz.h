@@ -7,8 +7,9 @@
 
 enum { LIP__RITZ_STEPS = 32 };
 
-/* lip__ritz: an approximate eigenvector of the largest eigenvalue of a positive semidefinite operator on n numbers, of length 1, by at
- * most so many steps of Lanczos' method from a fixed random vector, or by as many as are done at the deadline (base.h).
+/* lip__ritz: an approximate eigenvector of the largest eigenvalue of a positive semidefinite operator on n numbers, of
+ * length 1, by at most so many steps of Lanczos' method from a fixed random vector, or by as many as are done at the
+ * deadline (base.h).
  *
  * times  y = A x
  * v      (LIP__RITZ_STEPS + 1, n): the vector is the last row

@@ -1,9 +1,10 @@
 /* secant.c: points where a map stretches most, by climbing.
  *
- * Where the map is linear around x its stretch is the norm of the Jacobian there, so what is climbed is |J(x)|, piece by piece. A
- * move is kept where |J(x)'u| for the best u so far says that it may be better, and |J(x)| that it is. Two kinds of moves: noise,
- * of a size that adapts to its success; and along J(x + h v)'u - J(x - h v)'u, in which direction the secant between x - h v and x
- * + h v grows, for any h. Several outputs' Jacobian is formed whole where they are few, else power iteration finds its norm.
+ * Where the map is linear around x its stretch is the norm of the Jacobian there, so what is climbed is |J(x)|, piece
+ * by piece. A move is kept where |J(x)'u| for the best u so far says that it may be better, and |J(x)| that it is. Two
+ * kinds of moves: noise, of a size that adapts to its success; and along J(x + h v)'u - J(x - h v)'u, in which
+ * direction the secant between x - h v and x + h v grows, for any h. Several outputs' Jacobian is formed whole where
+ * they are few, else power iteration finds its norm.
  *
  * Source: certify.md C4, lower bounds (ii) and (iii).
  */
@@ -16,7 +17,17 @@
 #include "bounds/tangent.h"
 #include "tensor/gemm.h"
 
-enum { STARTS = 6, PROBES = 6, REFINEMENTS = 12, MOST_POINTS = 64, FEW = 16, MOST_PAIRS = 4, PULLS = 12, FIRST = 5 /* passes until somebody asks how late it is */, FINISH = 3 /* steps that what was found still has to be proved in */ };
+enum {
+    STARTS = 6,
+    PROBES = 6,
+    REFINEMENTS = 12,
+    MOST_POINTS = 64,
+    FEW = 16,
+    MOST_PAIRS = 4,
+    PULLS = 12,
+    FIRST = 5 /* passes until somebody asks how late it is */,
+    FINISH = 3 /* steps that what was found still has to be proved in */
+};
 
 struct search {
     const struct lip__map *map;
@@ -28,8 +39,8 @@ struct search {
     lip_random random;
     double *x, *v, *u, *y, *moved, *y_moved, *best_x, *best_v, *best_u, *size, *error;
     double *end[2], *pull[2], *kept[2]; /* a pair of points, where they are drawn to, the best so far */
-    double *jacobian, *gram, *work; /* few outputs */
-    double best, scale;      /* the stretch at best_x; how far noise moves */
+    double *jacobian, *gram, *work;     /* few outputs */
+    double best, scale;                 /* the stretch at best_x; how far noise moves */
 };
 
 static lip_err search_open(const struct lip__map *map, uint64_t deadline, struct search *s)
@@ -60,8 +71,9 @@ static lip_err search_open(const struct lip__map *map, uint64_t deadline, struct
 
 static void search_close(struct search *s)
 {
-    double *all[] = {s->x,      s->v,      s->u,       s->y,       s->moved,   s->y_moved, s->best_x, s->best_v, s->best_u, s->size,
-                     s->error,  s->jacobian, s->gram,  s->work,    s->end[0],  s->end[1],  s->pull[0], s->pull[1], s->kept[0], s->kept[1]};
+    double *all[] = {s->x,      s->v,      s->u,       s->y,       s->moved,    s->y_moved, s->best_x,
+                     s->best_v, s->best_u, s->size,    s->error,   s->jacobian, s->gram,    s->work,
+                     s->end[0], s->end[1], s->pull[0], s->pull[1], s->kept[0],  s->kept[1]};
 
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         lip__free(all[i]);
@@ -202,7 +214,7 @@ static bool keep(struct search *s, double stretch)
     return true;
 }
 
-/* ---- climbing ------------------------------------------------------------------------------------------------------ */
+/* ---- climbing --------------------------------------------------------------------------------------------------- */
 
 /* Where to start: noise of several sizes, all positive or not. */
 static void start(struct search *s, int which)
@@ -306,7 +318,7 @@ static void prove_best(struct search *s, double *whole, double *single)
     }
 }
 
-/* ---- pairs ------------------------------------------------------------------------------------------------------- */
+/* ---- pairs ------------------------------------------------------------------------------------------------------ */
 
 /* |f(a) - f(b)| / |a - b| of both ends, what its logarithm grows with at each of them in pull. */
 static double stretch_of_pair(struct search *s)
@@ -381,7 +393,7 @@ static void try_pair(struct search *s, struct lip__below *below)
     }
 }
 
-/* ---- all --------------------------------------------------------------------------------------------------------- */
+/* ---- all -------------------------------------------------------------------------------------------------------- */
 
 static void prove_point(struct search *s, struct lip__below *below)
 {
@@ -461,7 +473,8 @@ static void search(struct search *s, const struct lip__effort *e, struct lip__be
     }
 }
 
-lip_err lip__secant(const struct lip__map *map, const struct lip__effort *effort, struct lip__below *below, lip_error *err)
+lip_err lip__secant(const struct lip__map *map, const struct lip__effort *effort, struct lip__below *below,
+                    lip_error *err)
 {
     struct search s;
     double pass = 0;

@@ -74,7 +74,8 @@ static void choose(const struct lip__shape *s, size_t m, size_t u)
     }
 }
 
-/* c (u, u) <- N. Returns a number below its smallest eigenvalue, or one below 0. *off: the norm of its rounding errors. */
+/* c (u, u) <- N. Returns a number below its smallest eigenvalue, or one below 0. *off: the norm of its rounding errors.
+ */
 static double make_n(const struct lip__shape *s, size_t m, size_t u, double *off)
 {
     double most = 0, sum, square = 0, shift = 1e-7, trace = 0;

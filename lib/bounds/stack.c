@@ -1,11 +1,12 @@
 /* stack.c: shapes and sums of norms of convolutions, frequency by frequency.
  *
- * Let x be what a stack reads, laid out on an N-periodic grid large enough for each of its convolutions (embed.c), K_i those as periodic
- * operators, m_i the masks of their images, phi_i the functions behind them. The stack is the part of K_n m phi_{n-1} K_{n-1} … K_1 x that
- * its last image shows. For each place and channel m_i phi_i is a function whose secants have slopes between least and most, 0 among
- * them. Shapes of the whole grid that are the same at every place are block diagonal in frequencies, and so are multipliers that do not
- * depend on the place, with the same block everywhere: shape.h's step holds frequency by frequency, complex matrices standing there as
- * real ones of twice the size. Frequencies (a, b) and (-a, -b) are conjugate and need one of the two.
+ * Let x be what a stack reads, laid out on an N-periodic grid large enough for each of its convolutions (embed.c), K_i
+ * those as periodic operators, m_i the masks of their images, phi_i the functions behind them. The stack is the part of
+ * K_n m phi_{n-1} K_{n-1} … K_1 x that its last image shows. For each place and channel m_i phi_i is a function whose
+ * secants have slopes between least and most, 0 among them. Shapes of the whole grid that are the same at every place
+ * are block diagonal in frequencies, and so are multipliers that do not depend on the place, with the same block
+ * everywhere: shape.h's step holds frequency by frequency, complex matrices standing there as real ones of twice the
+ * size. Frequencies (a, b) and (-a, -b) are conjugate and need one of the two.
  *
  * Source: certify.md C4.
  */
@@ -18,11 +19,11 @@
 #include "bounds/shape.h"
 
 enum { POWER = 12 };
-#define MOST_NUMBERS 3e7  /* of all shapes */
+#define MOST_NUMBERS 3e7 /* of all shapes */
 #define MOST_FLOPS   2e10
 #define SLACK        (1 + 0x1p-48) /* rates of AFFINE are off by a few roundings */
 
-/* ---- which stages ------------------------------------------------------------------------------------------------ */
+/* ---- which stages ----------------------------------------------------------------------------------------------- */
 
 static size_t maker_of(const struct lip__map *map, size_t value)
 {
@@ -53,8 +54,8 @@ static bool passes(const struct lip__stage *s, size_t c, double *least, double *
 {
     bool by_channel = s->kind == LIP__STAGE_AFFINE && s->step == 1 && s->n == c;
 
-    if (s->n_from != 1 || !(by_channel || s->kind == LIP__STAGE_RELU || s->kind == LIP__STAGE_SCALAR || s->kind == LIP__STAGE_SCALE ||
-                            s->kind == LIP__STAGE_COPY))
+    if (s->n_from != 1 || !(by_channel || s->kind == LIP__STAGE_RELU || s->kind == LIP__STAGE_SCALAR ||
+                            s->kind == LIP__STAGE_SCALE || s->kind == LIP__STAGE_COPY))
         return false;
     for (size_t j = 0; j < c && s->kind != LIP__STAGE_COPY; j++) {
         double a = by_channel ? s->kernel[j] : s->kind == LIP__STAGE_SCALE ? s->scale : s->least;
@@ -65,8 +66,8 @@ static bool passes(const struct lip__stage *s, size_t c, double *least, double *
     return true;
 }
 
-/* Stages from `stage` back, a convolution; those that convolve go to stack->conv, last first, slopes of what stands in front of
- * each to stack->least and most. */
+/* Stages from `stage` back, a convolution; those that convolve go to stack->conv, last first, slopes of what stands in
+ * front of each to stack->least and most. */
 static lip_err walk(const struct lip__map *map, size_t stage, bool *covered, struct lip__stack *stack, lip_error *err)
 {
     while (stage < map->n && convolves(&map->stage[stage])) {
@@ -96,7 +97,8 @@ static lip_err walk(const struct lip__map *map, size_t stage, bool *covered, str
     return LIP_OK;
 }
 
-lip_err lip__stack_open(const struct lip__map *map, size_t stage, bool *covered, struct lip__stack *stack, lip_error *err)
+lip_err lip__stack_open(const struct lip__map *map, size_t stage, bool *covered, struct lip__stack *stack,
+                        lip_error *err)
 {
     lip_err rc;
 
@@ -140,7 +142,7 @@ void lip__stack_close(struct lip__stack *stack)
     lip__free(stack->conv);
 }
 
-/* ---- the chain of one frequency ---------------------------------------------------------------------------------- */
+/* ---- the chain of one frequency --------------------------------------------------------------------------------- */
 
 struct spectral {
     const struct lip__stack *stack;
@@ -156,7 +158,8 @@ static lip_err spectral_open(const struct lip__stack *stack, uint64_t deadline, 
     lip_err rc = LIP_OK;
     bool whole;
 
-    *s = (struct spectral){.stack = stack, .many = stack->rows * (stack->columns / 2 + 1), .pace = {.deadline = deadline}};
+    *s = (struct spectral){
+        .stack = stack, .many = stack->rows * (stack->columns / 2 + 1), .pace = {.deadline = deadline}};
     s->f = lip__alloc(stack->n, sizeof *s->f);
     c->link = lip__alloc(stack->n, sizeof *c->link);
     if (!s->f || !c->link)
@@ -218,7 +221,7 @@ static double flops(const struct spectral *s)
     return (first + lip__chain_flops(&s->chain)) * (double)s->many;
 }
 
-/* ---- shapes ------------------------------------------------------------------------------------------------------- */
+/* ---- shapes ----------------------------------------------------------------------------------------------------- */
 
 /* About the largest eigenvalue of s Q s, (m, m), by a few steps from x. */
 static double stretch(const double *q, const double *s, size_t m, double *x, double *y)
@@ -250,9 +253,10 @@ static bool fits(const struct spectral *s, const struct lip__limit *limit, size_
     return flops(s) * (double)times <= MOST_FLOPS && lip__within(limit, flops(s), times) == times;
 }
 
-/* shape->s for a link: one for each channel, squares in proportion to 1 over the largest row sum of any frequency's Q, and such that
- * the largest eigenvalue of any s Q s is about `scale`. Whether that is below 2 the step proves. */
-static void share(struct spectral *of, const struct lip__link *link, const double *q, double scale, struct lip__shape *shape)
+/* shape->s for a link: one for each channel, squares in proportion to 1 over the largest row sum of any frequency's Q,
+ * and such that the largest eigenvalue of any s Q s is about `scale`. Whether that is below 2 the step proves. */
+static void share(struct spectral *of, const struct lip__link *link, const double *q, double scale,
+                  struct lip__shape *shape)
 {
     size_t m = link->m, half = m / 2, many = of->many;
     double *s = shape->s, most = 0;
@@ -274,8 +278,8 @@ static void share(struct spectral *of, const struct lip__link *link, const doubl
 }
 
 /* All shapes once through the links, in q (many, widest^2) and back. Returns the largest norm, INFINITY. */
-static lip_err recursion(struct spectral *s, struct lip__shape *shape, double *q, double *next, double scale, double *upper,
-                         lip_error *err)
+static lip_err recursion(struct spectral *s, struct lip__shape *shape, double *q, double *next, double scale,
+                         double *upper, lip_error *err)
 {
     const struct lip__chain *c = &s->chain;
     size_t n = c->n;
@@ -323,7 +327,8 @@ static lip_err recursion(struct spectral *s, struct lip__shape *shape, double *q
     return LIP_OK;
 }
 
-lip_err lip__stack_fourier(const struct lip__stack *stack, const struct lip__limit *limit, double *upper, bool *complete, lip_error *err)
+lip_err lip__stack_fourier(const struct lip__stack *stack, const struct lip__limit *limit, double *upper,
+                           bool *complete, lip_error *err)
 {
     static const double scales[] = {1, 0.7};
     struct lip__shape shape = {0};
@@ -353,9 +358,10 @@ done:
     return rc;
 }
 
-/* ---- sums of norms ------------------------------------------------------------------------------------------------ */
+/* ---- sums of norms ---------------------------------------------------------------------------------------------- */
 
-lip_err lip__stack_sums(const struct lip__stack *stack, const struct lip__limit *limit, double *upper, bool *complete, lip_error *err)
+lip_err lip__stack_sums(const struct lip__stack *stack, const struct lip__limit *limit, double *upper, bool *complete,
+                        lip_error *err)
 {
     struct spectral s;
     double *norms = lip__alloc((stack->n + 1) * (stack->n + 1), sizeof *norms);

@@ -1,5 +1,5 @@
-/* upper.c: each method finds parts of a map of which it knows more than the product of their layers; the map's constant is then
- * the product with those shortcuts. */
+/* upper.c: each method finds parts of a map of which it knows more than the product of their layers; the map's constant
+ * is then the product with those shortcuts. */
 #include "bounds/upper.h"
 
 #include <string.h>
@@ -52,7 +52,7 @@ static struct lip__head *head_of(const struct search *s, size_t stage)
     return s->map->n_outputs == 1 && s->map->output[0] == s->map->stage[stage].value ? s->head : NULL;
 }
 
-/* ---- each method ------------------------------------------------------------------------------------------------- */
+/* ---- each method ------------------------------------------------------------------------------------------------ */
 
 static lip_err rescale(struct search *s, size_t stage, lip_error *err)
 {
@@ -60,7 +60,8 @@ static lip_err rescale(struct search *s, size_t stage, lip_error *err)
     size_t from;
     double upper;
     bool complete, enough = settled(s);
-    lip_err rc = lip__rescaled(s->map, stage, s->covered, enough ? NULL : &limit, s->of, head_of(s, stage), &from, &upper, &complete, err);
+    lip_err rc = lip__rescaled(s->map, stage, s->covered, enough ? NULL : &limit, s->of, head_of(s, stage), &from,
+                               &upper, &complete, err);
 
     s->network->complete = s->network->complete && (complete || enough);
     if (!rc && from != LIP__NOWHERE)
@@ -76,7 +77,8 @@ static lip_err sum_chain(struct search *s, size_t stage, lip_error *err)
     bool complete = true;
     lip_err rc = lip__chain_open(s->map, s->map->stage[stage].value, WIDEST_SUMS, s->covered, &chain, err);
 
-    if (!rc && chain.n_links && !(rc = lip__liplt(&chain, &limit, head_of(s, stage), s->of[chain.start], &upper, &complete, err)))
+    if (!rc && chain.n_links &&
+        !(rc = lip__liplt(&chain, &limit, head_of(s, stage), s->of[chain.start], &upper, &complete, err)))
         add(s, LIP_LIPLT, chain.start, s->map->stage[stage].value, upper);
     s->network->complete = s->network->complete && complete;
     lip__chain_close(&chain);
@@ -103,7 +105,8 @@ static lip_err whole_stack(struct search *s, size_t stage, lip_bound_method meth
 
 static lip_err liplt(struct search *s, size_t stage, lip_error *err)
 {
-    return s->map->stage[stage].kind == LIP__STAGE_CONV ? whole_stack(s, stage, LIP_LIPLT, 0.25, err) : sum_chain(s, stage, err);
+    return s->map->stage[stage].kind == LIP__STAGE_CONV ? whole_stack(s, stage, LIP_LIPLT, 0.25, err)
+                                                        : sum_chain(s, stage, err);
 }
 
 static lip_err fourier(struct search *s, size_t stage, lip_error *err)
@@ -160,8 +163,8 @@ static bool linear(const struct lip__stage *s)
     return s->kind == LIP__STAGE_MATRIX || s->kind == LIP__STAGE_CONV || s->kind == LIP__STAGE_ADJOINT;
 }
 
-/* Of dense layers one behind the other norms and sums of norms hardly ever tell more than shapes: where operations are counted those
- * that a chain has are spared. */
+/* Of dense layers one behind the other norms and sums of norms hardly ever tell more than shapes: where operations are
+ * counted those that a chain has are spared. */
 static lip_err spare(struct search *s, lip_error *err)
 {
     lip_err rc = LIP_OK;
@@ -179,10 +182,11 @@ static lip_err spare(struct search *s, lip_error *err)
     return rc;
 }
 
-/* ---- all of them ------------------------------------------------------------------------------------------------- */
+/* ---- all of them ------------------------------------------------------------------------------------------------ */
 
 /* One method on every linear step that none of its longer parts has had. */
-static lip_err apply(struct search *s, lip_bound_method method, lip_err (*part)(struct search *, size_t, lip_error *), lip_error *err)
+static lip_err apply(struct search *s, lip_bound_method method, lip_err (*part)(struct search *, size_t, lip_error *),
+                     lip_error *err)
 {
     lip_err rc = LIP_OK;
 
@@ -213,8 +217,8 @@ static lip_err combine(struct search *s, double *together, lip_error *err)
     return LIP_OK;
 }
 
-/* What all of them together say, where that is less than what the best one does, is its own: of other parts of the map others may
- * know more. */
+/* What all of them together say, where that is less than what the best one does, is its own: of other parts of the map
+ * others may know more. */
 static void credit(lip_network_bound *network, double together)
 {
     int best = LIP_PRODUCT;
@@ -226,8 +230,8 @@ static void credit(lip_network_bound *network, double together)
         network->by[best] = together;
 }
 
-lip_err lip__upper(const struct lip__map *map, unsigned methods, const struct lip__limit *limit, double *of, struct lip__head *head,
-                   lip_network_bound *network, lip_error *err)
+lip_err lip__upper(const struct lip__map *map, unsigned methods, const struct lip__limit *limit, double *of,
+                   struct lip__head *head, lip_network_bound *network, lip_error *err)
 {
     static const struct {
         lip_bound_method method;

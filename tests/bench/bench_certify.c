@@ -1,8 +1,8 @@
 /* bench_certify.c: reports and certificates of models trained on Fashion-MNIST, as certify.md's tables have them.
  *
  * Each figure that has a target is printed beside it; where one misses it the exit status is 1. The data is Debian's
- * dataset-fashion-mnist; without it nothing is measured but reports of a body of wide convolutions. ONELIP_BENCH_CACHE: a folder for
- * trained weights. ONELIP_BENCH_ONLY: relu, hkr, cnn or body. */
+ * dataset-fashion-mnist; without it nothing is measured but reports of a body of wide convolutions. ONELIP_BENCH_CACHE:
+ * a folder for trained weights. ONELIP_BENCH_ONLY: relu, hkr, cnn or body. */
 #include <math.h>
 
 #include <onelip/onelip.h>
@@ -13,31 +13,40 @@
 enum { PIXELS = 784, CLASSES = 10, TRAIN = 60000, ALL = 10000, TEST = 1000, BATCH = 256 };
 
 #define FOLDER "/usr/share/datasets/fashion-mnist/"
-#define DENSE(class_, units, name) "{\"class_name\":\"" class_ "\",\"config\":{\"units\":" units ",\"name\":\"" name "\"}}"
-#define BARE(class_, name)         "{\"class_name\":\"" class_ "\",\"config\":{\"name\":\"" name "\"}}"
-#define CONV(filters, name) \
+#define DENSE(class_, units, name)                                                                                     \
+    "{\"class_name\":\"" class_ "\",\"config\":{\"units\":" units ",\"name\":\"" name "\"}}"
+#define BARE(class_, name) "{\"class_name\":\"" class_ "\",\"config\":{\"name\":\"" name "\"}}"
+#define CONV(filters, name)                                                                                            \
     "{\"class_name\":\"SpectralConv2D\",\"config\":{\"filters\":" filters ",\"kernel_size\":3,\"name\":\"" name "\"}}"
 #define POOL(name)    BARE("ScaledL2NormPooling2D", name)
 #define MODEL(layers) "{\"class_name\":\"Sequential\",\"config\":{\"layers\":[" layers "]}}"
-#define INPUT(shape) "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null," shape "],\"name\":\"x\"}},"
+#define INPUT(shape)                                                                                                   \
+    "{\"class_name\":\"InputLayer\",\"config\":{\"batch_input_shape\":[null," shape "],\"name\":\"x\"}},"
 #define HKR                                                                                                            \
-    "{\"optimizer\":\"adam\",\"loss\":{\"class_name\":\"MulticlassHKR\",\"config\":{\"alpha\":50.0,\"min_margin\":0.35}}}"
-#define CE \
-    "{\"optimizer\":\"adam\",\"loss\":{\"class_name\":\"TauCategoricalCrossentropy\",\"config\":{\"tau\":1.0}}}"
+    "{\"optimizer\":\"adam\",\"loss\":{\"class_name\":\"MulticlassHKR\",\"config\":{\"alpha\":50.0,\"min_margin\":0."  \
+    "35}}}"
+#define CE "{\"optimizer\":\"adam\",\"loss\":{\"class_name\":\"TauCategoricalCrossentropy\",\"config\":{\"tau\":1.0}}}"
 
 static const struct subject {
     const char *name, *definition, *run;
     int epochs;
     double rate;
 } subjects[] = {
-    {"relu", MODEL(INPUT("784") DENSE("Dense", "256", "d1") "," BARE("ReLU", "r1") "," DENSE("Dense", "128", "d2") "," BARE(
-                       "ReLU", "r2") "," DENSE("Dense", "10", "y")),
+    {"relu",
+     MODEL(INPUT("784") DENSE("Dense", "256", "d1") "," BARE("ReLU", "r1") "," DENSE("Dense", "128", "d2") "," BARE(
+         "ReLU", "r2") "," DENSE("Dense", "10", "y")),
      CE, 6, 1e-3},
-    {"hkr", MODEL(INPUT("784") DENSE("SpectralDense", "256", "d1") "," BARE("GroupSort2", "s1") "," DENSE("SpectralDense", "128", "d2") "," BARE(
-                      "GroupSort2", "s2") "," DENSE("FrobeniusDense", "10", "y")),
+    {"hkr",
+     MODEL(INPUT("784") DENSE("SpectralDense", "256", "d1") "," BARE("GroupSort2", "s1") "," DENSE(
+         "SpectralDense", "128", "d2") "," BARE("GroupSort2", "s2") "," DENSE("FrobeniusDense", "10", "y")),
      HKR, 10, 2e-3},
-    {"cnn", MODEL(INPUT("28,28,1") CONV("16", "c1") "," BARE("GroupSort2", "s1") "," POOL("p1") "," CONV("32", "c2") "," BARE("GroupSort2", "s2") "," POOL("p2") "," BARE("Flatten", "f") "," DENSE("SpectralDense", "64", "d1") "," BARE(
-                      "GroupSort2", "s3") "," DENSE("FrobeniusDense", "10", "y")),
+    {"cnn",
+     MODEL(INPUT("28,28,1") CONV("16", "c1") "," BARE("GroupSort2", "s1") "," POOL("p1") "," CONV("32", "c2") "," BARE(
+         "GroupSort2",
+         "s2") "," POOL("p2") "," BARE("Flatten", "f") "," DENSE("SpectralDense", "64",
+                                                                 "d1") "," BARE("GroupSort2",
+                                                                                "s3") "," DENSE("FrobeniusDense", "10",
+                                                                                                "y")),
      HKR, 2, 1e-3},
 };
 
@@ -56,7 +65,8 @@ static void figure(const char *name, const char *what, double got, bool most, do
 {
     bool good = most ? got <= target : got >= target;
 
-    printf("%s: %-58s %8.4g, wanted at %s %.4g: %s\n", name, what, got, most ? "most" : "least", target, good ? "reached" : "MISSED");
+    printf("%s: %-58s %8.4g, wanted at %s %.4g: %s\n", name, what, got, most ? "most" : "least", target,
+           good ? "reached" : "MISSED");
     missed = missed || !good;
 }
 
@@ -135,7 +145,8 @@ static bool load(lip_state *state, const char *path)
         exit(1);
     fclose(f);
     must(lip_safetensors_read(bytes, (size_t)size, &file, &err), path, &err);
-    must(lip_state_load(state, lip_safetensors_tensors(file), lip_safetensors_count(file), false, NULL, NULL, &err), path, &err);
+    must(lip_state_load(state, lip_safetensors_tensors(file), lip_safetensors_count(file), false, NULL, NULL, &err),
+         path, &err);
     lip_safetensors_free(file);
     free(bytes);
     return true;
@@ -161,8 +172,8 @@ static void report(const struct subject *s, const lip_snapshot *snapshot, const 
 
         must(lip_bound_network(snapshot, &o, layers, &n, &network, &err), "report", &err);
         took = seconds(start);
-        printf("%s: %s report in %.3f s: [%.5g, %.5g] by %s, ratio %.4g, %scomplete;", s->name, i ? "whole" : "product", took,
-               network.lower, network.upper, network.method, network.tightness, network.complete ? "" : "in");
+        printf("%s: %s report in %.3f s: [%.5g, %.5g] by %s, ratio %.4g, %scomplete;", s->name, i ? "whole" : "product",
+               took, network.lower, network.upper, network.method, network.tightness, network.complete ? "" : "in");
         for (int m = 0; m < LIP_BOUND_METHODS; m++)
             printf(" %s %.5g", lip_bound_method_name((lip_bound_method)m), network.by[m]);
         printf("\n");
@@ -179,8 +190,8 @@ static void report(const struct subject *s, const lip_snapshot *snapshot, const 
 /* Four convolutions of 64 filters on 64x64: nothing that takes long may overrun the time. */
 static void body(void)
 {
-    static const char json[] = MODEL(INPUT("64,64,3") CONV("64", "c1") "," BARE("ReLU", "r1") "," CONV("64", "c2") "," BARE("ReLU", "r2") ","
-                                     CONV("64", "c3") "," BARE("ReLU", "r3") "," CONV("64", "c4"));
+    static const char json[] = MODEL(INPUT("64,64,3") CONV("64", "c1") "," BARE("ReLU", "r1") "," CONV(
+        "64", "c2") "," BARE("ReLU", "r2") "," CONV("64", "c3") "," BARE("ReLU", "r3") "," CONV("64", "c4"));
     static const double most[] = {0.5, 2, 5};
     lip_layer_bound layers[16];
     lip_network_bound network;
@@ -197,10 +208,12 @@ static void body(void)
         uint64_t start = bench_now();
         char what[64];
 
-        must(lip_bound_network(snapshot, &(lip_bound_options){.max_seconds = most[i]}, layers, &n, &network, &err), "report", &err);
+        must(lip_bound_network(snapshot, &(lip_bound_options){.max_seconds = most[i]}, layers, &n, &network, &err),
+             "report", &err);
         snprintf(what, sizeof what, "seconds of a report in max_seconds=%g", most[i]);
         figure("body", what, seconds(start), true, 1.1 * most[i]);
-        printf("body: [%.5g, %.5g] by %s, %scomplete\n", network.lower, network.upper, network.method, network.complete ? "" : "in");
+        printf("body: [%.5g, %.5g] by %s, %scomplete\n", network.lower, network.upper, network.method,
+               network.complete ? "" : "in");
     }
     lip_snapshot_put(snapshot);
     lip_state_free(state);
@@ -210,11 +223,13 @@ static void body(void)
 static const double epsilon[] = {36 / 255.0, 72 / 255.0, 108 / 255.0, 0.5, 1};
 
 /* Of all test images: what rounding takes, and how much more is certified at 0.5 than by deel-lip's factor. */
-static void everything(const struct subject *s, const lip_certifier *c, lip_arithmetic arithmetic, const float *x, const int64_t *truth)
+static void everything(const struct subject *s, const lip_certifier *c, lip_arithmetic arithmetic, const float *x,
+                       const int64_t *truth)
 {
     lip_workspace *ws = lip_workspace_new();
     lip_error err = {0};
-    double *radius = malloc(3 * ALL * sizeof *radius), *margin = radius + ALL, *theirs = margin + ALL, ours_at[5], theirs_at[5];
+    double *radius = malloc(3 * ALL * sizeof *radius), *margin = radius + ALL, *theirs = margin + ALL, ours_at[5],
+           theirs_at[5];
     float *y = malloc(ALL * CLASSES * sizeof *y);
     size_t lost[5] = {0}, right = 0, most_lost = 0;
 
@@ -229,30 +244,36 @@ static void everything(const struct subject *s, const lip_certifier *c, lip_arit
         right += margin[i] > 0;
         for (size_t j = 0; j < CLASSES; j++)
             if ((int64_t)j != truth[i])
-                real = fmin(real, ((double)row[truth[i]] - row[j]) / lip_certifier_pairs(c)[(size_t)truth[i] * CLASSES + j]);
+                real = fmin(real,
+                            ((double)row[truth[i]] - row[j]) / lip_certifier_pairs(c)[(size_t)truth[i] * CLASSES + j]);
         for (int e = 0; e < 5; e++)
             lost[e] += real > epsilon[e] && radius[i] <= epsilon[e];
     }
     lip_provable_accuracy(ALL, radius, 5, epsilon, ours_at);
     lip_provable_accuracy(ALL, theirs, 5, epsilon, theirs_at);
-    printf("%s: of %d images %.4f right; certified %.4f %.4f %.4f %.4f %.4f, reference %.4f %.4f %.4f %.4f %.4f, %.4f times as many at 0.5; "
+    printf("%s: of %d images %.4f right; certified %.4f %.4f %.4f %.4f %.4f, reference %.4f %.4f %.4f %.4f %.4f, %.4f "
+           "times as many at 0.5; "
            "lost to rounding %zu %zu %zu %zu %zu\n",
-           s->name, ALL, (double)right / ALL, ours_at[0], ours_at[1], ours_at[2], ours_at[3], ours_at[4], theirs_at[0], theirs_at[1],
-           theirs_at[2], theirs_at[3], theirs_at[4], ours_at[3] / theirs_at[3], lost[0], lost[1], lost[2], lost[3], lost[4]);
+           s->name, ALL, (double)right / ALL, ours_at[0], ours_at[1], ours_at[2], ours_at[3], ours_at[4], theirs_at[0],
+           theirs_at[1], theirs_at[2], theirs_at[3], theirs_at[4], ours_at[3] / theirs_at[3], lost[0], lost[1], lost[2],
+           lost[3], lost[4]);
     for (int e = 0; e < 5 && arithmetic == LIP_FLOAT64; e++)
         if (lost[e] > most_lost)
             most_lost = lost[e];
     if (arithmetic == LIP_FLOAT64)
         figure(s->name, "certificates of 10,000 lost to rounding at any epsilon", (double)most_lost, true, 1);
     if (arithmetic == LIP_FLOAT64 && !strcmp(s->name, "hkr"))
-        figure(s->name, "times as many certified at 0.5 as by deel-lip's factor", ours_at[3] / theirs_at[3], false, 1.25);
+        figure(s->name, "times as many certified at 0.5 as by deel-lip's factor", ours_at[3] / theirs_at[3], false,
+               1.25);
     free(y);
     free(radius);
     lip_workspace_free(ws);
 }
 
-/* What the product of all layers but the last, times distances of the last one's columns, certifies of the same answers. */
-static double by_product(const lip_snapshot *snapshot, double product, size_t n, const float *y, const int64_t *truth, double at)
+/* What the product of all layers but the last, times distances of the last one's columns, certifies of the same
+ * answers. */
+static double by_product(const lip_snapshot *snapshot, double product, size_t n, const float *y, const int64_t *truth,
+                         double at)
 {
     size_t last = lip_model_layers(lip_snapshot_model(snapshot)) - 1, m = 128, above = 0;
     const float *w = lip_snapshot_kernel(snapshot, last);
@@ -266,7 +287,8 @@ static double by_product(const lip_snapshot *snapshot, double product, size_t n,
             double square = 0;
 
             for (size_t k = 0; k < m; k++)
-                square += ((double)w[k * CLASSES + c] - w[k * CLASSES + j]) * ((double)w[k * CLASSES + c] - w[k * CLASSES + j]);
+                square += ((double)w[k * CLASSES + c] - w[k * CLASSES + j]) *
+                          ((double)w[k * CLASSES + c] - w[k * CLASSES + j]);
             if (j != c)
                 least = fmin(least, ((double)row[c] - row[j]) / (product * sqrt(square)));
         }
@@ -275,7 +297,8 @@ static double by_product(const lip_snapshot *snapshot, double product, size_t n,
     return (double)above / (double)n;
 }
 
-static void certificates(const struct subject *s, const lip_snapshot *snapshot, double product, const float *x, const unsigned char *label)
+static void certificates(const struct subject *s, const lip_snapshot *snapshot, double product, const float *x,
+                         const unsigned char *label)
 {
     lip_workspace *ws = lip_workspace_new();
     lip_error err = {0};
@@ -306,7 +329,8 @@ static void certificates(const struct subject *s, const lip_snapshot *snapshot, 
             for (size_t i = 0; i < count; i++)
                 exact[i] = fmax(0, margin[i] / factor);
             lip_provable_accuracy(count, exact, 5, epsilon, accuracy);
-            printf("%s: reference %.3f %.3f %.3f %.3f %.3f\n", s->name, accuracy[0], accuracy[1], accuracy[2], accuracy[3], accuracy[4]);
+            printf("%s: reference %.3f %.3f %.3f %.3f %.3f\n", s->name, accuracy[0], accuracy[1], accuracy[2],
+                   accuracy[3], accuracy[4]);
             start = bench_now();
             must(lip_certify(c, ws, &o, count, x, truth, &out, &err), "certify", &err);
         }
@@ -328,8 +352,9 @@ static void certificates(const struct subject *s, const lip_snapshot *snapshot, 
             mean += isfinite(radius[i]) ? radius[i] / (double)count : 0;
             local += way == 2 && !strcmp(method[i], "local");
         }
-        printf("%s: %-14s %.3f %.3f %.3f %.3f %.3f mean %.4f, certifier %.3f s, %zu in %.3f s = %.2f ms each", s->name, names[way],
-               accuracy[0], accuracy[1], accuracy[2], accuracy[3], accuracy[4], mean, built, count, took, 1e3 * took / (double)count);
+        printf("%s: %-14s %.3f %.3f %.3f %.3f %.3f mean %.4f, certifier %.3f s, %zu in %.3f s = %.2f ms each", s->name,
+               names[way], accuracy[0], accuracy[1], accuracy[2], accuracy[3], accuracy[4], mean, built, count, took,
+               1e3 * took / (double)count);
         printf(way == 2 ? ", %zu local\n" : "\n", local);
         if (way == 1)
             figure(s->name, "seconds of 1,000 with global constants, those included", built + took, true, 0.5);
@@ -371,7 +396,8 @@ int main(void)
 
         if (only && strcmp(only, subjects[i].name))
             continue;
-        must(lip_model_read(subjects[i].definition, strlen(subjects[i].definition), false, &model, &err), "model", &err);
+        must(lip_model_read(subjects[i].definition, strlen(subjects[i].definition), false, &model, &err), "model",
+             &err);
         must(lip_state_new(model, 1, &state, &err), "state", &err);
         if (cache)
             snprintf(path, sizeof path, "%s/%s.safetensors", cache, subjects[i].name);
