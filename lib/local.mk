@@ -16,7 +16,7 @@ noinst_LTLIBRARIES += %D%/libcore.la
 	%D%/losses/soft.c \
 	%D%/model/callbacks.c %D%/model/export.c %D%/model/forward.c %D%/model/gradients.c %D%/model/graph.c %D%/model/judge.c %D%/model/slots.c %D%/model/state.c %D%/model/tape.c %D%/model/train.c \
 	%D%/norm/bjorck.c %D%/norm/conv_factor.c %D%/norm/eigen.c %D%/norm/frobenius.c %D%/norm/lanczos.c %D%/norm/normalizers.c \
-	%D%/norm/polynomial.c %D%/norm/rko.c %D%/norm/spectral.c \
+	%D%/norm/polynomial.c %D%/norm/rational.c %D%/norm/rko.c %D%/norm/spectral.c \
 	%D%/optim/adam.c %D%/optim/optimizer.c %D%/optim/rmsprop.c %D%/optim/schedules.c %D%/optim/sgd.c \
 	%D%/tensor/band.c %D%/tensor/conv.c %D%/tensor/gemm.c %D%/tensor/group_conv.c %D%/tensor/im2col.c %D%/tensor/small_conv.c %D%/tensor/tensor.c %D%/tensor/tile.c
 
@@ -28,7 +28,7 @@ noinst_HEADERS += \
 	%D%/layers/distributions.h %D%/layers/family.h %D%/layers/kinds.def %D%/layers/layer.h %D%/layers/slots.h %D%/layers/softmax.h \
 	%D%/losses/family.h %D%/losses/loss.h %D%/losses/losses.def %D%/losses/metric.h \
 	%D%/model/callbacks.h %D%/model/judge.h %D%/model/model.h %D%/model/slots.h %D%/model/tape.h %D%/model/train.h \
-	%D%/norm/eigen.h %D%/norm/polynomial.h %D%/norm/rko.h %D%/norm/rko_factor.h %D%/norm/schemes.def \
+	%D%/norm/eigen.h %D%/norm/polynomial.h %D%/norm/rational.h %D%/norm/rko.h %D%/norm/rko_factor.h %D%/norm/schemes.def \
 	%D%/optim/family.h %D%/optim/optimizer.h %D%/optim/optimizers.def %D%/optim/schedule.h \
 	%D%/tensor/band.h %D%/tensor/conv.h %D%/tensor/gemm.h %D%/tensor/group_conv.h %D%/tensor/im2col.h %D%/tensor/small_conv.h %D%/tensor/tile.h %D%/tensor/tile_unit.h
 

@@ -72,11 +72,15 @@ struct metrics {
 struct metrics *metrics_new(void)
 {
     struct metrics *m = calloc(1, sizeof *m);
+    pthread_mutexattr_t recursive; /* for metrics_hold */
     struct timespec now;
 
     if (!m)
         return NULL;
-    pthread_mutex_init(&m->lock, NULL);
+    pthread_mutexattr_init(&recursive);
+    pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(&m->lock, &recursive);
+    pthread_mutexattr_destroy(&recursive);
     for (size_t i = 0; i < FAMILIES; i++)
         m->last[i] = &m->first[i];
     clock_gettime(CLOCK_REALTIME, &now);
@@ -149,6 +153,16 @@ static struct series *find(struct metrics *m, const char *name, const char *labe
     if (!*at)
         *at = series_new(m, name, labels);
     return *at;
+}
+
+void metrics_hold(struct metrics *m)
+{
+    pthread_mutex_lock(&m->lock);
+}
+
+void metrics_release(struct metrics *m)
+{
+    pthread_mutex_unlock(&m->lock);
 }
 
 void metrics_add(struct metrics *m, const char *name, const char *labels, double by)

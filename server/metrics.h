@@ -15,6 +15,9 @@ void metrics_free(struct metrics *m);
 void metrics_add(struct metrics *m, const char *name, const char *labels, double by);
 void metrics_set(struct metrics *m, const char *name, const char *labels, double value);
 void metrics_observe(struct metrics *m, const char *name, const char *labels, double value);
+/* metrics_hold, metrics_release: around several calls of this thread, which then take the lock once. */
+void metrics_hold(struct metrics *m);
+void metrics_release(struct metrics *m);
 /* metrics_series: the series of these labels, made if need be, for series_observe: as metrics_observe, without looking for it.
  * It lives until metrics_drop of its labels. NULL: out of memory. */
 struct series;

@@ -4,8 +4,8 @@
  * bits above it are the job's number. A worker enters by adding 1 to an open state and leaves by taking it away. The
  * caller works too; when no task is left it closes the job and waits for the workers that are inside, never for one
  * that has not woken up. Workers spin for SPIN_NS after a job, because the next product of a layer is usually a few
- * microseconds away, then sleep. In a training step it may be farther, and both ends of a job are waited for longer: a sleeper would
- * come late to each product, and be woken at the caller's expense.
+ * microseconds away, then sleep. In a training step it may be farther, and both ends of a job are waited for longer: a
+ * sleeper would come late to each product, and be woken at the caller's expense.
  */
 #include "base/base.h"
 

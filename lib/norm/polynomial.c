@@ -26,6 +26,7 @@
  */
 #include "norm/polynomial.h"
 
+#include <stdint.h>
 #include <string.h>
 
 #include "base/base.h"
@@ -33,7 +34,7 @@
 
 enum {
     MOST = 7,     /* products of a scheme */
-    TERMS = 5,    /* of the derivative */
+    TERMS = 5,    /* of its derivative */
     RUN = 32,     /* elements that a sum of matrices takes at once */
     SHARE = 8192, /* and those that a thread does */
     STRIP = 64    /* rows of a product that a thread does */
@@ -67,6 +68,11 @@ const struct lip__scheme *lip__polynomial_plan(double a, double b)
         if (a >= schemes[i].low && b <= schemes[i].high)
             return &schemes[i];
     return NULL;
+}
+
+size_t lip__scheme_terms(const struct lip__scheme *s)
+{
+    return (size_t)s->terms;
 }
 
 /* ---- sums of matrices ---------------------------------------------------------------------------------- */
@@ -155,10 +161,10 @@ static struct arrays lay_out(size_t k, bool keep, float *memory)
 
     x.e = memory + square;
     x.f = x.e + square;
-    memory = x.f + (keep ? TERMS : 0) * square;
+    memory = x.f + (keep ? LIP__POLYNOMIAL_TERMS : 0) * square;
     x.direction = memory;
     x.thin[0] = x.direction + square;
-    x.thin[1] = x.thin[0] + TERMS * square / 2;
+    x.thin[1] = x.thin[0] + LIP__POLYNOMIAL_TERMS * square / 2;
     for (int i = 0; i <= MOST; i++, memory += square)
         x.b[i] = memory;
     x.left = memory;
@@ -168,7 +174,29 @@ static struct arrays lay_out(size_t k, bool keep, float *memory)
 
 size_t lip__polynomial_memory(size_t k, bool keep)
 {
-    return (2 + (keep ? TERMS : 0) + MOST + 1 + 2) * k * k;
+    return (2 + (keep ? 2 * LIP__POLYNOMIAL_TERMS + 1 : MOST + 1 + 2)) * k * k + 1; /* 1: doubles may want it */
+}
+
+float *lip__polynomial_f(float *memory, size_t k)
+{
+    return lay_out(k, true, memory).f;
+}
+
+double *lip__polynomial_doubles(float *memory, size_t k)
+{
+    uintptr_t at = (uintptr_t)lay_out(k, true, memory).direction;
+
+    return (double *)((at + sizeof(double) - 1) / sizeof(double) * sizeof(double));
+}
+
+void lip__polynomial_sum(size_t k, size_t terms, const double *c, float *memory)
+{
+    struct arrays x = lay_out(k, true, memory);
+    const float *f[LIP__POLYNOMIAL_TERMS];
+
+    for (size_t i = 0; i < terms; i++)
+        f[i] = x.f + i * k * k;
+    combine(&(struct sums){k * k, 1, terms, {c}, f, {x.result}});
 }
 
 float *lip__polynomial_e(float *memory, size_t k)
@@ -219,11 +247,11 @@ static void thin_strip(void *ctx, size_t i, size_t thread)
 }
 
 /* out (terms rows, k): x F_1, and under it x F_2 .. */
-static void times_each(const struct lip__scheme *s, size_t rows, size_t k, const float *x, const float *f, float *out)
+static void times_each(size_t terms, size_t rows, size_t k, const float *x, const float *f, float *out)
 {
     struct thin_product p = {rows, k, (rows + STRIP - 1) / STRIP, x, f, out};
 
-    lip__parallel((size_t)s->terms * p.strips, thin_strip, &p);
+    lip__parallel(terms * p.strips, thin_strip, &p);
 }
 
 float *lip__polynomial_direction(size_t k, float *memory)
@@ -231,22 +259,22 @@ float *lip__polynomial_direction(size_t k, float *memory)
     return lay_out(k, true, memory).direction;
 }
 
-float *lip__polynomial_derivative(const struct lip__scheme *s, size_t k, float factor, float *memory)
+float *lip__polynomial_derivative(size_t terms, size_t k, float factor, float *memory)
 {
     struct arrays x = lay_out(k, true, memory);
 
-    times_each(s, k, k, x.direction, x.f, x.thin[0]);
-    lip__gemm_symmetric(true, false, k, (size_t)s->terms * k, factor, x.thin[0], x.f, NULL, NULL, k, 0, x.e);
+    times_each(terms, k, k, x.direction, x.f, x.thin[0]);
+    lip__gemm_symmetric(true, false, k, terms * k, factor, x.thin[0], x.f, NULL, NULL, k, 0, x.e);
     return x.e;
 }
 
-float *lip__polynomial_derivative_thin(const struct lip__scheme *s, size_t k, float factor, size_t rows, const float *a,
-                                       const float *b, float *memory)
+float *lip__polynomial_derivative_thin(size_t terms, size_t k, float factor, size_t rows, const float *a, const float *b,
+                                       float *memory)
 {
     struct arrays x = lay_out(k, true, memory);
 
-    times_each(s, rows, k, a, x.f, x.thin[0]);
-    times_each(s, rows, k, b, x.f, x.thin[1]);
-    lip__gemm_symmetric(true, false, k, (size_t)s->terms * rows, factor, x.thin[0], x.thin[1], x.thin[1], x.thin[0], k, 0, x.e);
+    times_each(terms, rows, k, a, x.f, x.thin[0]);
+    times_each(terms, rows, k, b, x.f, x.thin[1]);
+    lip__gemm_symmetric(true, false, k, terms * rows, factor, x.thin[0], x.thin[1], x.thin[1], x.thin[0], k, 0, x.e);
     return x.e;
 }

@@ -1,10 +1,11 @@
 /* rko.c: reshaped kernel orthogonalisation: divide by the norm, orthogonalise, multiply by the factor.
  *
- * Three forms of the loop give the same numbers. "plain" is deel-lip's, product for product: for beta other than 1/2 and
+ * Four forms of the loop give the same numbers. "plain" is deel-lip's, product for product: for beta other than 1/2 and
  * where the smaller side k is too small or too large for the others to pay. The others work on the Gram matrix of the
  * smaller side. "polynomial" takes the loop's limit on the spectrum's interval; it needs a loop that converges before its
- * cap, with a tolerance so small that one iteration more or less changes nothing, and singular values above WELL of the
- * largest. Everything else is "eigen": the stopping rule on exact singular values, in double.
+ * cap, with a tolerance so small that one iteration more or less changes nothing, and eigenvalues of at least least_square.
+ * "rational" takes the same limit down to least_rational. Everything else is "eigen": the stopping rule on exact singular
+ * values, in double.
  *
  * Scratch begins with the vectors of the power iteration and of Lanczos; what the form needs follows.
  *
@@ -16,6 +17,7 @@
 #include "norm/eigen.h"
 #include "norm/rko_factor.h"
 #include "norm/polynomial.h"
+#include "norm/rational.h"
 #include "norm/rko.h"
 #include "tensor/gemm.h"
 
@@ -35,7 +37,10 @@ static const double fine_eps = 1e-3;
 /* How far Q G Q v may be from v: 2e-5 in one of three directions. */
 static const double accepted = 2e-5 / 1.7320508;
 
-static const char *const plain = "plain", *const polynomial = "polynomial", *const eigen = "eigen";
+/* And the rational form, whose Gram matrix and inverses are in double; what is multiplied by them is not. */
+static const double least_rational = 0.03;
+
+static const char *const plain = "plain", *const polynomial = "polynomial", *const rational = "rational", *const eigen = "eigen";
 
 enum lip__form lip__rko_form = LIP__AUTO;
 
@@ -48,7 +53,7 @@ bool lip__has_bjorck(const lip_rko_options *o)
 
 /* What a form on the Gram matrix hands to its gradient. */
 struct head {
-    const struct lip__scheme *scheme;
+    size_t terms; /* of the derivative */
     float t;
 };
 
@@ -265,16 +270,16 @@ static bool surely_converges(double e, size_t k, const lip_rko_options *o)
     return false;
 }
 
-/* A polynomial for this spectrum, or NULL. */
-static const struct lip__scheme *plan_polynomial(const struct lip__spectrum *e, size_t k, const lip_rko_options *o, lip_rko_info *info)
+/* Whether the loop ends at its limit. [*low, *high] holds the eigenvalues of E. */
+static bool converges(const struct lip__spectrum *e, size_t k, const lip_rko_options *o, lip_rko_info *info, double *low, double *high)
 {
-    double low = e->ritz[0] - e->low_residual - 2e-3, high = e->ritz[e->steps - 1];
-
-    high += e->high_residual + 0.02 * (1 - high);
-    if (lip__rko_form == LIP__EIGEN || o->eps_bjorck > fine_eps || high > 1 - least_square || !surely_converges(high, k, o))
-        return NULL;
+    *low = e->ritz[0] - e->low_residual - 2e-3;
+    *high = e->ritz[e->steps - 1];
+    *high += e->high_residual + 0.02 * (1 - *high);
+    if (lip__rko_form == LIP__EIGEN || o->eps_bjorck > fine_eps || *high > 1 - least_rational || !surely_converges(*high, k, o))
+        return false;
     info->bjorck_iterations = count_iterations(e, k, o, &info->residual);
-    return lip__polynomial_plan(low, high);
+    return true;
 }
 
 /* |Q (I - E) Q v - v| / |v|. y, z: k floats. */
@@ -296,16 +301,34 @@ static void times(const float *w, size_t m, size_t n, float alpha, const float *
         lip__gemm_parallel(false, false, m, n, m, alpha, q, m, w, n, beta, out, n);
 }
 
-/* The polynomial's value, checked on the sum of the Ritz vectors in work and of a mixture of all directions, each as long as the
- * others. */
-static bool evaluate(const struct gram_scratch *g, size_t k, bool keep, float *work)
+/* Whether Q is right on the sum of the Ritz vectors in work and of a mixture of all directions, each as long as the others.
+ * least: the smallest eigenvalue of G, over which rounding counts. */
+static bool is_right(const struct gram_scratch *g, size_t k, double least, float *work)
 {
     float *v = work, *low = work + k, *start = work + 2 * k, *y = work + 3 * k, *z = work + 4 * k;
 
-    lip__polynomial_value(g->head->scheme, k, keep, g->own);
     for (size_t i = 0; i < k; i++)
         v[i] += low[i] + start[i];
-    return deviation(k, g->own, lip__polynomial_e(g->own, k), v, y, z) < accepted;
+    return deviation(k, g->own, lip__polynomial_e(g->own, k), v, y, z) < accepted * fmax(1, 0.1 / least);
+}
+
+/* Q in the polynomial or the rational form, with what its derivative needs; NULL: neither. */
+static const char *take_limit(const float *w, size_t m, size_t n, const struct gram_scratch *g, bool keep, double low, double high,
+                              float *work)
+{
+    size_t k = smaller(m, n);
+    const struct lip__scheme *scheme = high <= 1 - least_square ? lip__polynomial_plan(low, high) : NULL;
+    double least = (1 - high) / 2; /* Ritz values come from inside; the logarithm of 2 costs half a term */
+
+    if (scheme) {
+        lip__polynomial_value(scheme, k, keep, g->own);
+        g->head->terms = lip__scheme_terms(scheme);
+    } else {
+        g->head->terms = keep ? lip__rational_terms(least, 1 - low) : 0; /* where no gradient will be asked for there is no room */
+        if (!g->head->terms || !lip__rational_value(w, m, n, g->head->t, least, 1 - low, g->head->terms, g->own))
+            return NULL;
+    }
+    return is_right(g, k, 1 - high, work) ? scheme ? polynomial : rational : NULL;
 }
 
 void lip__factor_times(const float *w, size_t m, size_t n, float alpha, const float *q, float *wbar)
@@ -320,6 +343,8 @@ static lip_err run_on_gram(const float *w, size_t m, size_t n, double coef, cons
     size_t k = smaller(m, n);
     float *e = lip__polynomial_e(g->own, k);
     struct lip__spectrum spectrum;
+    const char *form;
+    double low, high;
     lip_err rc;
 
     for (int again = 0; again < 3; again++) {
@@ -333,9 +358,8 @@ static lip_err run_on_gram(const float *w, size_t m, size_t n, double coef, cons
             return rc;
     }
     g->head->t = s->t;
-    g->head->scheme = plan_polynomial(&spectrum, k, o, info);
-    if (g->head->scheme && evaluate(g, k, keep, work)) {
-        info->form = polynomial;
+    if (converges(&spectrum, k, o, info, &low, &high) && (form = take_limit(w, m, n, g, keep, low, high, work))) {
+        info->form = form;
         if (factor)
             *factor = (struct lip__factor){.q = g->own, .alpha = (float)(coef / s->t)};
         else
@@ -429,10 +453,10 @@ static void factor_backward(const float *w, size_t m, size_t n, double coef, con
     const float *derivative;
 
     if (2 * f->rows <= k) {
-        derivative = lip__polynomial_derivative_thin(x.head->scheme, k, scale, f->rows, f->left, f->right, x.own);
+        derivative = lip__polynomial_derivative_thin(x.head->terms, k, scale, f->rows, f->left, f->right, x.own);
     } else {
         lip__gemm_symmetric(true, false, k, f->rows, 1, f->left, f->right, f->right, f->left, k, 0, lip__polynomial_direction(k, x.own));
-        derivative = lip__polynomial_derivative(x.head->scheme, k, scale, x.own);
+        derivative = lip__polynomial_derivative(x.head->terms, k, scale, x.own);
     }
     times(w, m, n, 1, derivative, 1, dw);
 }
@@ -452,7 +476,7 @@ static void polynomial_backward(const float *w, size_t m, size_t n, double coef,
     if (g == dw)
         g = memcpy(x.inner, g, m * n * sizeof *g);
     times(g, m, n, (float)(coef / x.head->t), x.own, 0, dw);
-    times(w, m, n, 1, lip__polynomial_derivative(x.head->scheme, k, derivative_factor(&x, coef), x.own), 1, dw);
+    times(w, m, n, 1, lip__polynomial_derivative(x.head->terms, k, derivative_factor(&x, coef), x.own), 1, dw);
 }
 
 /* The other forms. */
@@ -481,7 +505,7 @@ lip_err lip__rko_backward(const float *w, size_t m, size_t n, double coef, const
         if (dw != g)
             memcpy(dw, g, m * n * sizeof *dw);
         factor_backward(w, m, n, coef, factor, dw, scratch);
-    } else if (info->form == polynomial) {
+    } else if (info->form == polynomial || info->form == rational) {
         polynomial_backward(w, m, n, coef, g, dw, scratch);
     } else {
         dsigma = inner_backward(w, m, n, coef, o, info, u_new, g, dw, scratch);

@@ -20,6 +20,8 @@
 /* LAPACK, as libopenblas exports it: Fortran, column-major, everything by address. */
 void dsyevd_(const char *jobz, const char *uplo, const int *n, double *a, const int *lda, double *w, double *work,
              const int *lwork, int *iwork, const int *liwork, int *info);
+void dpotrf_(const char *uplo, const int *n, double *a, const int *lda, int *info);
+void dpotri_(const char *uplo, const int *n, double *a, const int *lda, int *info);
 void dgesdd_(const char *jobz, const int *m, const int *n, double *a, const int *lda, double *s, double *u,
              const int *ldu, double *vt, const int *ldvt, double *work, const int *lwork, int *iwork, int *info);
 void dgeqrf_(const int *m, const int *n, double *a, const int *lda, double *tau, double *work, const int *lwork,
@@ -312,6 +314,19 @@ int lip__eigen(size_t n, double *a, double *w)
     int info = work ? lip__eigen_in(n, a, w, work) : -1;
 
     lip__free(work);
+    return info;
+}
+
+/* Our lower half is column-major's upper one. */
+int lip__inverse_in(size_t n, double *a)
+{
+    int order = blas_int(n), info = 0;
+
+    start_blas();
+    if (n)
+        dpotrf_("U", &order, a, &order, &info);
+    if (n && !info)
+        dpotri_("U", &order, a, &order, &info);
     return info;
 }
 

@@ -46,6 +46,10 @@ int lip__eigen(size_t n, double *a, double *w);
 size_t lip__eigen_work(size_t n);
 int lip__eigen_in(size_t n, double *a, double *w, double *work);
 
+/* lip__inverse_in: a (n, n) symmetric and positive, of which the lower half is read, <- the lower half of its inverse. Returns 0, or
+ * LAPACK's info. Allocates nothing; safe on several threads. */
+int lip__inverse_in(size_t n, double *a);
+
 /* lip__singular_values: of a (m, n), destroyed; s min(m, n) values, descending. As lip__eigen. */
 int lip__singular_values(size_t m, size_t n, double *a, double *s);
 

@@ -124,12 +124,12 @@ static json_t *step_layers(const lip_step_report *r)
     return list;
 }
 
-void count_step(struct ctx *ctx, const char *model, const char *version, const lip_step_report *r,
-                       uint64_t ns)
+void count_step(struct ctx *ctx, const char *model, const char *version, const lip_step_report *r, uint64_t ns)
 {
     char labels[LABELS_MAX], layer[LABELS_MAX + MODEL_NAME_MAX + 32];
 
     labels_of(labels, model, version);
+    metrics_hold(ctx->metrics);
     metrics_add(ctx->metrics, "onelip_train_steps_total", labels, 1);
     if (!r->skipped)
         metrics_set(ctx->metrics, "onelip_train_loss", labels, r->loss);
@@ -141,6 +141,7 @@ void count_step(struct ctx *ctx, const char *model, const char *version, const l
         snprintf(layer, sizeof layer, "%s,layer=\"%s\"", labels, r->layers[i].name);
         metrics_set(ctx->metrics, "onelip_layer_sigma", layer, r->layers[i].sigma);
     }
+    metrics_release(ctx->metrics);
 }
 
 lip_err step_bound(const struct model *model, lip_batch *batch, lip_certifier **certifier, lip_error *err)

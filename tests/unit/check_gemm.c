@@ -349,6 +349,51 @@ START_TEST(gemv_is_gemm_with_one_column)
 }
 END_TEST
 
+/* Rows among threads, and what a matrix too small to share takes. */
+START_TEST(shared_gemv_is_gemv)
+{
+    size_t shape[][2] = {{300, 257}, {7, 3}, {33, 2000}, {1, 40000}}, most = 300 * 257;
+    float *a = noise(1, most), *x = noise(2, 40000), y[300], z[300];
+
+    ck_assert_int_eq(lip_set_threads(3, NULL), LIP_OK);
+    for (size_t c = 0; c < sizeof shape / sizeof *shape; c++) {
+        size_t m = shape[c][0], n = shape[c][1];
+        for (size_t i = 0; i < m; i++)
+            y[i] = z[i] = (float)i;
+        lip__gemv(false, m, n, 2, a, n, x, 1, y);
+        lip__gemv_parallel(m, n, 2, a, n, x, 1, z);
+        ck_assert_double_lt(lip__distance(y, z, m), 1e-5 * lip__norm(y, m)); /* sums may be in another order */
+    }
+    ck_assert_int_eq(lip_set_threads(1, NULL), LIP_OK);
+    free(a), free(x);
+}
+END_TEST
+
+/* Of which only the lower half is read, and written. */
+START_TEST(inverse_times_matrix_is_one)
+{
+    enum { N = 70 };
+    double *a = double_noise(1, N * N), *g = malloc(N * N * sizeof *g), *x = malloc(N * N * sizeof *x), none[] = {1, 0, 2, 1};
+
+    lip__dgemm(true, false, N, N, N, 1, a, N, a, N, 0, g, N);
+    for (size_t i = 0; i < N; i++) {
+        g[i * N + i] += 1;
+        for (size_t j = 0; j < N; j++)
+            x[i * N + j] = j > i ? NAN : g[i * N + j];
+    }
+    ck_assert_int_eq(lip__inverse_in(N, x), 0);
+    for (size_t i = 0; i < N; i++)
+        for (size_t j = 0; j < N; j++) {
+            double sum = 0;
+            for (size_t l = 0; l < N; l++)
+                sum += g[i * N + l] * (l < j ? x[j * N + l] : x[l * N + j]);
+            ck_assert_double_lt(fabs(sum - (i == j)), 1e-11);
+        }
+    ck_assert_int_ne(lip__inverse_in(2, none), 0); /* it has a negative eigenvalue */
+    free(a), free(g), free(x);
+}
+END_TEST
+
 START_TEST(sums_are_in_double)
 {
     size_t n = 1000003;
@@ -493,9 +538,11 @@ static Suite *suite(void)
     tcase_add_test(t, models_answer_alike_on_every_unit);
     tcase_add_test(t, transposes_are_transposed);
     tcase_add_test(t, gemv_is_gemm_with_one_column);
+    tcase_add_test(t, shared_gemv_is_gemv);
     tcase_add_test(t, sums_are_in_double);
     tcase_add_test(t, double_products_are_sums_of_products);
     tcase_add_test(t, eigenvectors_are_rows);
+    tcase_add_test(t, inverse_times_matrix_is_one);
     tcase_add_test(t, singular_values_are_roots_of_eigenvalues);
     tcase_add_test(t, qr_factors_what_it_was_given);
     tcase_add_test(t, each_failing_allocation_is_minus_one);

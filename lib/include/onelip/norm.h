@@ -35,7 +35,7 @@ typedef struct lip_rko_info {
     double residual;   /* ||W_J - W_(J-1)||_F of the last Bjorck step (form "polynomial": estimated); 0 when none ran */
     bool redrawn;      /* u had collapsed and was drawn anew (D09) */
     bool rescaled;     /* u had missed the dominant direction so far that Bjorck would have diverged; u was turned (D08) */
-    const char *form;  /* how the loop was computed: "plain", "polynomial" or "eigen" */
+    const char *form;  /* how the loop was computed: "plain", "polynomial", "rational" or "eigen" */
 } lip_rko_info;
 
 /* lip_rko_scratch: floats of scratch that lip_rko needs for (m, n) and these options; with `keep` also
