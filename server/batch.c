@@ -9,20 +9,13 @@
 #include <string.h>
 #include <time.h>
 
+#include "clock.h"
 #include "scheduler.h"
 
 #define MS 1000000u
 #define FLOPS_PER_NS 8.0      /* of one core, small batches */
 #define GONE_AFTER_NS 1000000000u /* a client is looked for only when its request had to wait this long */
 #define AGAIN_NS (10 * MS)    /* when there was no room for a worker's task */
-
-static uint64_t clock_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 /* ---- configuration ------------------------------------------------------------------------------------------- */
 
@@ -246,7 +239,7 @@ bool batcher_is_quick(struct batcher *b, const struct batch_item *item, uint64_t
     bool quick;
 
     pthread_mutex_lock(&b->lock);
-    quick = !b->config.max_queue_delay_us && !b->queue.n && item->min_revision <= published &&
+    quick = !b->config.max_queue_delay_us && !b->config.preserve_ordering && !b->queue.n && item->min_revision <= published &&
             batcher_ns(b, item->rows, item->flops) <= quick_ns;
     pthread_mutex_unlock(&b->lock);
     return quick;
@@ -389,7 +382,7 @@ static void work(void *arg)
     struct batcher *b = arg;
     struct batching *batching;
     struct batch_item *late, *batch, *gone;
-    uint64_t now = clock_ns();
+    uint64_t now = now_ns();
 
     pthread_mutex_lock(&b->lock);
     batching = b->batching;
@@ -408,7 +401,7 @@ static void work(void *arg)
         batch->done(batch);
         batch = next;
     }
-    now = clock_ns();
+    now = now_ns();
     pthread_mutex_lock(&b->lock);
     b->active--;
     start(batching, b, now);
@@ -420,7 +413,7 @@ static void work(void *arg)
 /* The timer's look at b. */
 static void look(struct batching *batching, struct batcher *b)
 {
-    uint64_t now = clock_ns();
+    uint64_t now = now_ns();
     struct batch_item *late;
 
     pthread_mutex_lock(&b->lock);
@@ -456,7 +449,7 @@ static void *keep_time(void *arg)
 
     pthread_mutex_lock(&batching->lock);
     while (!batching->stopping) {
-        struct batcher *b = take_timed(batching, clock_ns());
+        struct batcher *b = take_timed(batching, now_ns());
         uint64_t next = batching->next_ns;
 
         if (b) {
@@ -527,7 +520,7 @@ void batching_submit(struct batching *batching, struct batch_item *item, uint64_
 {
     struct batcher *b = item->batcher;
     bool later = item->min_revision > revision(b);
-    uint64_t now = clock_ns();
+    uint64_t now = now_ns();
 
     b->hold(b); /* the item may be done before we are */
     pthread_mutex_lock(&b->lock);
@@ -551,11 +544,11 @@ void batcher_published(struct batcher *b, uint64_t revision)
         if (i->min_revision > revision) {
             before = i;
         } else {
-            i->queued_ns = clock_ns();
+            i->queued_ns = now_ns();
             batch_push(&b->queue, take_behind(&b->later, before));
         }
     }
     if (b->queue.n)
-        start(b->batching, b, clock_ns());
+        start(b->batching, b, now_ns());
     pthread_mutex_unlock(&b->lock);
 }

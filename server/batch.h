@@ -31,7 +31,7 @@ struct batch_config {
     bool dynamic;                                   /* "dynamic_batching" was given */
     size_t n_preferred, preferred[BATCH_PREFERRED]; /* ascending */
     uint64_t max_queue_delay_us;
-    bool preserve_ordering;                         /* one batch at a time */
+    bool preserve_ordering;                         /* answers in the order of the queue: one batch at a time, of workers only */
     uint64_t priority_levels, default_priority;     /* 1 is served first; no levels: all are the same */
     bool delay_expired;                             /* timeout_action DELAY: behind all others; REJECT: 504 */
     uint64_t default_timeout_us;                    /* 0: none but the server's */

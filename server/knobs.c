@@ -269,6 +269,13 @@ static bool agrees(const struct knobs *k, struct knobs_fault *f)
     if (c->priority_levels ? c->default_priority < 1 || c->default_priority > c->priority_levels : c->default_priority > 0)
         return fault_at(f, 400, "bad_parameter", "/dynamic_batching/default_priority_level",
                         "default_priority_level needs to be one of the priority_levels");
+    /* As Triton has it: who goes before others, or behind them, cannot be answered in order. */
+    if (c->preserve_ordering && c->priority_levels > 1)
+        return fault_at(f, 400, "bad_parameter", "/dynamic_batching/priority_levels",
+                        "only one of the priority_levels is allowed when preserve_ordering is true");
+    if (c->preserve_ordering && c->delay_expired)
+        return fault_at(f, 400, "bad_parameter", "/dynamic_batching/default_queue_policy/timeout_action",
+                        "timeout_action cannot be \"DELAY\" when preserve_ordering is true");
     return true;
 }
 

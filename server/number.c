@@ -313,7 +313,8 @@ const char *number_read(const char *at, const char *end, float *value)
     return behind ? behind : read_any(at, end, value);
 }
 
-static inline __attribute__((always_inline)) size_t read_more(const char **at, const char *end, float *x, size_t n, sixteen *read)
+static inline __attribute__((always_inline)) size_t read_more(const char **at, const char *end, float *x, size_t n,
+                                                              sixteen *read)
 {
     const char *p = *at;
     size_t have = 0, gap = end - p >= 2 && p[1] == ' ' ? 2 : 1; /* as the first, so all */

@@ -81,6 +81,7 @@ script_tests += %D%/http/test_slow.py
 script_tests += %D%/http/test_snapshots.py
 script_tests += %D%/http/test_train.py
 script_tests += %D%/load/mixed.py
+script_tests += %D%/http/test_limits.py
 script_tests += %D%/http/test_load.py
 script_tests += %D%/http/test_training.py
 script_tests += %D%/http/test_ui.py

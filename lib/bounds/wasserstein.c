@@ -60,7 +60,7 @@ static void row_of_costs(void *ctx, size_t i, size_t thread)
     struct pairs *c = ctx;
 
     (void)thread;
-    if (c->deadline && lip__now_ns() >= c->deadline)
+    if (lip__late(c->deadline))
         atomic_store(&c->late, true);
     for (size_t j = 0; j < c->m && !atomic_load(&c->late); j++)
         c->cost[i * c->m + j] = length(c->p + i * c->d, c->q + j * c->d, c->d);
@@ -290,7 +290,7 @@ static lip_err cheapest(size_t n, const float *p, size_t m, const float *q, size
                 s.v[j] = fmin(s.v[j], s.cost[i * m + j]);
         }
         for (size_t i = 0; i < n && *optimal; i++)
-            while (s.supply[i] > 0 && (*optimal = !deadline || lip__now_ns() < deadline)) {
+            while (s.supply[i] > 0 && (*optimal = !lip__late(deadline))) {
                 double far;
                 size_t end = search(&s, i, &far);
 

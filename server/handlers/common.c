@@ -438,6 +438,16 @@ bool go_on(const struct request *rq, uint64_t deadline, struct reply *rp)
     return false;
 }
 
+static bool client_left(void *rq)
+{
+    return request_gone(rq);
+}
+
+void heed_client(const struct request *rq)
+{
+    lip_interrupt(rq ? client_left : NULL, (void *)rq);
+}
+
 const lip_certifier *find_certifier(struct published *now, lip_norm norm, struct reply *rp)
 {
     lip_certifier *made = NULL;

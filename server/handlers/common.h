@@ -104,6 +104,9 @@ bool native_parameters(struct ctx *ctx, const struct request *rq, const struct c
                        uint64_t *deadline, struct reply *rp);
 /* go_on: whether the deadline is still ahead, else 504, and somebody waits for the answer, else 499. Long work asks now and then. */
 bool go_on(const struct request *rq, uint64_t deadline, struct reply *rp);
+/* heed_client: what this thread does with max_seconds from here on ends early when the client leaves; NULL: no more. What came
+ * out then is nobody's: go_on says 499. */
+void heed_client(const struct request *rq);
 
 /* find_certifier: of the snapshot, kept with it; borrowed from now. NULL: the reply says why. */
 const lip_certifier *find_certifier(struct published *now, lip_norm norm, struct reply *rp);

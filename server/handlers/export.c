@@ -224,11 +224,12 @@ static bool same_definition(const struct wish *w, const struct file *f, lip_erro
     return same;
 }
 
-static bool same_function(const struct wish *w, struct file *f, lip_error *err)
+static bool same_function(const struct request *rq, const struct wish *w, struct file *f, struct reply *rp, lip_error *err)
 {
     lip_snapshot *again = reload(f->bytes, f->size, err);
     double largest, most;
-    bool same = again && probe_change(f->of, again, &f->found, &largest, err) && expected(w, f, largest, &most, err) &&
+    bool same = again && go_on(rq, UINT64_MAX, rp) && probe_change(f->of, again, &f->found, &largest, err) &&
+                go_on(rq, UINT64_MAX, rp) && expected(w, f, largest, &most, err) &&
                 f->found <= most;
 
     lip_snapshot_put(again);
@@ -236,12 +237,14 @@ static bool same_function(const struct wish *w, struct file *f, lip_error *err)
 }
 
 /* The file is read again and compared. false: it is not what it should be, and that is said. */
-static bool verify(const struct wish *w, struct file *f, struct reply *rp)
+static bool verify(const struct request *rq, const struct wish *w, struct file *f, struct reply *rp)
 {
     lip_error err = {0};
 
-    if (w->format == KERAS_JSON ? same_definition(w, f, &err) : same_function(w, f, &err))
+    if (w->format == KERAS_JSON ? same_definition(w, f, &err) : same_function(rq, w, f, rp, &err))
         return true;
+    if (rp->status) /* nobody waits for it any more */
+        return false;
     if (err.code == LIP_ENOMEM)
         reply_no_memory(rp);
     else
@@ -259,7 +262,7 @@ static void send_file(const struct request *rq, struct reply *rp, const struct p
     struct sha256 sum;
     char *text, *copy;
 
-    if (codec_not_modified(rq, rp, f->etag) || (w->verify && !verify(w, f, rp)))
+    if (codec_not_modified(rq, rp, f->etag) || (w->verify && !verify(rq, w, f, rp)))
         return;
     sha256_init(&sum);
     sha256_add(&sum, f->bytes, f->size);

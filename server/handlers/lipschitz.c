@@ -234,6 +234,9 @@ static json_t *compute(struct ctx *ctx, const struct request *rq, const char *mo
     lip_error err = {0};
     json_t *json = NULL;
     uint64_t start = now_ns();
+    lip_bound_options options = {
+        .input_norm = o->input_norm, .max_seconds = seconds_left(ctx, rq, o), .methods = o->methods};
+    lip_err rc;
 
     for (size_t i = 0; i < lip_model_outputs(m); i++)
         outputs += lip_shape_count(lip_model_output_shape(m, i));
@@ -242,19 +245,18 @@ static json_t *compute(struct ctx *ctx, const struct request *rq, const char *mo
                     outputs);
     } else if (!bounds || (o->pairs && !(pairs = calloc(outputs * outputs + 1, sizeof *pairs)))) {
         reply_no_memory(rp);
-    } else if (rq->dry) {
-        ;
-    } else if (lip_bound_network(now->snapshot,
-                                 &(lip_bound_options){.input_norm = o->input_norm,
-                                                      .max_seconds = seconds_left(ctx, rq, o),
-                                                      .methods = o->methods,
-                                                      .pairs = pairs},
-                                 bounds, &n, &network, &err)) {
-        reply_lip_error(rp, &err, ABOUT_WEIGHTS, NULL);
-    } else {
-        count_report(ctx->metrics, model, now, &network);
-        if (!(json = report(model, now, o, bounds, n, &network, pairs, outputs, start)))
-            reply_no_memory(rp);
+    } else if (!rq->dry) {
+        options.pairs = pairs;
+        heed_client(rq);
+        rc = lip_bound_network(now->snapshot, &options, bounds, &n, &network, &err);
+        heed_client(NULL);
+        if (rc) {
+            reply_lip_error(rp, &err, ABOUT_WEIGHTS, NULL);
+        } else if (go_on(rq, UINT64_MAX, rp)) {
+            count_report(ctx->metrics, model, now, &network);
+            if (!(json = report(model, now, o, bounds, n, &network, pairs, outputs, start)))
+                reply_no_memory(rp);
+        }
     }
     free(pairs);
     free(bounds);

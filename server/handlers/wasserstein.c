@@ -113,6 +113,7 @@ static void answer(struct ctx *ctx, const struct request *rq, struct reply *rp, 
     struct wish w;
     const lip_certifier *c;
     lip_wasserstein bound;
+    lip_err rc;
     lip_error err = {0};
     json_t *parameters = NULL, *more = NULL;
     char etag[ETAG_MAX];
@@ -124,10 +125,13 @@ static void answer(struct ctx *ctx, const struct request *rq, struct reply *rp, 
         !codec_choose(&body, model->name, NULL, &none, rp) || rq->dry)
         goto done;
     start = now_ns();
-    if (lip_wasserstein_bound(c, w.index, seconds_left(&w), p.n, p.x, q.n, q.x, &bound, &err)) {
+    heed_client(rq);
+    rc = lip_wasserstein_bound(c, w.index, seconds_left(&w), p.n, p.x, q.n, q.x, &bound, &err);
+    heed_client(NULL);
+    if (rc)
         reply_lip_error(rp, &err, ABOUT_TENSORS, "/inputs");
+    if (rc || !go_on(rq, UINT64_MAX, rp)) /* at its deadline it has what it needs */
         goto done;
-    }
     rp->compute_ns = now_ns() - start;
     parameters = json_pack("{s:I}", "weights_revision", (json_int_t)now->weights_revision);
     more = json_pack("{s:{s:o, s:o, s:o, s:I, s:I, s:o, s:s, s:b}}", "wasserstein", "lower", codec_real(bound.lower), "upper",

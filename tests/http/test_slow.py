@@ -14,6 +14,11 @@ WIDE = {"class_name": "Sequential", "config": {"layers": [
     {"class_name": "Dense", "config": {"units": 2000, "name": "a"}},
     {"class_name": "Dense", "config": {"units": 2000, "name": "b"}},
     {"class_name": "Dense", "config": {"units": 3, "name": "y"}}]}}
+DEEP = {"class_name": "Sequential", "config": {"layers": [
+    {"class_name": "InputLayer", "config": {"batch_input_shape": [None, 24], "name": "x"}},
+    *({"class_name": name, "config": config} for i in range(6) for name, config in
+      (("SpectralDense", {"units": 256, "name": f"d{i}"}), ("GroupSort2", {"name": f"s{i}"}))),
+    {"class_name": "Dense", "config": {"units": 3, "name": "y"}}]}}
 CONNECTIONS = 100  # an address may have 128
 
 
@@ -153,25 +158,38 @@ def queue(check, d):
     check("priority 1 goes before those that wait", len(ended) == 11 and "later" in ended[ended.index("first") + 1:][1:], ended)
 
 
+def leave(check, d, method, path, body=None):
+    """Asks, and leaves when there is no answer yet."""
+    text = json.dumps(body).encode() if body else b""
+    gone, begun = d.metric('onelip_rejected_total{reason="gone"}'), time.monotonic()
+    with socket.create_connection((d.host, d.port)) as s:
+        s.sendall(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(text)}\r\n\r\n".encode() + text)
+        s.settimeout(1.5)
+        try:
+            early = s.recv(100)
+        except TimeoutError:
+            early = b""
+    d.wait(lambda: d.metric('onelip_rejected_total{reason="gone"}') > gone, f"end of {path}, for which nobody waits", 60)
+    d.wait(lambda: d.metric("onelip_requests_in_flight") == 1, "end of that request")
+    check(f"{path} ends when its client has left", not early and time.monotonic() - begun < 40, (early, time.monotonic() - begun))
+
+
+def cloud(n, seed):
+    return [((i * 7919 + seed * 104729) % 10007) / 10007 for i in range(n)]
+
+
 def abandoned(check, d):
     """Long work whose client leaves in the middle ends, long before it would have been done."""
     m = d.create("w2", WIDE, TRAINING)
     x = [0.5, -0.25, 1, 0] * 2000
     d.put("/v2/datasets/many?label=label", "a,b,c,d,label\n" + "1,2,3,4,0\n4,3,2,1,1\n0,1,0,1,2\n" * 100000)
     long = {"inputs": [tensor("x", [2000, 4], x)], "parameters": {"attack": True}}
+    deep = d.create("deep", DEEP)
+    leave(check, d, "GET", deep + "/lipschitz?max_seconds=55")
+    leave(check, d, "POST", deep + "/wasserstein", {"inputs": [tensor("p", [3000, 24], cloud(3000 * 24, 1)), tensor("q", [3000, 24], cloud(3000 * 24, 2))],
+                                                    "parameters": {"index": 0, "max_seconds": 55}})
     for path, body in (("/certify", long), ("/evaluate", {"dataset": "many"})):
-        text = json.dumps(body).encode()
-        gone = d.metric('onelip_rejected_total{reason="gone"}')
-        with socket.create_connection((d.host, d.port)) as s:
-            s.sendall(b"POST %s%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (m.encode(), path.encode(), len(text)) + text)
-            s.settimeout(1.5)
-            try:
-                early = s.recv(100)
-            except TimeoutError:
-                early = b""
-        d.wait(lambda: d.metric('onelip_rejected_total{reason="gone"}') > gone, "end of work that nobody waits for", 60)
-        d.wait(lambda: d.metric("onelip_requests_in_flight") == 1, "end of that request")
-        check(f"{path} ends when its client has left", not early, early)
+        leave(check, d, "POST", m + path, body)
         late = d.post(m + path, {**body, "parameters": {"timeout": 300000}})
         check(f"{path} has a deadline", late.status == 504 and late.code == "deadline_exceeded", late)
     for path in ("/train_step", "/evaluate", "/gradients"):

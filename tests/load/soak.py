@@ -11,6 +11,7 @@ import math
 import os
 import pathlib
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -79,6 +80,15 @@ def load_again(d):
     return d.post("/v2/repository/models/mlp/load").status
 
 
+def idle(check):
+    """A connection that asks nothing more is closed; http.c gives it a minute."""
+    with Daemon() as d, socket.create_connection((d.host, d.port), timeout=100) as s:
+        s.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer, begun = s.recv(4096), time.monotonic()
+        rest, seconds = s.recv(4096), time.monotonic() - begun
+        check("an idle connection is closed after a minute", answer.startswith(b"HTTP/1.1 200") and not rest and 55 < seconds < 75, seconds)
+
+
 def repository(check):
     """Load and unload of a model of --model-dir."""
     def definition(k):
@@ -130,6 +140,7 @@ def plan(check):
         stays(check, f"{CYCLES:.0f} times unloaded and loaded", begun, memory(d), CYCLES)
         check("and no descriptor stays open", len(os.listdir(f"/proc/{d.process.pid}/fd")) < 100)
     repository(check)
+    idle(check)
     end = time.monotonic() + MINUTES * 60
     rounds = failed = 0
     while time.monotonic() < end:

@@ -46,15 +46,18 @@ START_TEST(configuration_has_tritons_words)
     ck_assert(read_text("{}", &c, &fault));
     ck_assert(!c.dynamic && !c.max_queue_delay_us && c.max_queue_size == BATCH_QUEUE && c.allow_timeout_override);
     ck_assert(read_text("{\"dynamic_batching\":{\"preferred_batch_size\":[8,\"4\"],\"max_queue_delay_microseconds\":\"500\","
-                        "\"preserve_ordering\":true,\"priority_levels\":3,\"default_priority_level\":2,\"default_queue_policy\":"
+                        "\"preserve_ordering\":false,\"priority_levels\":3,\"default_priority_level\":2,\"default_queue_policy\":"
                         "{\"timeout_action\":\"DELAY\",\"default_timeout_microseconds\":7,\"allow_timeout_override\":false,"
                         "\"max_queue_size\":9}},\"parameters\":{\"deterministic\":{\"string_value\":\"true\"},"
                         "\"latency_budget_us\":{\"string_value\":\"1234\"}}}",
                         &c, &fault));
     ck_assert(c.dynamic && c.n_preferred == 2 && c.preferred[0] == 4 && c.preferred[1] == 8 && c.max_queue_delay_us == 500);
-    ck_assert(c.preserve_ordering && c.priority_levels == 3 && c.default_priority == 2 && c.delay_expired);
+    ck_assert(!c.preserve_ordering && c.priority_levels == 3 && c.default_priority == 2 && c.delay_expired);
     ck_assert(c.default_timeout_us == 7 && !c.allow_timeout_override && c.max_queue_size == 9);
     ck_assert(c.deterministic && c.latency_budget_us == 1234);
+    ck_assert(read_text("{\"dynamic_batching\":{\"preserve_ordering\":true,\"priority_levels\":1,\"default_priority_level\":1}}", &c,
+                        &fault));
+    ck_assert(c.preserve_ordering && c.priority_levels == 1);
 }
 END_TEST
 
@@ -70,6 +73,10 @@ START_TEST(what_is_wrong_with_it_has_a_place)
         {"{\"dynamic_batching\":{\"max_queue_delay_microseconds\":-1}}", "/dynamic_batching/max_queue_delay_microseconds"},
         {"{\"dynamic_batching\":{\"max_queue_delay_microseconds\":\"5x\"}}", "/dynamic_batching/max_queue_delay_microseconds"},
         {"{\"dynamic_batching\":{\"preserve_ordering\":1}}", "/dynamic_batching/preserve_ordering"},
+        {"{\"dynamic_batching\":{\"preserve_ordering\":true,\"priority_levels\":2,\"default_priority_level\":1}}",
+         "/dynamic_batching/priority_levels"},
+        {"{\"dynamic_batching\":{\"preserve_ordering\":true,\"default_queue_policy\":{\"timeout_action\":\"DELAY\"}}}",
+         "/dynamic_batching/default_queue_policy/timeout_action"},
         {"{\"dynamic_batching\":{\"priority_levels\":2}}", "/dynamic_batching/default_priority_level"},
         {"{\"dynamic_batching\":{\"priority_levels\":2,\"default_priority_level\":3}}", "/dynamic_batching/default_priority_level"},
         {"{\"dynamic_batching\":{\"default_queue_policy\":1}}", "/dynamic_batching/default_queue_policy"},

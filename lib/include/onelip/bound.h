@@ -105,6 +105,10 @@ typedef struct lip_network_bound {
     double input_norm;
 } lip_network_bound;
 
+/* lip_interrupt: whom this thread asks, twenty times a second at most, whether its work that has max_seconds is to end as if they
+ * were over. when: true ends it; NULL: nobody is asked, as in the beginning. Threads: each for itself. */
+void lip_interrupt(bool (*when)(void *ctx), void *ctx);
+
 /* lip_bound_network: all layers and the network. options: NULL for the defaults. layers: room for lip_model_layers entries; *n filled, InputLayers
  * left out. max_seconds ends everything: what it leaves out makes intervals wider, those of layers too, and never wrong.
  * Returns as lip_bound_layer. Threads: safe. */
