@@ -718,6 +718,7 @@ static const struct {
     {"EarlyStopping", "'monitor':'loss','patience':2", {1, 0.9, 0.95, 0.91, 0.8}, "...s"},
     {"EarlyStopping", "'monitor':'loss','patience':1,'min_delta':0.1", {1, 0.95, 0.89, 0.85, 0.7}, ".s"},
     {"EarlyStopping", "'monitor':'loss','patience':1,'baseline':0.5", {1, 0.9, 0.8, 0.7}, "...."},
+    {"EarlyStopping", "'monitor':'loss','patience':2,'baseline':0.5", {1, 0.9, 0.95}, "..s"},
     {"EarlyStopping", "'monitor':'loss','patience':2,'baseline':0.85,'restore_best_weights':true", {1, 0.9, 0.8, 0.9, 0.9, 0.9}, "kkk.S"},
     {"EarlyStopping", "'monitor':'loss','start_from_epoch':2,'restore_best_weights':true", {1, 2, 3, 2, 2.5}, "..kkS"},
     {"EarlyStopping", "'monitor':'accuracy','patience':1,'restore_best_weights':true", {0.5, 0.6, 0.6, 0.7}, "kkS"},
