@@ -140,7 +140,7 @@ fuzzers = %D%/fuzz/fuzz_number %D%/fuzz/fuzz_json %D%/fuzz/fuzz_infer %D%/fuzz/f
 %C%_fuzz_fuzz_files_CPPFLAGS = $(SERVER_CPPFLAGS)
 %C%_fuzz_fuzz_files_LDADD = server/libserver.la $(SERVER_LIBS)
 
-check_PROGRAMS = $(unit_tests) $(benches) $(fuzzers) %D%/bench/trainer
+check_PROGRAMS = $(unit_tests) $(benches) $(fuzzers) %D%/bench/trainer %D%/bench/peak
 noinst_HEADERS += %D%/unit/check_main.h %D%/unit/models.h %D%/unit/norm_reference.h %D%/bench/bench.h
 EXTRA_DIST += $(script_tests) %D%/load/soak.py %D%/bench/bench_serving.py %D%/bench/bench_overload.py %D%/bench/bench_training.py %D%/bench/bench_inference.py %D%/bench/recipes.py %D%/bench/peers %D%/browser/browser.py %D%/http/daemon.py %D%/http/lifecycle.py %D%/http/trajectory.py %D%/http/schema.py %D%/http/stage.py %D%/http/tls-1.key %D%/http/tls-1.pem %D%/http/tls-2.key %D%/http/tls-2.pem %D%/install/use.c %D%/golden %D%/clients %D%/fuzz/corpus %D%/fuzz/README
 
@@ -180,8 +180,8 @@ bench-training: tests/bench/trainer peers-tf/ready peers-torch/ready
 	TF_PYTHON=peers-tf/bin/python TORCH_PYTHON=peers-torch/bin/python $(PYTHON3) $(srcdir)/%D%/bench/bench_training.py .
 # A forward pass beside onnxruntime and torch, in the same Python.
 .PHONY: bench-inference
-bench-inference: lib/libonelip.la peers-torch/ready
-	TORCH_PYTHON=peers-torch/bin/python $(PYTHON3) $(srcdir)/%D%/bench/bench_inference.py lib/.libs/libonelip.so
+bench-inference: lib/libonelip.la tests/bench/peak peers-torch/ready
+	TORCH_PYTHON=peers-torch/bin/python $(PYTHON3) $(srcdir)/%D%/bench/bench_inference.py .
 peers-tf/ready: $(srcdir)/%D%/golden/requirements.txt
 	$(PYTHON3) -m venv peers-tf && peers-tf/bin/pip install -q -r $< && touch $@
 peers-torch/ready: $(srcdir)/%D%/bench/peers/requirements-torch.txt
