@@ -5,7 +5,8 @@
  * caller works too; when no task is left it closes the job and waits for the workers that are inside, never for one
  * that has not woken up. Workers spin for SPIN_NS after a job, because the next product of a layer is usually a few
  * microseconds away, then sleep. In a training step it may be farther, and both ends of a job are waited for longer: a
- * sleeper would come late to each product, and be woken at the caller's expense.
+ * sleeper would come late to each product, and be woken at the caller's expense. Not so in a program that serves
+ * meanwhile (lip_set_rest): there who waits awake takes the cores from its requests.
  */
 #include "base/base.h"
 
@@ -83,16 +84,16 @@ static void relax(void)
 /* Whether `ready` came true soon. */
 static bool spin(bool patient, bool (*ready)(uint64_t seen), uint64_t seen)
 {
-    uint64_t end = lip__now_ns() + (patient ? STEP_SPIN_NS : SPIN_NS);
+    bool alone = patient && !atomic_load_explicit(&rest, memory_order_relaxed);
+    uint64_t end = lip__now_ns() + (alone ? STEP_SPIN_NS : SPIN_NS);
 
-    do {
+    do
         for (int i = 0; i < SPINS_PER_LOOK; i++) {
             if (ready(seen))
                 return true;
             relax();
         }
-        may_rest(patient);
-    } while (lip__now_ns() < end);
+    while (lip__now_ns() < end);
     return false;
 }
 
