@@ -69,7 +69,7 @@
 #define GONE_AFTER_NS NS            /* a client is looked for only when its request had to wait this long */
 #define QUICK_NS 300e3              /* what an HTTP thread computes itself; a hand-over costs 45 us */
 #define ROUND_NS 500000u            /* for how long it does so before it looks at its connections again */
-#define READ_NS 250000u             /* for how long a round reads more requests before it computes those it has */
+#define READ_NS 1000000u            /* for how long a round reads more requests before it computes those it has */
 #define QUICK_JSON (32u << 10)      /* and the largest bodies that it reads itself */
 #define QUICK_BYTES (96u << 10)
 #define PACKED (16u << 10)          /* JSON from this size on is compressed for those who accept it */
